@@ -1,0 +1,1 @@
+"""Builds every function of the suite into one readable, self-contained file."""
