@@ -10,7 +10,7 @@ from pathlib import Path
 from devkit.bundle import gates, host
 from devkit.bundle.closure import check_package
 from devkit.bundle.layout import BuiltFile
-from devkit.bundle.suite import build, differences, dist_files
+from devkit.bundle.suite import differences, dist_files
 from devkit.errors import BuildError
 from devkit.manifest import SCHEMA_NAME, Manifest, schema_text
 
@@ -23,11 +23,6 @@ class Result:
     name: str
     faults: list[str] = field(default_factory=list)
     skipped: str = ""
-
-
-def build_all(root: Path, manifest: Manifest) -> list[BuiltFile]:
-    """Every function of the manifest, built; raises BuildError for the first that fails."""
-    return [build(root, manifest, entry) for entry in manifest.functions]
 
 
 def check_built(root: Path, built: list[BuiltFile]) -> Iterator[Result]:

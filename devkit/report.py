@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from devkit.bundle.layout import BuiltFile
-from devkit.checks import Result
+
+if TYPE_CHECKING:
+    from devkit.checks import Result
 
 
 def show_checks(console: Console, results: Iterable[Result]) -> bool:

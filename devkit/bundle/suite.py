@@ -21,6 +21,11 @@ def build(root: Path, manifest: Manifest, entry: FunctionEntry) -> BuiltFile:
     return lay_out(manifest, entry, collect(root, entry.source))
 
 
+def build_all(root: Path, manifest: Manifest) -> list[BuiltFile]:
+    """Every function of the manifest, built; raises BuildError for the first fault."""
+    return [build(root, manifest, entry) for entry in manifest.functions]
+
+
 def dist_files(built: Iterable[BuiltFile]) -> dict[str, str]:
     """Every file of dist/ and its text, by path relative to the project.
 

@@ -1,0 +1,153 @@
+"""The commands that talk to a running Open WebUI."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from devkit.errors import InstallError
+from devkit.installer.install import Installer
+from devkit.installer.steps import Change, Step
+from devkit.paths import ROOT
+
+console = Console()
+
+Url = Annotated[
+    str,
+    typer.Option(envvar="AQUEDUCT_URL", help="Open WebUI, e.g. http://localhost:8080"),
+]
+Key = Annotated[
+    str,
+    typer.Option(
+        envvar="AQUEDUCT_KEY",
+        help="API key or login token of an admin. The variable keeps it out of the list "
+        "of processes.",
+    ),
+]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Function ids from manifest.json; all of them if none is given."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show it, change nothing.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Also what was edited by hand or is not Aqueduct's."),
+]
+
+_DONE = {
+    Change.INSTALL: "installed",
+    Change.UPDATE: "updated",
+    Change.NOTHING: "unchanged",
+    Change.ROLLBACK: "rolled back",
+    Change.REMOVE: "removed",
+}
+
+
+def install(
+    url: Url, key: Key, ids: Ids = None, dry_run: DryRun = False, force: Force = False
+) -> None:
+    """Install or update functions; valves, on/off and global stay on an update."""
+    with Installer.connect(url, key, ROOT) as installer:
+        if warning := installer.check_server():
+            console.print(f"[yellow]warning:[/yellow] {warning}")
+        steps = installer.plan(ids, force=force or dry_run)
+        if dry_run:
+            _show_plan(steps)
+        else:
+            _carry_out(installer, steps)
+
+
+def status(url: Url, key: Key, ids: Ids = None) -> None:
+    """Show what is installed beside what is built, and hand edits."""
+    with Installer.connect(url, key, ROOT) as installer:
+        installer.check_server()
+        steps = installer.status(ids)
+    table = Table("id", "kind", "installed", "built", "state", "active", "global")
+    for step in steps:
+        stored = step.stored
+        table.add_row(
+            step.entry.id,
+            step.entry.kind.value,
+            step.installed_version or "-",
+            step.target_version,
+            step.state.value,
+            "-" if stored is None else "yes" if stored.is_active else "no",
+            "-" if stored is None else "yes" if stored.is_global else "no",
+        )
+    console.print(table)
+
+
+def rollback(url: Url, key: Key, ids: Ids = None, dry_run: DryRun = False) -> None:
+    """Go back to the version before, as Open WebUI's history has it."""
+    with Installer.connect(url, key, ROOT) as installer:
+        steps = installer.plan_rollback(ids)
+        if dry_run:
+            _show_plan(steps)
+        else:
+            _carry_out(installer, steps)
+
+
+def uninstall(
+    url: Url,
+    key: Key,
+    ids: Ids = None,
+    force: Force = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove functions with their valves and their history."""
+    with Installer.connect(url, key, ROOT) as installer:
+        steps = installer.plan_removal(ids, force=force)
+        names = ", ".join(step.entry.id for step in steps)
+        if steps and not yes:
+            typer.confirm(f"Remove {names}, with valves and history?", abort=True)
+        _carry_out(installer, steps)
+
+
+def _carry_out(installer: Installer, steps: list[Step]) -> None:
+    """Applies the steps; the table shows what was done, also when one fails."""
+    if not steps:
+        console.print("Nothing of this is installed.")
+        return
+    done: list[Step] = []
+    failure: InstallError | None = None
+    with console.status("") as progress:
+        progress.update(f"{steps[0].change} {steps[0].entry.id}")
+        try:
+            for step in installer.apply(steps):
+                done.append(step)
+                console.print(f"{_DONE[step.change]} {step.entry.id}", highlight=False)
+                if following := steps[len(done) : len(done) + 1]:
+                    progress.update(f"{following[0].change} {following[0].entry.id}")
+        except InstallError as error:
+            failure = error
+    table = Table("id", "kind", "done", "from", "to")
+    for step in done:
+        table.add_row(
+            step.entry.id,
+            step.entry.kind.value,
+            _DONE[step.change],
+            step.installed_version or "-",
+            step.target_version or "-",
+        )
+    console.print(table)
+    if failure:
+        raise InstallError(f"{steps[len(done)].entry.id}: {failure}") from failure
+
+
+def _show_plan(steps: list[Step]) -> None:
+    for step in steps:
+        versions = " -> ".join(
+            filter(None, (step.installed_version, step.target_version))
+        )
+        console.print(
+            f"[bold]{step.entry.id}[/bold]: {step.change} ({versions}; {step.state})",
+            highlight=False,
+        )
+        if step.stored and (diff := step.diff()):
+            console.print(Syntax(diff, "diff", background_color="default"))
