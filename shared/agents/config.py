@@ -1,0 +1,240 @@
+"""The AGENTS valve: YAML in, agents and problems out."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
+TOP_LEVEL_ENTRY = re.compile(r"^- ", re.MULTILINE)
+PLAIN_WORDS = {
+    "extra_forbidden": "this key is not known",
+    "missing": "this key is missing",
+}
+PATTERN_WORDS = {
+    "id": "an id is made of a-z, 0-9, - and _, and begins with a letter or digit",
+    "url": "an address begins with http:// or https://",
+}
+
+
+class TimeoutSettings(BaseModel):
+    """Seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    connect: float = Field(default=10.0, gt=0)
+    first_token: float = Field(default=120.0, gt=0)
+    between_tokens: float = Field(default=60.0, gt=0)
+
+
+class AgentConfig(BaseModel):
+    """One entry of AGENTS. docs/agents.md explains every key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    name: str = ""
+    description: str = ""
+    backend: Literal["openai"] = "openai"
+    url: str = Field(pattern=r"^https?://")
+    model: str = ""
+    api: Literal["chat", "responses"] = "chat"
+    key: SecretStr = SecretStr("")
+    headers: dict[str, SecretStr] = {}
+    system: str = ""
+    params: dict[str, Any] = {}
+    timeouts: TimeoutSettings = TimeoutSettings()
+    discover: bool = False
+    session: bool = False
+    tools: Literal["native", "execute", "passthrough", "suppress"] = "native"
+    unknown_tool: Literal["error", "ignore", "passthrough"] = "error"
+    max_tool_rounds: int = Field(default=10, ge=1, le=100)
+    recover_tool_calls: bool = True
+    task_model: str = ""
+    files: Literal["text", "attach"] = "text"
+    access: Literal["private", "public"] = "private"
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> "AgentConfig":
+        if not self.model and not self.discover:
+            raise ValueError("give a `model`, or `discover: true` to list them all")
+        return self
+
+    @property
+    def label(self) -> str:
+        return self.name or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """What is wrong with AGENTS, and where: `line` counts from 1."""
+
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}"
+        return (
+            f"{place}, `{self.key}`: {self.message}"
+            if self.key
+            else f"{place}: {self.message}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsConfig:
+    """The agents that can be used, and the problems of the entries that cannot."""
+
+    agents: tuple[AgentConfig, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
+
+    def find(self, agent_id: str) -> AgentConfig | None:
+        return next((a for a in self.agents if a.id == agent_id), None)
+
+
+@lru_cache(maxsize=8)
+def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
+    """Read the AGENTS and SECRETS valves; never raises.
+
+    `secrets` is a list of NAME=value, divided by white space. Every entry stands
+    alone: a broken one is a problem and hides no other.
+    """
+    known = dict(pair.split("=", 1) for pair in secrets.split() if "=" in pair)
+    agents: dict[str, AgentConfig] = {}
+    problems: list[ConfigProblem] = []
+    for node, offset in entry_nodes(text, problems):
+        agent = read_entry(node, offset, known, problems)
+        if agent is None:
+            continue
+        if agent.id in agents:
+            line = node.start_mark.line + 1 + offset
+            problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
+            continue
+        agents[agent.id] = agent
+    return AgentsConfig(tuple(agents.values()), tuple(problems))
+
+
+def entry_nodes(
+    text: str, problems: list[ConfigProblem]
+) -> list[tuple[yaml.Node, int]]:
+    """The nodes of the list's entries, each with the lines that stand above it.
+
+    Where the text as a whole is no YAML, every top-level entry is read by itself,
+    so that a slip in one leaves the others in use.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        part: list[ConfigProblem] = []
+        starts = [match.start() for match in TOP_LEVEL_ENTRY.finditer(text)]
+        if len(starts) > 1:
+            ends = [*starts[1:], len(text)]
+            nodes = []
+            for start, end in zip(starts, ends, strict=True):
+                above = text.count("\n", 0, start)
+                part.clear()
+                found = entry_nodes(text[start:end], part)
+                nodes += [(node, offset + above) for node, offset in found]
+                problems += [replace(p, line=p.line + above) for p in part]
+            return nodes
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 1
+        message = error.problem or "this is not YAML"
+        problems.append(ConfigProblem(line, "", message))
+        return []
+    if root is None:
+        return []
+    if not isinstance(root, yaml.SequenceNode):
+        line = root.start_mark.line + 1
+        message = "AGENTS has to be a list: each agent begins with `- id: …`"
+        problems.append(ConfigProblem(line, "", message))
+        return []
+    return [(node, 0) for node in root.value]
+
+
+def read_entry(
+    node: yaml.Node,
+    offset: int,
+    secrets: Mapping[str, str],
+    problems: list[ConfigProblem],
+) -> AgentConfig | None:
+    """One entry as an agent, or None with its problems added."""
+    first_line = node.start_mark.line + 1 + offset
+    if not isinstance(node, yaml.MappingNode):
+        message = "an agent is written as `key: value` lines"
+        problems.append(ConfigProblem(first_line, "", message))
+        return None
+    lines = key_lines(node, offset)
+    try:
+        data = yaml.SafeLoader("").construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        problems.append(ConfigProblem(first_line, "", str(error.problem)))
+        return None
+    missing: list[tuple[str, str]] = []
+    for key in ("url", "key", "headers"):
+        if key in data:
+            data[key] = fill_variables(data[key], key, secrets, missing)
+    try:
+        agent = AgentConfig.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors():
+            path = tuple(str(part) for part in detail["loc"])
+            line = lines.get(path[:2]) or lines.get(path[:1]) or first_line
+            message = PLAIN_WORDS.get(
+                detail["type"], detail["msg"].removeprefix("Value error, ")
+            )
+            if detail["type"] == "string_pattern_mismatch":
+                message = PATTERN_WORDS.get(path[0], message)
+            problems.append(ConfigProblem(line, ".".join(path), message))
+        return None
+    for key, message in missing:
+        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
+    return None if missing else agent
+
+
+def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
+    """The line of each key, and of each key one level below."""
+    lines: dict[tuple[str, ...], int] = {}
+    for key, value in node.value:
+        lines[(str(key.value),)] = key.start_mark.line + 1 + offset
+        if isinstance(value, yaml.MappingNode):
+            for inner, _ in value.value:
+                path = (str(key.value), str(inner.value))
+                lines[path] = inner.start_mark.line + 1 + offset
+    return lines
+
+
+def fill_variables(
+    value: Any,
+    key: str,
+    secrets: Mapping[str, str],
+    missing: list[tuple[str, str]],
+) -> Any:
+    """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
+    if isinstance(value, dict):
+        return {k: fill_variables(v, key, secrets, missing) for k, v in value.items()}
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        kind, name = match.groups()
+        source: Mapping[str, str] = os.environ if kind == "env" else secrets
+        if name not in source:
+            where = "environment" if kind == "env" else "SECRETS valve"
+            missing.append((key, f"`{name}` is not set in the {where}"))
+        return source.get(name, "")
+
+    return VARIABLE.sub(fill, value)

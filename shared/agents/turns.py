@@ -1,0 +1,195 @@
+"""From Open WebUI's request to the turn an agent is given."""
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shared.agents.config import AgentConfig
+from shared.backends.base import Turn
+from shared.host.chats import stored_output
+from shared.host.files import read_user_file
+from shared.render.items import STATE_ITEM_TYPE
+
+# What Open WebUI keeps in a request for itself; everything else is a parameter.
+HOST_KEYS = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "tools",
+        "metadata",
+        "params",
+        "files",
+        "features",
+        "variables",
+        "chat_id",
+        "session_id",
+        "id",
+        "message_id",
+        "message_ids",
+        "parent_id",
+        "parent_message",
+        "user_message",
+        "folder_id",
+        "filter_ids",
+        "tool_ids",
+        "tool_servers",
+        "skill_ids",
+        "terminal_id",
+        "background_tasks",
+        "model_item",
+        "user",
+        "num_ctx",
+        "keep_alive",
+        "chat_variables",
+        "function_calling",
+    }
+)
+MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
+MAX_ATTACHED_BYTES = 20 * 1024 * 1024
+
+
+def build_turn(
+    agent: AgentConfig,
+    body: Mapping[str, Any],
+    *,
+    user_id: str = "",
+    chat_id: str = "",
+    session: Mapping[str, Any] | None = None,
+    with_tools: bool = True,
+) -> Turn:
+    """The turn for this request: history without our own cards, the agent's prompt.
+
+    The chat's own parameters win over the agent's.
+    """
+    offered = with_tools and agent.tools != "suppress"
+    tools = tuple(body.get("tools") or ()) if offered else ()
+    params = {k: v for k, v in body.items() if k not in HOST_KEYS and k[0] != "_"}
+    if not tools:
+        params.pop("tool_choice", None)
+        params.pop("parallel_tool_calls", None)
+    messages = undo_own_cards(body.get("messages") or (), tool_names(tools))
+    return Turn(
+        messages=tuple(add_system_prompt(messages, agent.system)),
+        tools=tools,
+        params={**agent.params, **params},
+        session=session,
+        user_id=user_id,
+        chat_id=chat_id,
+    )
+
+
+def tool_names(tools: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The names in Chat Completions tool specifications."""
+    return frozenset(
+        str((tool.get("function") or tool).get("name", "")) for tool in tools
+    )
+
+
+def call_ids(messages: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The ids of all tool calls in these messages."""
+    return {
+        str(call.get("id"))
+        for message in messages
+        for call in message.get("tool_calls") or ()
+    }
+
+
+def undo_own_cards(
+    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
+) -> list[dict[str, Any]]:
+    """History without the calls of tools that this request does not offer.
+
+    Open WebUI replays every card of a chat as a tool call, also those of tools an
+    agent ran by itself, which its server would not know as its caller's.
+    """
+    dropped: set[str] = set()
+    kept: list[dict[str, Any]] = []
+    for message in messages:
+        if message.get("role") == "tool" and message.get("tool_call_id") in dropped:
+            continue
+        clean = {key: message[key] for key in MESSAGE_KEYS if key in message}
+        calls = clean.pop("tool_calls", None) or []
+        known = [c for c in calls if (c.get("function") or {}).get("name") in offered]
+        dropped |= call_ids([{"tool_calls": calls}]) - call_ids([{"tool_calls": known}])
+        if known:
+            clean["tool_calls"] = known
+        elif calls and not clean.get("content"):
+            continue
+        previous = kept[-1] if kept else {}
+        if can_merge(previous, clean):
+            previous["content"] = f"{previous['content']}\n\n{clean['content']}"
+        else:
+            kept.append(clean)
+    return kept
+
+
+def can_merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two messages are halves of one answer, cut where a card was taken out."""
+    return all(
+        message.get("role") == "assistant"
+        and isinstance(message.get("content"), str)
+        and not message.get("tool_calls")
+        for message in (first, second)
+    )
+
+
+def add_system_prompt(
+    messages: list[dict[str, Any]], system: str
+) -> list[dict[str, Any]]:
+    """The agent's prompt before the chat's, in one system message."""
+    if not system:
+        return messages
+    if messages and messages[0].get("role") == "system":
+        content = messages[0].get("content")
+        if isinstance(content, str):
+            content = f"{system}\n\n{content}"
+        else:
+            content = [{"type": "text", "text": system}, *(content or [])]
+        return [{**messages[0], "content": content}, *messages[1:]]
+    return [{"role": "system", "content": system}, *messages]
+
+
+async def parent_session(
+    agent_id: str, metadata: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The session that the message before this turn left behind, or None.
+
+    Reading it from the parent makes an edit or a regeneration fork by itself.
+    """
+    parent_id = (metadata.get("user_message") or {}).get("parentId")
+    output = await stored_output(metadata.get("chat_id") or "", parent_id or "")
+    for item in reversed(output):
+        if item.get("type") == STATE_ITEM_TYPE and item.get("agent") == agent_id:
+            return item.get("data")
+    return None
+
+
+async def attach_files(
+    body: Mapping[str, Any], files: Iterable[Mapping[str, Any]], user: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The request with the user's files as `file` parts of the last user message.
+
+    Format: OpenAI API reference, file inputs: {type: file, file: {filename,
+    file_data: data URL}}. Files over 20 MiB stay with the text Open WebUI extracted.
+    """
+    parts = []
+    for entry in files:
+        file_id = entry.get("id") or (entry.get("file") or {}).get("id")
+        if entry.get("type") != "file" or not file_id:
+            continue
+        found = await read_user_file(file_id, user, MAX_ATTACHED_BYTES)
+        if found is not None:
+            name, mime, data = found
+            url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+            parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
+    messages = [dict(message) for message in body.get("messages") or ()]
+    for message in reversed(messages):
+        if message.get("role") == "user" and parts:
+            content = message.get("content") or ""
+            if isinstance(content, str):
+                content = [{"type": "text", "text": content}]
+            message["content"] = [*content, *parts]
+            break
+    return {**body, "messages": messages}

@@ -1,0 +1,306 @@
+"""HTTP to an agent's server: one way to open a stream, one place that maps errors."""
+
+import asyncio
+import email.utils
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from shared.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamSilent,
+    UpstreamUnreachable,
+)
+
+ERROR_BODY_BYTES = 64 * 1024
+ERROR_DETAIL_CHARS = 300
+TRAILER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, to the first token, and between one token and the next."""
+
+    connect: float = 10.0
+    first_token: float = 120.0
+    between_tokens: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server is and how to speak to it.
+
+    `agent` is the name users know, for error sentences. `headers` may carry
+    secrets, hence no repr.
+    """
+
+    agent: str
+    url: str
+    key: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def host(self) -> str:
+        """Host and port, the part of the address that may be shown."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    def request_headers(self) -> dict[str, str]:
+        headers = {"Accept": "text/event-stream, application/json", **self.headers}
+        if self.key:
+            headers.setdefault("Authorization", f"Bearer {self.key}")
+        return headers
+
+
+def new_http_client() -> httpx.AsyncClient:
+    """A client for all agents: no limit on connections, no time limit on reads.
+
+    Reads are timed by `SilenceClock`, which knows a token from a keep-alive.
+    """
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(30.0, read=None, pool=None),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+    )
+
+
+class SilenceClock:
+    """Ends a read that waits too long for a token, for the price of two stores.
+
+    A timer per read would cost more than reading a chunk does, so one timer looks
+    now and then whether its deadline has moved. The clock stands still between
+    `pause` and `resume`: the time our own reader takes is not the upstream's.
+    """
+
+    def __init__(self, timeouts: Timeouts, scope: asyncio.Timeout) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._between = timeouts.between_tokens
+        self._scope = scope
+        self._deadline = self._loop.time() + timeouts.first_token
+        self._paused = False
+        self._timer = self._loop.call_at(self._deadline, self._look)
+        self.heard = False
+        self.complete = False
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        if self.heard:
+            self._deadline = self._loop.time() + self._between
+
+    def token(self) -> None:
+        """The upstream said something of substance: from now on gaps are timed."""
+        self.heard = True
+
+    def answer_complete(self) -> None:
+        """All of substance was said; what trails behind (usage) gets a short time."""
+        self.heard = self.complete = True
+        self._between = min(self._between, TRAILER_SECONDS)
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self._paused:
+            self._timer = self._loop.call_at(now + self._between, self._look)
+        elif now >= self._deadline:
+            self._scope.reschedule(now)
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+
+
+@contextmanager
+def upstream_errors(endpoint: Endpoint) -> Iterator[None]:
+    """Turn every error of the HTTP library into one of ours."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise as_upstream_error(error, endpoint) from error
+    except httpx.InvalidURL as error:
+        raise UpstreamUnreachable("bad_address") from error
+
+
+def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamError:
+    """Our error for one of the library's."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return UpstreamSilent("connect_timeout", seconds=endpoint.timeouts.connect)
+    if isinstance(error, httpx.ConnectError):
+        return UpstreamUnreachable(connect_failure_code(error))
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return UpstreamUnreachable("bad_address")
+    return UpstreamBroken("cut_short")
+
+
+def connect_failure_code(error: BaseException) -> str:
+    """Which of the four ways a connection failed, from the chain of causes."""
+    seen: list[BaseException] = [error]
+    for cause in seen:
+        if isinstance(cause, ssl.SSLError):
+            return "tls_failed"
+        if isinstance(cause, socket.gaierror):
+            return "unknown_host"
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection_refused"
+        if isinstance(cause, BaseExceptionGroup):
+            seen.extend(cause.exceptions)
+        linked = cause.__cause__ or cause.__context__
+        if linked is not None and linked not in seen:
+            seen.append(linked)
+    return "unreachable"
+
+
+@asynccontextmanager
+async def open_stream(
+    client: httpx.AsyncClient, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+) -> AsyncIterator[tuple[httpx.Response, SilenceClock]]:
+    """POST JSON and give the response, its status checked, with the silence clock.
+
+    Raises UpstreamError for everything that goes wrong, also inside the block;
+    what goes wrong after `clock.answer_complete()` only ends the block. The block
+    has to be entered and left in one task.
+    """
+    timeouts = endpoint.timeouts
+    with upstream_errors(endpoint):
+        try:
+            async with asyncio.timeout(None) as scope:
+                clock = SilenceClock(timeouts, scope)
+                try:
+                    async with client.stream(
+                        "POST",
+                        endpoint.url.rstrip("/") + path,
+                        content=orjson.dumps(body),
+                        headers={
+                            **endpoint.request_headers(),
+                            "Content-Type": "application/json",
+                        },
+                        timeout=httpx.Timeout(
+                            30.0, connect=timeouts.connect, read=None, pool=None
+                        ),
+                    ) as response:
+                        await check_status(response, endpoint)
+                        yield response, clock
+                finally:
+                    clock.close()
+        except (TimeoutError, httpx.TransportError) as error:
+            if clock.complete:
+                return
+            if isinstance(error, httpx.TransportError):
+                raise
+            code = "silent_between" if clock.heard else "silent_first"
+            limit = timeouts.between_tokens if clock.heard else timeouts.first_token
+            raise UpstreamSilent(code, seconds=limit) from error
+
+
+async def read_bytes(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, the clock running only while waiting for it."""
+    async for data in response.aiter_bytes():
+        clock.pause()
+        yield data
+        clock.resume()
+
+
+async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:
+    """GET a JSON document within the connect and 5 more seconds."""
+    limit = endpoint.timeouts.connect + 5.0
+    with upstream_errors(endpoint):
+        try:
+            async with asyncio.timeout(limit):
+                response = await client.get(
+                    endpoint.url.rstrip("/") + path, headers=endpoint.request_headers()
+                )
+            await check_status(response, endpoint)
+            return orjson.loads(response.content)
+        except TimeoutError as error:
+            raise UpstreamSilent("silent_first", seconds=limit) from error
+        except orjson.JSONDecodeError as error:
+            raise UpstreamBroken("unreadable") from error
+
+
+async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
+    """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
+    if response.is_success:
+        return
+    status = response.status_code
+    detail = hide_secrets(await read_error_detail(response), endpoint)
+    code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
+    fields: dict[str, Any] = {"detail": detail}
+    if status == 429:
+        seconds = parse_retry_after(response.headers.get("retry-after"))
+        code = "status_429" if seconds is None else "status_429_wait"
+        fields["seconds"] = seconds
+    elif code is None:
+        code = "status_5xx" if status >= 500 else "status_other"
+    raise UpstreamRefused(code, status, **fields)
+
+
+async def read_error_detail(response: httpx.Response) -> str:
+    """The server's own sentence about its refusal, clipped, or ""."""
+    body = b""
+    try:
+        async with asyncio.timeout(5.0):
+            if response.is_stream_consumed:
+                body = response.content
+            else:
+                async for data in response.aiter_bytes():
+                    body += data
+                    if len(body) > ERROR_BODY_BYTES:
+                        break
+    except (TimeoutError, httpx.TransportError):
+        return ""
+    try:
+        return error_detail(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return ""
+
+
+def error_detail(payload: Any) -> str:
+    """The sentence in an error object of any of the usual shapes, clipped.
+
+    Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
+    """
+    for key in ("error", "detail", "message", "msg"):
+        if isinstance(payload, Mapping) and payload.get(key):
+            return error_detail(payload[key])
+    if isinstance(payload, list) and payload:
+        return error_detail(payload[0])
+    if not isinstance(payload, str):
+        return ""
+    text = " ".join(payload.split())
+    if len(text) > ERROR_DETAIL_CHARS:
+        text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
+    return text
+
+
+def hide_secrets(text: str, endpoint: Endpoint) -> str:
+    """The text without the endpoint's key or header values: servers echo them."""
+    for secret in (endpoint.key, *endpoint.headers.values()):
+        if len(secret) >= 4:
+            text = text.replace(secret, "•••")
+    return text
+
+
+def parse_retry_after(value: str | None) -> int | None:
+    """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return int(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0, round(moment.timestamp() - time.time()))

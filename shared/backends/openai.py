@@ -1,0 +1,159 @@
+"""The OpenAI-compatible backend: any server with Chat Completions or Responses.
+
+vLLM, llama.cpp, Ollama, LM Studio, gateways, and Open WebUI itself.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import httpx
+import orjson
+
+from shared.backends.base import DiscoveredModel, Turn
+from shared.backends.http import (
+    Endpoint,
+    SilenceClock,
+    get_json,
+    open_stream,
+    read_bytes,
+)
+from shared.backends.openai_chat import ChatCompletionsDecoder, chat_completions_body
+from shared.backends.openai_responses import ResponsesDecoder, responses_body
+from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
+from shared.errors import UpstreamBroken, UpstreamRefused
+from shared.events import AgentEvent
+
+PLAIN_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class StreamDecoder(Protocol):
+    """One API's events in, agent events out."""
+
+    ended: bool
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]: ...
+
+    def done(self) -> None: ...
+
+    def finish(self) -> list[AgentEvent]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIBackend:
+    """An OpenAI-compatible server behind `endpoint`, and one of its models.
+
+    `keep_session` (Responses only) lets the server keep the conversation.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    model: str
+    api: Literal["chat", "responses"] = "chat"
+    keep_session: bool = False
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The models of GET /models, in the server's order."""
+        payload = await get_json(self.client, self.endpoint, "/models")
+        entries = payload.get("data") if isinstance(payload, Mapping) else payload
+        if not isinstance(entries, list):
+            raise UpstreamBroken("unreadable")
+        return [
+            DiscoveredModel(str(entry["id"]), str(entry.get("name") or entry["id"]))
+            for entry in entries
+            if isinstance(entry, Mapping) and entry.get("id")
+        ]
+
+    async def health(self) -> None:
+        await self.discover()
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: these servers stop when the connection closes."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator closes the connection."""
+        try:
+            async for event in self._run_once(turn):
+                yield event
+        except UpstreamRefused as error:
+            # A server that has forgotten the session gets the whole conversation.
+            if not turn.session or error.status not in (400, 404):
+                raise
+            async for event in self._run_once(replace(turn, session=None)):
+                yield event
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        path, body, decoder = self._request(turn)
+        async with open_stream(self.client, self.endpoint, path, body) as opened:
+            response, clock = opened
+            if "application/json" in response.headers.get("content-type", ""):
+                payload = load_json(await read_plain_answer(response, clock))
+                for event in feed_decoder(decoder, "", payload):
+                    yield event
+            else:
+                async for event in self._stream(response, clock, decoder):
+                    yield event
+        if not decoder.ended:
+            raise UpstreamBroken("cut_short")
+        for event in decoder.finish():
+            yield event
+
+    def _request(self, turn: Turn) -> tuple[str, dict[str, Any], StreamDecoder]:
+        if self.api == "responses":
+            body = responses_body(self.model, turn, self.keep_session)
+            return "/responses", body, ResponsesDecoder(self.keep_session)
+        body = chat_completions_body(self.model, turn)
+        return "/chat/completions", body, ChatCompletionsDecoder()
+
+    async def _stream(
+        self, response: httpx.Response, clock: SilenceClock, decoder: StreamDecoder
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """Events as they arrive, until the stream ends or says `[DONE]`."""
+        lines, sse = LineBuffer(), SSEDecoder()
+        async for data in read_bytes(response, clock):
+            for message in sse_events(lines.feed(data), sse):
+                if message.data == b"[DONE]":
+                    decoder.done()
+                    return
+                for event in read_message(decoder, message):
+                    clock.token()
+                    yield event
+                if decoder.ended and not clock.complete:
+                    clock.answer_complete()
+        rest = [*sse_events(lines.finish(), sse), sse.finish()]
+        for last in rest:
+            if last is not None and last.data != b"[DONE]":
+                for event in read_message(decoder, last):
+                    yield event
+
+
+def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
+    """One message of the stream; what is not JSON makes the stream unreadable."""
+    return feed_decoder(decoder, message.name, load_json(message.data))
+
+
+def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentEvent]:
+    """Feed a decoder; JSON of another shape than the API's is the server's fault."""
+    try:
+        return decoder.feed(name, payload)
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise UpstreamBroken("unreadable") from error
+
+
+def load_json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamBroken("unreadable") from error
+
+
+async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> bytes:
+    """The body of an upstream that answers a streaming request with plain JSON."""
+    parts: list[bytes] = []
+    size = 0
+    async for data in read_bytes(response, clock):
+        parts.append(data)
+        size += len(data)
+        if size > PLAIN_ANSWER_BYTES:
+            raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_BYTES)
+    return b"".join(parts)

@@ -1,0 +1,189 @@
+"""Chat Completions: request bodies and streams.
+
+Format: OpenAI API reference, "Chat Completions"; the extensions of vLLM, llama.cpp,
+Ollama, LM Studio, Mistral, Perplexity and Open WebUI are named where they are read.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shared.backends.base import Turn
+from shared.backends.http import error_detail
+from shared.backends.think_tags import ThinkTagSplitter
+from shared.backends.tool_fragments import ToolCallAssembler
+from shared.errors import UpstreamBroken
+from shared.events import (
+    AgentEvent,
+    Citation,
+    FileOutput,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolResult,
+    Usage,
+)
+
+
+def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
+    """The request for this turn, always streaming; parameters of None are left out."""
+    body: dict[str, Any] = {
+        "stream_options": {"include_usage": True},
+        **turn.params,
+        "model": model,
+        "messages": list(turn.messages),
+        "stream": True,
+    }
+    if turn.tools:
+        body["tools"] = list(turn.tools)
+    return {key: value for key, value in body.items() if value is not None}
+
+
+class ChatCompletionsDecoder:
+    """Chunks of one Chat Completions stream in, agent events out.
+
+    `ended` turns True with the finish_reason or `[DONE]`: a stream that stops
+    before was cut short.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._think = ThinkTagSplitter()
+        self._tools = ToolCallAssembler()
+        self._usage: dict[str, Any] = {}
+        self._cited: set[str] = set()
+        self._reason = ""
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+        """One decoded chunk. Raises UpstreamBroken where it reports an error."""
+        if not isinstance(payload, dict):
+            raise UpstreamBroken("unreadable")
+        if payload.get("error") or name == "error":
+            raise UpstreamBroken("said_error", detail=error_detail(payload))
+        events: list[AgentEvent] = []
+        choices = payload.get("choices")
+        if choices:
+            choice = choices[0]
+            delta = choice.get("delta") or choice.get("message")
+            if delta:
+                events = self._delta(delta)
+            if choice.get("finish_reason"):
+                self._reason = choice["finish_reason"]
+                self.ended = True
+        if payload.get("usage"):
+            self._usage.update(payload["usage"])
+        if payload.get("timings"):  # llama.cpp
+            self._usage.update(payload["timings"])
+        for key in ("citations", "search_results", "sources"):
+            if payload.get(key):  # Perplexity, Open WebUI
+                events.extend(self._cite(payload[key]))
+        return events
+
+    def done(self) -> None:
+        """The `[DONE]` line came."""
+        self.ended = True
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the stream has ended."""
+        events = [*self._think.finish(), *self._tools.complete()]
+        if self._usage:
+            events.append(Usage(self._usage))
+        reason = "tool_calls" if self._reason == "function_call" else self._reason
+        return [*events, Finished(reason or "stop")]
+
+    def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
+        content = delta.get("content")
+        if delta.get("role") == "tool":  # a server that ran the tool itself
+            return [
+                *self._tools.complete(),
+                ToolResult(str(delta.get("tool_call_id", "")), content_text(content)),
+            ]
+        events: list[AgentEvent] = []
+        reasoning = (
+            delta.get("reasoning_content")
+            or delta.get("reasoning")
+            or delta.get("thinking")
+        )
+        if reasoning:
+            events.append(ReasoningDelta(content_text(reasoning)))
+        if content:
+            if isinstance(content, str):
+                events.extend(self._text(content))
+            else:
+                events.extend(self._parts(content))
+        if delta.get("refusal"):
+            events.append(TextDelta(str(delta["refusal"])))
+        if delta.get("tool_calls"):
+            events.extend(self._think.finish())
+            events.extend(self._tools.feed(delta["tool_calls"]))
+        if delta.get("images"):
+            events.extend(image_outputs(delta["images"]))
+        if delta.get("annotations"):
+            events.extend(self._cite(delta["annotations"]))
+        return events
+
+    def _text(self, text: str) -> list[AgentEvent]:
+        return [TextDelta(text)] if self._think.passing else self._think.feed(text)
+
+    def _parts(self, parts: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+        events: list[AgentEvent] = []
+        for part in parts:
+            kind = part.get("type")
+            if kind == "thinking":  # Mistral
+                events.append(ReasoningDelta(content_text(part.get("thinking"))))
+            elif kind == "image_url":
+                events.extend(image_outputs([part]))
+            elif part.get("text"):
+                events.extend(self._text(str(part["text"])))
+        return events
+
+    def _cite(self, entries: Iterable[Any]) -> list[AgentEvent]:
+        """Each source once, however often the server repeats its list."""
+        events: list[AgentEvent] = []
+        for entry in entries:
+            citation = read_citation(entry)
+            if citation and citation.url not in self._cited:
+                self._cited.add(citation.url)
+                events.append(citation)
+        return events
+
+
+def content_text(content: Any) -> str:
+    """The text of a message's content: a string, or parts with `text` in them."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(
+            str(part.get("text") or "") for part in content if isinstance(part, dict)
+        )
+    return "" if content is None else str(content)
+
+
+def image_outputs(images: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+    """Images of `delta.images` or of content parts: {image_url: {url}} or {image_url}."""
+    events: list[AgentEvent] = []
+    for image in images:
+        link = image.get("image_url")
+        url = link.get("url") if isinstance(link, Mapping) else link
+        if url:
+            mime = url[5:].partition(";")[0] if url.startswith("data:") else "image/*"
+            events.append(FileOutput(url, mime))
+    return events
+
+
+def read_citation(entry: Any) -> Citation | None:
+    """A source in any of its shapes, or None where it has no address.
+
+    Shapes: "https://…"; {url, title}; {type: url_citation, url_citation: {…}};
+    Open WebUI's {source: {name, url}, document: […]}.
+    """
+    if isinstance(entry, str):
+        return Citation(entry, entry)
+    if not isinstance(entry, Mapping):
+        return None
+    inner = entry.get("url_citation") or entry.get("source") or entry
+    if not isinstance(inner, Mapping) or not inner.get("url"):
+        return None
+    title = inner.get("title") or inner.get("name") or inner["url"]
+    documents = entry.get("document")
+    text = documents[0] if isinstance(documents, list) and documents else ""
+    return Citation(inner["url"], str(title), str(inner.get("content") or text))

@@ -1,0 +1,143 @@
+"""What an agent can say, whatever protocol it speaks.
+
+A backend turns its wire format into these events, a renderer turns them into what
+Open WebUI or an API caller reads. A tool call that is answered by a `ToolResult`
+before `Finished` was run on the agent's side; one that is not is for the caller to run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the agent's thoughts."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A tool call has a name; its arguments follow."""
+
+    call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallArgumentsDelta:
+    """More of the JSON text of a call's arguments."""
+
+    call_id: str
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCompleted:
+    """A call is whole; `arguments` is JSON text, normally of an object."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back. `files` and `embeds` are Open WebUI's own shapes."""
+
+    call_id: str
+    output: str
+    failed: bool = False
+    files: tuple[Mapping[str, Any], ...] = ()
+    embeds: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source of the answer; `text` is the passage where the agent gave one."""
+
+    url: str
+    title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutput:
+    """A file or an image the agent made; `url` is http(s) or a data URL."""
+
+    url: str
+    mime_type: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A line about what is going on; `done` stops its shimmer."""
+
+    text: str
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one model call, in the names the upstream gave them."""
+
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """The agent asks before it acts. `options` maps an option's id to its label."""
+
+    request_id: str
+    title: str
+    detail: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What continues this conversation on the agent's side (a thread or response id)."""
+
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The turn ended in an error: a key of the table of texts and its fields."""
+
+    code: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The turn ended; `reason` is a Chat Completions finish_reason."""
+
+    reason: str = "stop"
+
+
+AgentEvent = (
+    TextDelta
+    | ReasoningDelta
+    | ToolCallStarted
+    | ToolCallArgumentsDelta
+    | ToolCallCompleted
+    | ToolResult
+    | Citation
+    | FileOutput
+    | Status
+    | Usage
+    | ApprovalRequest
+    | SessionState
+    | Failed
+    | Finished
+)

@@ -1,0 +1,72 @@
+"""Files in Open WebUI's storage."""
+
+import asyncio
+import base64
+import io
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+async def read_user_file(
+    file_id: str, user: Mapping[str, Any], limit: int
+) -> tuple[str, str, bytes] | None:
+    """Name, MIME type and bytes of a stored file this user may read.
+
+    None where there is no such file, it is not this user's to read, or it is
+    larger than `limit` bytes.
+    """
+    from open_webui.models.files import Files
+    from open_webui.models.users import UserModel
+    from open_webui.storage.provider import Storage
+    from open_webui.utils.access_control.files import has_access_to_file
+
+    file = await Files.get_file_by_id(file_id)
+    if file is None:
+        return None
+    person = UserModel(**{k: v for k, v in user.items() if k != "valves"})
+    if file.user_id != person.id and not await has_access_to_file(
+        file.id, "read", person
+    ):
+        return None
+    path = Path(await asyncio.to_thread(Storage.get_file, file.path))
+    data = await asyncio.to_thread(read_within, path, limit)
+    if data is None:
+        return None
+    mime = (file.meta or {}).get("content_type") or mimetypes.guess_type(path.name)[0]
+    return file.filename, mime or "application/octet-stream", data
+
+
+def read_within(path: Path, limit: int) -> bytes | None:
+    """The file's bytes, or None where it is gone or larger than `limit`."""
+    if not path.is_file() or path.stat().st_size > limit:
+        return None
+    return path.read_bytes()
+
+
+async def store_data_url(
+    request: Any, user: Mapping[str, Any], name: str, data_url: str
+) -> str:
+    """Store what a base64 data URL holds as this user's file; gives its address."""
+    from fastapi import UploadFile
+    from open_webui.models.users import UserModel
+    from open_webui.routers.files import upload_file_handler
+    from starlette.datastructures import Headers
+
+    head, _, encoded = data_url.partition(",")
+    mime = head[5:].partition(";")[0] or "application/octet-stream"
+    suffix = mimetypes.guess_extension(mime) or ""
+    upload = UploadFile(
+        file=io.BytesIO(base64.b64decode(encoded)),
+        filename=name or f"file{suffix}",
+        headers=Headers({"content-type": mime}),
+    )
+    stored = await upload_file_handler(
+        request,
+        file=upload,
+        metadata={},
+        process=False,
+        user=UserModel(**{k: v for k, v in user.items() if k != "valves"}),
+    )
+    return str(request.app.url_path_for("get_file_content_by_id", id=stored.id))

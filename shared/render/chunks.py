@@ -1,0 +1,144 @@
+"""AgentEvents as Chat Completions objects: what an API caller gets.
+
+Format: OpenAI API reference, "Chat Completions", chunk object and completion object.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.events import (
+    AgentEvent,
+    Citation,
+    Failed,
+    FileOutput,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallCompleted,
+    ToolResult,
+    Usage,
+)
+
+
+class CompletionRenderer:
+    """Turns the events of one turn into chunks, or at the end into one completion.
+
+    A tool call that the agent answered itself is its own affair and is left out;
+    the others are the caller's, and known as such only when the turn is finished.
+    Statuses and session states have no place in this format.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        sentence: Callable[[str, Mapping[str, Any]], str],
+        include_usage: bool = False,
+    ) -> None:
+        self._head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._sentence = sentence
+        self._include_usage = include_usage
+        self._pending: dict[str, ToolCallCompleted] = {}
+        self._usage: Mapping[str, Any] | None = None
+        self._begun = False
+        self._message: dict[str, Any] = {"role": "assistant", "content": ""}
+        self._finish_reason = "stop"
+
+    def render(self, event: AgentEvent) -> list[dict[str, Any]]:
+        """The chunks for this event, in order."""
+        match event:
+            case TextDelta(text):
+                return [self._chunk({"content": text})] if text else []
+            case ReasoningDelta(text):
+                return [self._chunk({"reasoning_content": text})] if text else []
+            case ToolCallCompleted():
+                self._pending[event.call_id] = event
+            case ToolResult():
+                self._pending.pop(event.call_id, None)
+            case Citation():
+                return [self._chunk({"annotations": [url_citation(event)]})]
+            case FileOutput():
+                image = {"type": "image_url", "image_url": {"url": event.url}}
+                return [self._chunk({"images": [image]})]
+            case Usage(counts):
+                self._usage = counts
+            case Failed(code, fields):
+                message = self._sentence(code, fields)
+                return [{"error": {"message": message, "code": code}}]
+            case Finished(reason):
+                return self._finish(reason)
+        return []
+
+    def add(self, event: AgentEvent) -> None:
+        """Take an event for `completion` instead of rendering it."""
+        for chunk in self.render(event):
+            for choice in chunk.get("choices", ()):
+                self._merge(choice["delta"])
+                self._finish_reason = choice["finish_reason"] or self._finish_reason
+
+    def completion(self) -> dict[str, Any]:
+        """All that was added, as one completion."""
+        choice = {
+            "index": 0,
+            "message": self._message,
+            "finish_reason": self._finish_reason,
+        }
+        whole = {**self._head, "object": "chat.completion", "choices": [choice]}
+        if self._usage:
+            whole["usage"] = dict(self._usage)
+        return whole
+
+    def _finish(self, reason: str) -> list[dict[str, Any]]:
+        chunks: list[dict[str, Any]] = []
+        if self._pending:
+            reason = "tool_calls"
+            calls = [
+                tool_call_delta(i, c) for i, c in enumerate(self._pending.values())
+            ]
+            chunks.append(self._chunk({"tool_calls": calls}))
+        elif reason == "tool_calls":
+            reason = "stop"
+        chunks.append(self._chunk({}, reason))
+        if self._include_usage and self._usage:
+            usage = {**self._chunk({}), "choices": [], "usage": dict(self._usage)}
+            chunks.append(usage)
+        return chunks
+
+    def _chunk(
+        self, delta: dict[str, Any], finish_reason: str | None = None
+    ) -> dict[str, Any]:
+        if not self._begun:
+            self._begun = True
+            delta = {"role": "assistant", **delta}
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
+
+    def _merge(self, delta: Mapping[str, Any]) -> None:
+        for key, value in delta.items():
+            if key == "role":
+                continue
+            if key == "tool_calls":
+                value = [{k: v for k, v in c.items() if k != "index"} for c in value]
+            if key in self._message:
+                value = self._message[key] + value
+            self._message[key] = value
+
+
+def tool_call_delta(index: int, call: ToolCallCompleted) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {
+        "index": index,
+        "id": call.call_id,
+        "type": "function",
+        "function": function,
+    }
+
+
+def url_citation(citation: Citation) -> dict[str, Any]:
+    inner = {"url": citation.url, "title": citation.title or citation.url}
+    return {"type": "url_citation", "url_citation": inner}
