@@ -125,9 +125,14 @@ def _import_lines(sections: list[Section]) -> list[str]:
     return [*render_imports(runtime), "", "if TYPE_CHECKING:", *block]
 
 
+def _write_mark(page: _Page, module: Module) -> None:
+    # Below the imports Black wants one empty line, everywhere else two are allowed.
+    page.write(f"# --- {module.path} ---", blank=2 if page.spans else 1)
+
+
 def _write_shared(page: _Page, section: Section) -> None:
     module = section.module
-    page.write(f"# --- {module.path} ---", blank=2)
+    _write_mark(page, module)
     above = None
     for piece in section.pieces:
         blank = 2 if piece.is_definition or (above and above.is_definition) else 1
@@ -142,7 +147,7 @@ def _write_shared(page: _Page, section: Section) -> None:
 def _write_function(page: _Page, section: Section) -> None:
     """The function file is copied as one piece, with everything below its imports."""
     module = section.module
-    page.write(f"# --- {module.path} ---", blank=2)
+    _write_mark(page, module)
     first, last = module.body, len(module.lines)
     while first < last and not module.lines[first - 1].strip():
         first += 1

@@ -46,21 +46,22 @@ class WebUIClient:
     ) -> None:
         """`key` is an API key or a login token of an administrator."""
         self.url = url.rstrip("/")
+        key = key.strip()
+        if not key.isascii() or not key.isprintable():
+            # httpx would refuse too, with the key in its words.
+            raise InstallError("The key holds characters that no key has.")
         try:
             host = httpx.URL(self.url).host
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers={"Authorization": f"Bearer {key}"},
-                timeout=120,  # a function file may be slow to load
-                transport=transport,
-                # A proxy of the shell is not for a server on this machine.
-                trust_env=host not in _LOOPBACK,
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            # ValueError: httpx's words for a key that no header can carry hold the key.
-            raise InstallError(f"{url!r} is no usable address or key.") from (
-                error if isinstance(error, httpx.InvalidURL) else None
-            )
+        except httpx.InvalidURL as error:
+            raise InstallError(f"{url!r} is no address: {error}.") from error
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=120,  # a function file may be slow to load
+            transport=transport,
+            # A proxy of the shell is not for a server on this machine.
+            trust_env=host not in _LOOPBACK,
+        )
 
     def close(self) -> None:
         self._http.close()

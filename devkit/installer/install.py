@@ -150,6 +150,9 @@ class Installer:
             stored = self._client.valves(entry.kind, entry.id)
             for misfit in misfits(entry, step.text, stored):
                 yield f"{entry.id}: a stored valve no longer fits: {misfit}"
+        elif step.change is Change.INSTALL:
+            for misfit in misfits(entry, step.text, entry.valves):
+                yield f"{entry.id}: a valve of the manifest does not fit: {misfit}"
 
     def _install(self, step: Step) -> None:
         """Switched on last, with its valves set; a half-made one would look like an

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from devkit.bundle import gates
+from devkit.bundle.imports import Import, render_imports
 from devkit.bundle.layout import content_hash, stated_hash
 from devkit.bundle.suite import differences, dist_files, write_dist
 from devkit.bundle.where import Place, where
@@ -110,7 +111,6 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 # --- shared/errors.py ---
 
 
@@ -169,6 +169,13 @@ def test_it_passes_every_gate(sample):
     assert list(gates.faults(sample.build())) == []
 
 
+def test_without_type_checking_it_is_black_stable_too(sample):
+    sample.write("functions/sample.py", "import json\n\n\nclass Pipe:\n    a = json\n")
+    assert list(gates.faults(sample.build())) == []
+    sample.write("functions/sample.py", "class Pipe: ...\n")
+    assert list(gates.faults(sample.build())) == []
+
+
 def test_every_copied_line_is_found_again(sample):
     built = sample.build()
     write_dist(sample.root, dist_files([built]))
@@ -187,12 +194,12 @@ def test_every_copied_line_is_found_again(sample):
 
 def test_where_takes_what_a_person_types(sample):
     write_dist(sample.root, dist_files([sample.build()]))
-    for place in ("dist/sample.py:39", "sample.py:39", "sample:39"):
+    for place in ("dist/sample.py:38", "sample.py:38", "sample:38"):
         assert where(sample.root, place) == Place("shared/words.py", 19)
     for place, words in (
         ("sample", "names no line"),
         ("other:1", "knows no dist/other.py"),
-        ("sample:999", "has 67 lines"),
+        ("sample:999", "has 66 lines"),
     ):
         with pytest.raises(BuildError, match=words):
             where(sample.root, place)
@@ -202,7 +209,7 @@ def test_the_result_does_not_depend_on_the_day_or_the_machine(sample):
     """Another hash seed, folder, time zone and line ending give the same bytes."""
     program = (
         "import sys; sys.path[:0] = sys.argv[2:]; from pathlib import Path;"
-        "from devkit.bundle.suite import *; from tests.unit.devkit.conftest import *;"
+        "from devkit.bundle.suite import *; from tests.unit.devkit.project import *;"
         "p = Project(Path(sys.argv[1]));"
         "sys.stdout.buffer.write(str(dist_files([p.build()])).encode())"
     )
@@ -260,3 +267,33 @@ def test_each_gate_closes(sample, source, changed, gate):
     built = sample.build()
     broken = type(built)(built.entry, built.text.replace(source, changed, 1), ())
     assert gate in {fault.partition(":")[0] for fault in gates.faults(broken)}
+
+
+def test_imports_are_in_the_order_the_linter_asks_for():
+    imports = [
+        Import("typing", "cast"),
+        Import("typing", "TYPE_CHECKING"),
+        Import("typing", "Any"),
+        Import("typing", "overload", "typed"),
+        Import("PIL", "Image"),
+        Import("pydantic", "BaseModel"),
+        Import("numpy", alias="np"),
+        Import("os.path"),
+        Import("json"),
+        Import("json"),
+        Import("__future__", "annotations"),
+        Import("a.module.with.a.rather.long.name.in.a.package", "a_function_of_it"),
+        Import("a.module.with.a.rather.long.name.in.a.package", "AClassOfIt"),
+        Import("a.module.with.a.rather.long.name.in.a.package", "A_CONSTANT"),
+    ]
+    text = "\n".join(render_imports(imports)) + "\n"
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "I"]
+    process = subprocess.run(
+        [*command, "--target-version", "py311", "--diff", "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (0, ""), process.stdout
+    assert text.count("import json") == 1
