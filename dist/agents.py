@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of functions/agents.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 66866ecf58a76021
+# Content hash: 0d1c36a95df7b691
 
 import asyncio
 import base64
@@ -56,7 +56,6 @@ from pydantic import (
 )
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
-
 
 # --- shared/agents/config.py ---
 
@@ -1107,6 +1106,9 @@ class Backend(Protocol):
 DISCOVERY_TTL = 60.0
 DISCOVERY_TIMEOUT = 3.0
 
+# Ids and names, when the server was asked (monotonic), and a refresh under way.
+KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
+
 catalogue_log = logging.getLogger("aqueduct.catalogue")
 
 
@@ -1121,26 +1123,37 @@ class AgentEntry:
 
 
 async def discover_models(
-    agent: AgentConfig,
-    backend: Backend,
-    kept: dict[str, tuple[float, list[tuple[str, str]]]],
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
 ) -> list[DiscoveredModel]:
-    """What this server offers, asked at most once a minute and waited for briefly.
+    """What this server offers; the first time waited for, briefly.
 
-    A server that does not answer keeps the list it gave last; `kept` holds, by
-    agent and address, when it was asked and the ids and names it gave.
+    `kept` holds each agent's list between calls. One that is older than a minute is
+    still given at once and asked for again in the background, so that a server that
+    is down neither loses its models nor delays the list of all the others.
     """
     key = f"{agent.id} {agent.url}"
-    asked_at, models = kept.get(key, (float("-inf"), []))
-    if time.monotonic() - asked_at >= DISCOVERY_TTL:
-        try:
-            async with asyncio.timeout(DISCOVERY_TIMEOUT):
-                found = await backend.discover()
-            models = [(model.id, model.name) for model in found]
-        except (UpstreamError, TimeoutError) as error:
-            catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
-        kept[key] = (time.monotonic(), models)
-    return [DiscoveredModel(*model) for model in models]
+    models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
+    stale = time.monotonic() - asked_at >= DISCOVERY_TTL
+    if stale and (refresh is None or refresh.done()):
+        refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
+        kept[key] = (models, asked_at, refresh)
+    if refresh is not None and not models:
+        await asyncio.wait([refresh])
+    return [DiscoveredModel(*model) for model in kept[key][0]]
+
+
+async def refresh_models(
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels], key: str
+) -> None:
+    """Ask the server for its models; a failure keeps the list it gave last."""
+    models = kept.get(key, ([], 0.0, None))[0]
+    try:
+        async with asyncio.timeout(DISCOVERY_TIMEOUT):
+            found = await backend.discover()
+        models = [(model.id, model.name) for model in found]
+    except (UpstreamError, TimeoutError) as error:
+        catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
+    kept[key] = (models, time.monotonic(), None)
 
 
 def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
@@ -3036,6 +3049,8 @@ def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
 
 # --- shared/host/tools.py ---
 
+NOT_APPROVED = "Error: the user did not approve this tool call."
+
 
 @dataclass(frozen=True, slots=True)
 class HostToolRunner:
@@ -3062,12 +3077,14 @@ class HostToolRunner:
             tool_result_content,
         )
 
+        if not await self._approved(call):
+            return ToolResult(call.call_id, NOT_APPROVED, failed=True)
         request_call = {
             "id": call.call_id,
             "function": {"name": call.name, "arguments": call.arguments},
         }
         _, value, _, tool_type, direct = await execute_tool_call(
-            dict(self.body), dict(self.metadata), self.event_call, request_call
+            dict(self.body), self._approved_metadata(), self.event_call, request_call
         )
         failed = isinstance(value, dict) and set(value) == {"error"}
         user = UserModel(**{k: v for k, v in self.user.items() if k != "valves"})
@@ -3090,6 +3107,32 @@ class HostToolRunner:
             files=shown,
             embeds=tuple(embeds or ()),
         )
+
+    async def _approved(self, call: ToolCallCompleted) -> bool:
+        """Whether the user's setting "ask before tools" lets this call pass.
+
+        Open WebUI asks by pausing its own loop, which is not running here, so the
+        dialog of its temporary chats is used. Without a browser nothing is approved.
+        """
+        mode = (self.metadata.get("params") or {}).get("tool_approval_mode")
+        if mode != "ask":
+            return True
+        if self.event_call is None or not self.metadata.get("session_id"):
+            return False
+        question = {
+            "id": call.call_id,
+            "name": call.name,
+            "arguments": orjson.loads(call.arguments),
+        }
+        answer = await self.event_call(
+            {"type": "confirmation", "data": {"tool_call": question}}
+        )
+        return answer is True
+
+    def _approved_metadata(self) -> dict[str, Any]:
+        """The metadata once the call is approved: it must not be asked for twice."""
+        params = {**(self.metadata.get("params") or {}), "tool_approval_mode": "full"}
+        return {**self.metadata, "params": params}
 
 
 # --- shared/texts.py ---
@@ -3170,14 +3213,8 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
     """The virtual models, in the order of AGENTS, as Open WebUI wants them."""
     kept: dict[str, Any] = shared_resource("discovered", dict)
     published: set[str] = shared_resource("published", set)
-    entries: list[AgentEntry] = []
-    for agent in config.agents:
-        if not agent.discover:
-            entries.append(AgentEntry(agent.id, agent.label, agent, agent.model))
-            continue
-        for model in await discover_models(agent, make_backend(agent, ""), kept):
-            name = f"{agent.label}: {model.name}"
-            entries.append(AgentEntry(f"{agent.id}.{model.id}", name, agent, model.id))
+    per_agent = await asyncio.gather(*(entries_of(a, kept) for a in config.agents))
+    entries = [entry for entries in per_agent for entry in entries]
     for entry in entries:
         model_id = f"{pipe_id}.{entry.id}"
         if entry.agent.access == "public" and model_id not in published:
@@ -3190,6 +3227,17 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
     elif not config.agents:
         models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})
     return models
+
+
+async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
+    """The virtual models of one agent: itself, or what its server offers."""
+    if not agent.discover:
+        return [AgentEntry(agent.id, agent.label, agent, agent.model)]
+    models = await discover_models(agent, make_backend(agent, ""), kept)
+    return [
+        AgentEntry(f"{agent.id}.{m.id}", f"{agent.label}: {m.name}", agent, m.id)
+        for m in models
+    ]
 
 
 def clip(text: str, limit: int) -> str:

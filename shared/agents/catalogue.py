@@ -12,6 +12,9 @@ from shared.errors import UpstreamError
 DISCOVERY_TTL = 60.0
 DISCOVERY_TIMEOUT = 3.0
 
+# Ids and names, when the server was asked (monotonic), and a refresh under way.
+KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
+
 catalogue_log = logging.getLogger("aqueduct.catalogue")
 
 
@@ -26,26 +29,37 @@ class AgentEntry:
 
 
 async def discover_models(
-    agent: AgentConfig,
-    backend: Backend,
-    kept: dict[str, tuple[float, list[tuple[str, str]]]],
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
 ) -> list[DiscoveredModel]:
-    """What this server offers, asked at most once a minute and waited for briefly.
+    """What this server offers; the first time waited for, briefly.
 
-    A server that does not answer keeps the list it gave last; `kept` holds, by
-    agent and address, when it was asked and the ids and names it gave.
+    `kept` holds each agent's list between calls. One that is older than a minute is
+    still given at once and asked for again in the background, so that a server that
+    is down neither loses its models nor delays the list of all the others.
     """
     key = f"{agent.id} {agent.url}"
-    asked_at, models = kept.get(key, (float("-inf"), []))
-    if time.monotonic() - asked_at >= DISCOVERY_TTL:
-        try:
-            async with asyncio.timeout(DISCOVERY_TIMEOUT):
-                found = await backend.discover()
-            models = [(model.id, model.name) for model in found]
-        except (UpstreamError, TimeoutError) as error:
-            catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
-        kept[key] = (time.monotonic(), models)
-    return [DiscoveredModel(*model) for model in models]
+    models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
+    stale = time.monotonic() - asked_at >= DISCOVERY_TTL
+    if stale and (refresh is None or refresh.done()):
+        refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
+        kept[key] = (models, asked_at, refresh)
+    if refresh is not None and not models:
+        await asyncio.wait([refresh])
+    return [DiscoveredModel(*model) for model in kept[key][0]]
+
+
+async def refresh_models(
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels], key: str
+) -> None:
+    """Ask the server for its models; a failure keeps the list it gave last."""
+    models = kept.get(key, ([], 0.0, None))[0]
+    try:
+        async with asyncio.timeout(DISCOVERY_TIMEOUT):
+            found = await backend.discover()
+        models = [(model.id, model.name) for model in found]
+    except (UpstreamError, TimeoutError) as error:
+        catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
+    kept[key] = (models, time.monotonic(), None)
 
 
 def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:

@@ -1,5 +1,6 @@
 """What the agents pipe does, apart from its valves."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,14 +84,8 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
     """The virtual models, in the order of AGENTS, as Open WebUI wants them."""
     kept: dict[str, Any] = shared_resource("discovered", dict)
     published: set[str] = shared_resource("published", set)
-    entries: list[AgentEntry] = []
-    for agent in config.agents:
-        if not agent.discover:
-            entries.append(AgentEntry(agent.id, agent.label, agent, agent.model))
-            continue
-        for model in await discover_models(agent, make_backend(agent, ""), kept):
-            name = f"{agent.label}: {model.name}"
-            entries.append(AgentEntry(f"{agent.id}.{model.id}", name, agent, model.id))
+    per_agent = await asyncio.gather(*(entries_of(a, kept) for a in config.agents))
+    entries = [entry for entries in per_agent for entry in entries]
     for entry in entries:
         model_id = f"{pipe_id}.{entry.id}"
         if entry.agent.access == "public" and model_id not in published:
@@ -103,6 +98,17 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
     elif not config.agents:
         models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})
     return models
+
+
+async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
+    """The virtual models of one agent: itself, or what its server offers."""
+    if not agent.discover:
+        return [AgentEntry(agent.id, agent.label, agent, agent.model)]
+    models = await discover_models(agent, make_backend(agent, ""), kept)
+    return [
+        AgentEntry(f"{agent.id}.{m.id}", f"{agent.label}: {m.name}", agent, m.id)
+        for m in models
+    ]
 
 
 def clip(text: str, limit: int) -> str:
