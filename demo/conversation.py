@@ -115,11 +115,8 @@ def read_chat(body: dict[str, Any]) -> Conversation:
 def read_responses(body: dict[str, Any]) -> Conversation:
     """Read a Responses request.
 
-    Raises `BadRequest` for an input that is neither text nor items, and for
-    `previous_response_id`: this server keeps nothing, it wants the whole conversation.
+    Raises `BadRequest` for an input that is neither text nor items.
     """
-    if body.get("previous_response_id"):
-        raise BadRequest("'previous_response_id' is not kept here; send all items.")
     given = body.get("input")
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]

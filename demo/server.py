@@ -34,10 +34,12 @@ from demo.faults import FAILURES, RETRY_AFTER, Faults
 from demo.journal import Entry, Journal, watch, without_secrets
 from demo.planner import Toolbox
 from demo.search import DocSearch
+from demo.sessions import Sessions
 
 MODELS = ("aqueduct-demo", "aqueduct-demo-leaky")
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT_REQUESTS = 200
+KEPT_SESSIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def create_app(
     the folder whose README.md and docs/ the agent searches.
     """
     journal = Journal(KEPT_REQUESTS if debug else 0)
-    server = Server(key, pace, now, DocSearch(root), journal)
+    server = Server(key, pace, now, DocSearch(root), journal, Sessions(KEPT_SESSIONS))
     chat = partial(server.complete, CHAT)
     responses = partial(server.complete, RESPONSES)
     routes = [
@@ -89,13 +91,15 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The endpoints; nothing of a request is kept but its entry in the journal."""
+    """The endpoints; of a request they keep its entry in the journal, and its
+    conversation where the Responses API is asked to."""
 
     key: str | None
     pace: float
     now: Callable[[], datetime]
     docs: DocSearch
     journal: Journal
+    sessions: Sessions
 
     def guarded(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """`endpoint` with the check of the key before it and the journal around it."""
@@ -119,6 +123,8 @@ class Server:
         try:
             body = await read_body(request)
             entry.body = without_secrets(body)
+            if api is RESPONSES:
+                body = self.sessions.resume(body)
             conversation = api.read(body)
         except BadRequest as error:
             return problem(400, "invalid_request", str(error))
@@ -131,6 +137,8 @@ class Server:
         if faults.fail:
             return failure(faults.fail)
         reply = self._reply(api, body, conversation, acts, faults)
+        if api is RESPONSES and body.get("store"):
+            self.sessions.keep(body, render_responses.document(reply))
         return self._send(api, reply, faults, entry, streaming(body, faults))
 
     def _reply(

@@ -259,3 +259,11 @@ async def test_the_journal_keeps_no_secrets(client) -> None:
     assert (entry["status"], entry["outcome"]) == (200, "finished")
     await client.post("/debug/reset")
     assert (await client.get("/debug/requests")).json() == {"requests": []}
+
+
+async def test_a_kept_conversation_is_continued(client) -> None:
+    said = body(RESPONSES, "The first thing I say is plum.", store=True)
+    first = (await client.post(RESPONSES, json=said)).json()
+    asked = body(RESPONSES, "What did I say first?", previous_response_id=first["id"])
+    second = (await client.post(RESPONSES, json=asked)).json()
+    assert "plum" in second["output"][-1]["content"][0]["text"]
