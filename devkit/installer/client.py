@@ -70,10 +70,6 @@ class WebUIClient:
         """The version of Open WebUI."""
         return str(self._get("/api/version")["version"])
 
-    def role(self) -> str:
-        """The role of the key's owner: admin, user or pending."""
-        return str(self._get("/api/v1/auths/")["role"])
-
     def ids(self, kind: Kind) -> set[str]:
         """The ids of all tools, or of all functions if `kind` is not a tool."""
         return {item["id"] for item in self._get(f"{_base(kind)}/list")}
@@ -153,9 +149,17 @@ class WebUIClient:
                 f"status {response.status_code} and no JSON."
             ) from error
         if response.is_error:
-            detail = answer.get("detail") if isinstance(answer, dict) else answer
-            raise InstallError(f"Open WebUI says ({response.status_code}): {detail}")
+            raise InstallError(_refusal(response.status_code, answer))
         return answer
+
+
+def _refusal(status: int, answer: Any) -> str:
+    detail = str(answer.get("detail") if isinstance(answer, dict) else answer)
+    if status in (401, 403):
+        return f"Open WebUI does not take the key for an admin's ({status}): {detail}"
+    # Open WebUI keeps the cause of some errors to itself.
+    hint = " Its log has the cause." if "[ERROR:" in detail else ""
+    return f"Open WebUI says ({status}): {detail}{hint}"
 
 
 def _base(kind: Kind) -> str:

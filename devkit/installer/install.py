@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -65,16 +66,13 @@ class Installer:
         self._client.close()
 
     def check_server(self) -> str | None:
-        """Refuses a server that is too old and a key that is no administrator's; gives
-        a sentence if the server is newer than what the suite was tested with."""
+        """Refuses a server that is too old; gives a sentence if it is newer than what
+        the suite was tested with."""
         version = self._client.version()
         least = self._manifest.min_open_webui_version
         tested = self._manifest.tested_open_webui_version
         if Version(version) < Version(least):
             raise InstallError(f"Open WebUI is {version}; this needs {least} or newer.")
-        role = self._client.role()
-        if role != "admin":
-            raise InstallError(f"The key's owner is {role!r}; this needs an admin's.")
         if Version(version) > Version(tested):
             return f"Open WebUI is {version}; the suite was tested with {tested}."
         return None
@@ -107,9 +105,14 @@ class Installer:
         return steps
 
     def plan_rollback(self, ids: list[str] | None = None) -> list[Step]:
-        """The way back to the version before, for what is installed of these."""
+        """The way back to the version before, for what is installed of these; one that
+        has none stays as it is."""
         self.check_server()
-        return [self._back(step) for step in self.status(ids) if step.stored]
+        steps = [self._back(step) for step in self.status(ids) if step.stored]
+        if steps and all(step.change is Change.NOTHING for step in steps):
+            names = ", ".join(step.entry.id for step in steps)
+            raise InstallError(f"There is no version before this one: {names}.")
+        return steps
 
     def plan_removal(
         self, ids: list[str] | None = None, *, force: bool = False
@@ -173,17 +176,13 @@ class Installer:
     def _back(self, step: Step) -> Step:
         entry, stored = step.entry, step.stored
         assert stored is not None
-        before = None
-        if stored.version_id:
-            current = self._client.history_entry(
-                entry.kind, entry.id, stored.version_id
-            )
-            before = current["parent_id"]
-        if before is None:
-            raise InstallError(f"{entry.id} has no version before this one.")
-        content = self._client.history_entry(entry.kind, entry.id, before)["snapshot"][
-            "content"
-        ]
+        if not stored.version_id:
+            return step
+        entries = partial(self._client.history_entry, entry.kind, entry.id)
+        before = entries(stored.version_id)["parent_id"]
+        if not before:
+            return step
+        content = entries(before)["snapshot"]["content"]
         return replace(step, text=content, change=Change.ROLLBACK, version_id=before)
 
 
