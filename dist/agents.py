@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of functions/agents.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 0d1c36a95df7b691
+# Content hash: d6c85eb9dcebd50c
 
 import asyncio
 import base64
@@ -1889,10 +1889,11 @@ class Endpoint:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     def request_headers(self) -> dict[str, str]:
-        headers = {"Accept": "text/event-stream, application/json", **self.headers}
+        """The configured headers win over the ones made from the key."""
+        headers = {"accept": "text/event-stream, application/json"}
         if self.key:
-            headers.setdefault("Authorization", f"Bearer {self.key}")
-        return headers
+            headers["authorization"] = f"Bearer {self.key}"
+        return headers | {name.lower(): value for name, value in self.headers.items()}
 
 
 def new_http_client() -> httpx.AsyncClient:
@@ -2016,7 +2017,7 @@ async def open_stream(
                         content=orjson.dumps(body),
                         headers={
                             **endpoint.request_headers(),
-                            "Content-Type": "application/json",
+                            "content-type": "application/json",
                         },
                         timeout=httpx.Timeout(
                             30.0, connect=timeouts.connect, read=None, pool=None
@@ -2309,6 +2310,17 @@ class ToolCallAssembler:
 
 # --- shared/backends/openai_chat.py ---
 
+# What servers write, in the words of the API; all else is a normal end.
+FINISH_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
 
 def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
     """The request for this turn, always streaming; parameters of None are left out."""
@@ -2359,7 +2371,7 @@ class ChatCompletionsDecoder:
             self._usage.update(payload["usage"])
         if payload.get("timings"):  # llama.cpp
             self._usage.update(payload["timings"])
-        for key in ("citations", "search_results", "sources"):
+        for key in ("search_results", "citations", "sources"):
             if payload.get(key):  # Perplexity, Open WebUI
                 events.extend(self._cite(payload[key]))
         return events
@@ -2373,8 +2385,7 @@ class ChatCompletionsDecoder:
         events = [*self._think.finish(), *self._tools.complete()]
         if self._usage:
             events.append(Usage(self._usage))
-        reason = "tool_calls" if self._reason == "function_call" else self._reason
-        return [*events, Finished(reason or "stop")]
+        return [*events, Finished(FINISH_REASONS.get(self._reason, "stop"))]
 
     def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
         content = delta.get("content")
@@ -2398,9 +2409,12 @@ class ChatCompletionsDecoder:
                 events.extend(self._parts(content))
         if delta.get("refusal"):
             events.append(TextDelta(str(delta["refusal"])))
-        if delta.get("tool_calls"):
+        calls = delta.get("tool_calls")
+        if not calls and delta.get("function_call"):  # before tools had that name
+            calls = [{"index": 0, "function": delta["function_call"]}]
+        if calls:
             events.extend(self._think.finish())
-            events.extend(self._tools.feed(delta["tool_calls"]))
+            events.extend(self._tools.feed(calls))
         if delta.get("images"):
             events.extend(image_outputs(delta["images"]))
         if delta.get("annotations"):
@@ -2439,7 +2453,9 @@ def content_text(content: Any) -> str:
         return content
     if isinstance(content, list):
         return "".join(
-            str(part.get("text") or "") for part in content if isinstance(part, dict)
+            str(part.get("text") or part.get("refusal") or "")
+            for part in content
+            if isinstance(part, dict)
         )
     return "" if content is None else str(content)
 
@@ -2460,19 +2476,24 @@ def read_citation(entry: Any) -> Citation | None:
     """A source in any of its shapes, or None where it has no address.
 
     Shapes: "https://…"; {url, title}; {type: url_citation, url_citation: {…}};
-    Open WebUI's {source: {name, url}, document: […]}.
+    Open WebUI's {source: {name, url}, document: […], metadata: [{source: url}]}.
     """
     if isinstance(entry, str):
         return Citation(entry, entry)
     if not isinstance(entry, Mapping):
         return None
     inner = entry.get("url_citation") or entry.get("source") or entry
-    if not isinstance(inner, Mapping) or not inner.get("url"):
+    if not isinstance(inner, Mapping):
         return None
-    title = inner.get("title") or inner.get("name") or inner["url"]
+    pages = [str(page.get("source", "")) for page in entry.get("metadata") or ()]
+    page = next((page for page in pages if page.startswith("http")), "")
+    url = inner.get("url") or page
+    if not url:
+        return None
+    title = inner.get("title") or inner.get("name") or url
     documents = entry.get("document")
     text = documents[0] if isinstance(documents, list) and documents else ""
-    return Citation(inner["url"], str(title), str(inner.get("content") or text))
+    return Citation(url, str(title), str(inner.get("content") or text))
 
 
 # --- shared/backends/openai_responses.py ---
@@ -2496,6 +2517,19 @@ CONTENT_PART_TYPES = {
     "image_url": "input_image",
     "file": "input_file",
 }
+
+
+TEXT_DELTAS = frozenset({"response.output_text.delta", "response.refusal.delta"})
+REASONING_DELTAS = frozenset(
+    {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}
+)
+ARGUMENT_DELTAS = frozenset(
+    {
+        "response.function_call_arguments.delta",
+        "response.mcp_call_arguments.delta",
+    }
+)
+CALL_ITEMS = frozenset({"function_call", "mcp_call"})
 
 
 def responses_body(model: str, turn: Turn, keep_session: bool) -> dict[str, Any]:
@@ -2603,6 +2637,14 @@ def input_part(part: Mapping[str, Any], answered: bool) -> dict[str, Any]:
     return dict(part)
 
 
+def item_key(payload: Mapping[str, Any]) -> str:
+    """What names an item in the events of one stream.
+
+    Some gateways give an item another id in every event; its place stays the same.
+    """
+    return str(payload.get("output_index", payload.get("item_id", "")))
+
+
 class ResponsesDecoder:
     """Events of one Responses stream in, agent events out.
 
@@ -2616,8 +2658,8 @@ class ResponsesDecoder:
         self._session: SessionState | None = None
         self._usage: dict[str, Any] = {}
         self._reason = "stop"
-        self._told: set[str] = set()  # ids of items whose deltas came
-        self._call_ids: dict[str, str] = {}  # item id -> call id
+        self._told: set[str] = set()  # items whose deltas came, by `item_key`
+        self._call_ids: dict[str, str] = {}
         self._cited: set[str] = set()
 
     def feed(self, name: str, payload: Any) -> list[AgentEvent]:
@@ -2629,29 +2671,24 @@ class ResponsesDecoder:
             return self._whole(payload)
         if kind == "error" or (payload.get("error") and "type" not in payload):
             raise UpstreamBroken("said_error", detail=error_detail(payload))
-        if kind == "response.output_text.delta" or kind == "response.refusal.delta":
-            self._told.add(payload.get("item_id", ""))
+        key = item_key(payload)
+        if kind in TEXT_DELTAS:
+            self._told.add(key)
             return [TextDelta(payload.get("delta", ""))]
-        if kind in (
-            "response.reasoning_text.delta",
-            "response.reasoning_summary_text.delta",
-        ):
-            self._told.add(payload.get("item_id", ""))
+        if kind in REASONING_DELTAS:
+            self._told.add(key)
             return [ReasoningDelta(payload.get("delta", ""))]
-        if kind in (
-            "response.function_call_arguments.delta",
-            "response.mcp_call_arguments.delta",
-        ):
-            call_id = self._call_ids.get(payload.get("item_id", ""), "")
+        if kind in ARGUMENT_DELTAS:
+            call_id = self._call_ids.get(key, "")
             return [ToolCallArgumentsDelta(call_id, payload.get("delta", ""))]
         if kind == "response.reasoning_summary_part.added":
             return [ReasoningDelta("\n\n")] if payload.get("summary_index") else []
         if kind == "response.output_text.annotation.added":
             return self._cite([payload.get("annotation")])
         if kind == "response.output_item.added":
-            return self._item_added(payload.get("item") or {})
+            return self._item_added(key, payload.get("item") or {})
         if kind == "response.output_item.done":
-            return self._item_done(payload.get("item") or {})
+            return self._item_done(key, payload.get("item") or {})
         return self._progress(kind, payload.get("response") or {})
 
     def done(self) -> None:
@@ -2687,44 +2724,38 @@ class ResponsesDecoder:
         if response.get("status") == "failed":
             raise UpstreamBroken("said_error", detail=error_detail(response))
         events: list[AgentEvent] = []
-        for item in response["output"]:
-            events.extend(self._item_added(item))
-            events.extend(self._item_done(item))
+        for index, item in enumerate(response["output"]):
+            events.extend(self._item_added(str(index), item))
+            events.extend(self._item_done(str(index), item))
         self._progress("response.completed", response)
         return events
 
-    def _item_added(self, item: Mapping[str, Any]) -> list[AgentEvent]:
-        if item.get("type") not in ("function_call", "mcp_call"):
+    def _item_added(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
+        if item.get("type") not in CALL_ITEMS or key in self._call_ids:
             return []
-        item_id = item.get("id") or item.get("call_id") or ""
-        if item_id in self._call_ids:
-            return []
-        call_id = str(item.get("call_id") or item_id)
-        self._call_ids[item_id] = call_id
+        call_id = str(item.get("call_id") or item.get("id") or key)
+        self._call_ids[key] = call_id
         return [ToolCallStarted(call_id, str(item.get("name") or ""))]
 
-    def _item_done(self, item: Mapping[str, Any]) -> list[AgentEvent]:
+    def _item_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
         kind = item.get("type")
-        if kind in ("function_call", "mcp_call"):
-            return self._call_done(item)
+        if kind in CALL_ITEMS:
+            return self._call_done(key, item)
         if kind == "message":
-            return self._message_done(item)
-        if kind == "reasoning" and item.get("id", "") not in self._told:
-            text = "\n\n".join(
-                content_text(item.get(key))
-                for key in ("summary", "content")
-                if item.get(key)
-            )
+            return self._message_done(key, item)
+        if kind == "reasoning" and key not in self._told:
+            parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
+            text = "\n\n".join(content_text([part]) for part in parts)
             return [ReasoningDelta(text)] if text else []
         if kind == "image_generation_call" and item.get("result"):
             mime = f"image/{item.get('output_format') or 'png'}"
             return [FileOutput(f"data:{mime};base64,{item['result']}", mime)]
         return []
 
-    def _call_done(self, item: Mapping[str, Any]) -> list[AgentEvent]:
+    def _call_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
         """A whole call; one of an MCP server was run on the agent's side."""
-        events = self._item_added(item)
-        call_id = self._call_ids[item.get("id") or item.get("call_id") or ""]
+        events = self._item_added(key, item)
+        call_id = self._call_ids[key]
         arguments = item.get("arguments") or "{}"
         if not isinstance(arguments, str):
             arguments = orjson.dumps(arguments).decode()
@@ -2738,10 +2769,10 @@ class ResponsesDecoder:
             self._reason = "tool_calls"
         return events
 
-    def _message_done(self, item: Mapping[str, Any]) -> list[AgentEvent]:
+    def _message_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
         events: list[AgentEvent] = []
         parts = item.get("content") or []
-        if item.get("id", "") not in self._told:
+        if key not in self._told:
             text = content_text(parts)
             events.extend([TextDelta(text)] if text else [])
         for part in parts:

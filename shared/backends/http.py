@@ -56,10 +56,11 @@ class Endpoint:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
     def request_headers(self) -> dict[str, str]:
-        headers = {"Accept": "text/event-stream, application/json", **self.headers}
+        """The configured headers win over the ones made from the key."""
+        headers = {"accept": "text/event-stream, application/json"}
         if self.key:
-            headers.setdefault("Authorization", f"Bearer {self.key}")
-        return headers
+            headers["authorization"] = f"Bearer {self.key}"
+        return headers | {name.lower(): value for name, value in self.headers.items()}
 
 
 def new_http_client() -> httpx.AsyncClient:
@@ -183,7 +184,7 @@ async def open_stream(
                         content=orjson.dumps(body),
                         headers={
                             **endpoint.request_headers(),
-                            "Content-Type": "application/json",
+                            "content-type": "application/json",
                         },
                         timeout=httpx.Timeout(
                             30.0, connect=timeouts.connect, read=None, pool=None

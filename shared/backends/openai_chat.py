@@ -23,6 +23,17 @@ from shared.events import (
     Usage,
 )
 
+# What servers write, in the words of the API; all else is a normal end.
+FINISH_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
 
 def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
     """The request for this turn, always streaming; parameters of None are left out."""
@@ -73,7 +84,7 @@ class ChatCompletionsDecoder:
             self._usage.update(payload["usage"])
         if payload.get("timings"):  # llama.cpp
             self._usage.update(payload["timings"])
-        for key in ("citations", "search_results", "sources"):
+        for key in ("search_results", "citations", "sources"):
             if payload.get(key):  # Perplexity, Open WebUI
                 events.extend(self._cite(payload[key]))
         return events
@@ -87,8 +98,7 @@ class ChatCompletionsDecoder:
         events = [*self._think.finish(), *self._tools.complete()]
         if self._usage:
             events.append(Usage(self._usage))
-        reason = "tool_calls" if self._reason == "function_call" else self._reason
-        return [*events, Finished(reason or "stop")]
+        return [*events, Finished(FINISH_REASONS.get(self._reason, "stop"))]
 
     def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
         content = delta.get("content")
@@ -112,9 +122,12 @@ class ChatCompletionsDecoder:
                 events.extend(self._parts(content))
         if delta.get("refusal"):
             events.append(TextDelta(str(delta["refusal"])))
-        if delta.get("tool_calls"):
+        calls = delta.get("tool_calls")
+        if not calls and delta.get("function_call"):  # before tools had that name
+            calls = [{"index": 0, "function": delta["function_call"]}]
+        if calls:
             events.extend(self._think.finish())
-            events.extend(self._tools.feed(delta["tool_calls"]))
+            events.extend(self._tools.feed(calls))
         if delta.get("images"):
             events.extend(image_outputs(delta["images"]))
         if delta.get("annotations"):
@@ -153,7 +166,9 @@ def content_text(content: Any) -> str:
         return content
     if isinstance(content, list):
         return "".join(
-            str(part.get("text") or "") for part in content if isinstance(part, dict)
+            str(part.get("text") or part.get("refusal") or "")
+            for part in content
+            if isinstance(part, dict)
         )
     return "" if content is None else str(content)
 
@@ -174,16 +189,21 @@ def read_citation(entry: Any) -> Citation | None:
     """A source in any of its shapes, or None where it has no address.
 
     Shapes: "https://…"; {url, title}; {type: url_citation, url_citation: {…}};
-    Open WebUI's {source: {name, url}, document: […]}.
+    Open WebUI's {source: {name, url}, document: […], metadata: [{source: url}]}.
     """
     if isinstance(entry, str):
         return Citation(entry, entry)
     if not isinstance(entry, Mapping):
         return None
     inner = entry.get("url_citation") or entry.get("source") or entry
-    if not isinstance(inner, Mapping) or not inner.get("url"):
+    if not isinstance(inner, Mapping):
         return None
-    title = inner.get("title") or inner.get("name") or inner["url"]
+    pages = [str(page.get("source", "")) for page in entry.get("metadata") or ()]
+    page = next((page for page in pages if page.startswith("http")), "")
+    url = inner.get("url") or page
+    if not url:
+        return None
+    title = inner.get("title") or inner.get("name") or url
     documents = entry.get("document")
     text = documents[0] if isinstance(documents, list) and documents else ""
-    return Citation(inner["url"], str(title), str(inner.get("content") or text))
+    return Citation(url, str(title), str(inner.get("content") or text))

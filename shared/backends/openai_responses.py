@@ -47,6 +47,19 @@ CONTENT_PART_TYPES = {
 }
 
 
+TEXT_DELTAS = frozenset({"response.output_text.delta", "response.refusal.delta"})
+REASONING_DELTAS = frozenset(
+    {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}
+)
+ARGUMENT_DELTAS = frozenset(
+    {
+        "response.function_call_arguments.delta",
+        "response.mcp_call_arguments.delta",
+    }
+)
+CALL_ITEMS = frozenset({"function_call", "mcp_call"})
+
+
 def responses_body(model: str, turn: Turn, keep_session: bool) -> dict[str, Any]:
     """The request for this turn, always streaming.
 
@@ -152,6 +165,14 @@ def input_part(part: Mapping[str, Any], answered: bool) -> dict[str, Any]:
     return dict(part)
 
 
+def item_key(payload: Mapping[str, Any]) -> str:
+    """What names an item in the events of one stream.
+
+    Some gateways give an item another id in every event; its place stays the same.
+    """
+    return str(payload.get("output_index", payload.get("item_id", "")))
+
+
 class ResponsesDecoder:
     """Events of one Responses stream in, agent events out.
 
@@ -165,8 +186,8 @@ class ResponsesDecoder:
         self._session: SessionState | None = None
         self._usage: dict[str, Any] = {}
         self._reason = "stop"
-        self._told: set[str] = set()  # ids of items whose deltas came
-        self._call_ids: dict[str, str] = {}  # item id -> call id
+        self._told: set[str] = set()  # items whose deltas came, by `item_key`
+        self._call_ids: dict[str, str] = {}
         self._cited: set[str] = set()
 
     def feed(self, name: str, payload: Any) -> list[AgentEvent]:
@@ -178,29 +199,24 @@ class ResponsesDecoder:
             return self._whole(payload)
         if kind == "error" or (payload.get("error") and "type" not in payload):
             raise UpstreamBroken("said_error", detail=error_detail(payload))
-        if kind == "response.output_text.delta" or kind == "response.refusal.delta":
-            self._told.add(payload.get("item_id", ""))
+        key = item_key(payload)
+        if kind in TEXT_DELTAS:
+            self._told.add(key)
             return [TextDelta(payload.get("delta", ""))]
-        if kind in (
-            "response.reasoning_text.delta",
-            "response.reasoning_summary_text.delta",
-        ):
-            self._told.add(payload.get("item_id", ""))
+        if kind in REASONING_DELTAS:
+            self._told.add(key)
             return [ReasoningDelta(payload.get("delta", ""))]
-        if kind in (
-            "response.function_call_arguments.delta",
-            "response.mcp_call_arguments.delta",
-        ):
-            call_id = self._call_ids.get(payload.get("item_id", ""), "")
+        if kind in ARGUMENT_DELTAS:
+            call_id = self._call_ids.get(key, "")
             return [ToolCallArgumentsDelta(call_id, payload.get("delta", ""))]
         if kind == "response.reasoning_summary_part.added":
             return [ReasoningDelta("\n\n")] if payload.get("summary_index") else []
         if kind == "response.output_text.annotation.added":
             return self._cite([payload.get("annotation")])
         if kind == "response.output_item.added":
-            return self._item_added(payload.get("item") or {})
+            return self._item_added(key, payload.get("item") or {})
         if kind == "response.output_item.done":
-            return self._item_done(payload.get("item") or {})
+            return self._item_done(key, payload.get("item") or {})
         return self._progress(kind, payload.get("response") or {})
 
     def done(self) -> None:
@@ -236,44 +252,38 @@ class ResponsesDecoder:
         if response.get("status") == "failed":
             raise UpstreamBroken("said_error", detail=error_detail(response))
         events: list[AgentEvent] = []
-        for item in response["output"]:
-            events.extend(self._item_added(item))
-            events.extend(self._item_done(item))
+        for index, item in enumerate(response["output"]):
+            events.extend(self._item_added(str(index), item))
+            events.extend(self._item_done(str(index), item))
         self._progress("response.completed", response)
         return events
 
-    def _item_added(self, item: Mapping[str, Any]) -> list[AgentEvent]:
-        if item.get("type") not in ("function_call", "mcp_call"):
+    def _item_added(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
+        if item.get("type") not in CALL_ITEMS or key in self._call_ids:
             return []
-        item_id = item.get("id") or item.get("call_id") or ""
-        if item_id in self._call_ids:
-            return []
-        call_id = str(item.get("call_id") or item_id)
-        self._call_ids[item_id] = call_id
+        call_id = str(item.get("call_id") or item.get("id") or key)
+        self._call_ids[key] = call_id
         return [ToolCallStarted(call_id, str(item.get("name") or ""))]
 
-    def _item_done(self, item: Mapping[str, Any]) -> list[AgentEvent]:
+    def _item_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
         kind = item.get("type")
-        if kind in ("function_call", "mcp_call"):
-            return self._call_done(item)
+        if kind in CALL_ITEMS:
+            return self._call_done(key, item)
         if kind == "message":
-            return self._message_done(item)
-        if kind == "reasoning" and item.get("id", "") not in self._told:
-            text = "\n\n".join(
-                content_text(item.get(key))
-                for key in ("summary", "content")
-                if item.get(key)
-            )
+            return self._message_done(key, item)
+        if kind == "reasoning" and key not in self._told:
+            parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
+            text = "\n\n".join(content_text([part]) for part in parts)
             return [ReasoningDelta(text)] if text else []
         if kind == "image_generation_call" and item.get("result"):
             mime = f"image/{item.get('output_format') or 'png'}"
             return [FileOutput(f"data:{mime};base64,{item['result']}", mime)]
         return []
 
-    def _call_done(self, item: Mapping[str, Any]) -> list[AgentEvent]:
+    def _call_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
         """A whole call; one of an MCP server was run on the agent's side."""
-        events = self._item_added(item)
-        call_id = self._call_ids[item.get("id") or item.get("call_id") or ""]
+        events = self._item_added(key, item)
+        call_id = self._call_ids[key]
         arguments = item.get("arguments") or "{}"
         if not isinstance(arguments, str):
             arguments = orjson.dumps(arguments).decode()
@@ -287,10 +297,10 @@ class ResponsesDecoder:
             self._reason = "tool_calls"
         return events
 
-    def _message_done(self, item: Mapping[str, Any]) -> list[AgentEvent]:
+    def _message_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
         events: list[AgentEvent] = []
         parts = item.get("content") or []
-        if item.get("id", "") not in self._told:
+        if key not in self._told:
             text = content_text(parts)
             events.extend([TextDelta(text)] if text else [])
         for part in parts:
