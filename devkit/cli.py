@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from devkit import report
 from devkit.bundle.suite import build_all, dist_files, write_dist
@@ -15,6 +16,7 @@ from devkit.errors import DevkitError
 from devkit.installer import cli as installer
 from devkit.manifest import SCHEMA_NAME, read_manifest, schema_text
 from devkit.paths import ROOT
+from devkit.up import up
 
 # Locals hold keys, and a traceback is for us, not for who installs the suite.
 app = typer.Typer(
@@ -31,7 +33,9 @@ def main() -> None:
     try:
         app()
     except DevkitError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        Console(stderr=True).print(
+            f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         sys.exit(1)
 
 
@@ -93,6 +97,7 @@ for command in (
     installer.status,
     installer.rollback,
     installer.uninstall,
+    up,
 ):
     app.command()(command)
 
