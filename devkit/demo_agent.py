@@ -16,14 +16,24 @@ from devkit.process import Child, free_port
 class DemoAgent:
     """The server of demo/ on a port of this machine.
 
-    `debug` lets it tell what it was asked, see `requests`.
+    `debug` lets it tell what it was asked, see `requests`. `pace` is the pause between
+    two words in seconds; None leaves it to the demo.
     """
 
-    def __init__(self, log_path: Path, *, port: int = 0, debug: bool = False) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        *,
+        port: int = 0,
+        debug: bool = False,
+        pace: float | None = None,
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = log_path
-        self._debug = debug
+        self._options = ["--debug"] * debug
+        if pace is not None:
+            self._options += ["--pace", str(pace)]
         self._child: Child | None = None
         self._client = httpx.Client(base_url=self.url, trust_env=False, timeout=5)
 
@@ -32,7 +42,7 @@ class DemoAgent:
         command = [sys.executable, "-m", "demo", "--port", str(self.port)]
         self._child = Child(
             "The demo agent",
-            command + ["--debug"] * self._debug,
+            command + self._options,
             self.log_path,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             cwd=ROOT,
@@ -49,8 +59,7 @@ class DemoAgent:
         """Return what it was asked, oldest first, and how each request ended."""
         response = self._client.get("/debug/requests")
         response.raise_for_status()
-        found = response.json()
-        return list(found["requests"] if isinstance(found, dict) else found)
+        return list(response.json()["requests"])
 
     def reset(self) -> None:
         """Forget what it was asked."""

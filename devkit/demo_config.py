@@ -9,25 +9,21 @@ from typing import Any
 import httpx
 import yaml
 
+Entry = dict[str, Any]
+
 OLLAMA_URL = "http://127.0.0.1:11434"
 DEFAULT_MODEL = "agents.demo"
 
-# What a new chat proposes: one click each shows thoughts, a tool, a citation, an error.
+# What a new chat proposes: as many as are seen without scrolling.
 SUGGESTIONS = [
-    ("What is 1234 * 5678?", "a tool call, its card and the answer"),
-    ("What time is it in Tokyo?", "the agent's own clock"),
-    ("How do I install Aqueduct?", "a search with citations"),
+    ("What is 1234 * 5678?", "thoughts, a tool call with its card, an answer"),
+    ("How do I install Aqueduct?", "a search through the docs, with citations"),
     ("What can you do?", "everything else there is to try"),
 ]
 
 
-def agents_yaml(demo_url: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the AGENTS text: the demo agent's models, then whatever else answers.
-
-    An Ollama counts when it answers, OpenAI and Anthropic when there is a key for
-    them; the keys themselves stay in the environment.
-    """
-    entries = [*_demo(demo_url), *_others(environment)]
+def agents_yaml(entries: list[Entry]) -> str:
+    """Return the text of an AGENTS valve with these entries."""
     text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=88)
     return (
         "# Written by `make up`, anew at each start for as long as it is not changed\n"
@@ -35,7 +31,8 @@ def agents_yaml(demo_url: str, environment: Mapping[str, str] = os.environ) -> s
     )
 
 
-def _demo(url: str) -> list[dict[str, Any]]:
+def demo_agents(url: str) -> list[Entry]:
+    """Return the models of the demo agent at `url`."""
     common = {"backend": "openai", "url": f"{url}/v1", "access": "public"}
     return [
         {
@@ -63,7 +60,12 @@ def _demo(url: str) -> list[dict[str, Any]]:
     ]
 
 
-def _others(environment: Mapping[str, str]) -> list[dict[str, Any]]:
+def other_agents(environment: Mapping[str, str] = os.environ) -> list[Entry]:
+    """Return what else is at hand on this machine, each listing all its models.
+
+    An Ollama counts when it answers, OpenAI and Anthropic when there is a key for
+    them; the keys themselves stay in the environment.
+    """
     found = []
     ollama = (environment.get("OLLAMA_BASE_URL") or OLLAMA_URL).rstrip("/")
     if _ollama_answers(ollama):
@@ -77,7 +79,7 @@ def _others(environment: Mapping[str, str]) -> list[dict[str, Any]]:
     return found
 
 
-def _discovered(id_: str, name: str, url: str, key: str = "") -> dict[str, Any]:
+def _discovered(id_: str, name: str, url: str, key: str = "") -> Entry:
     entry = {"id": id_, "name": name, "backend": "openai", "url": url, "discover": True}
     return entry | ({"key": f"${{env:{key}}}"} if key else {})
 

@@ -20,7 +20,13 @@ from rich.panel import Panel
 
 from devkit.bundle.suite import build_all, dist_files, write_dist
 from devkit.demo_agent import DemoAgent
-from devkit.demo_config import DEFAULT_MODEL, SUGGESTIONS, agents_yaml
+from devkit.demo_config import (
+    DEFAULT_MODEL,
+    SUGGESTIONS,
+    agents_yaml,
+    demo_agents,
+    other_agents,
+)
 from devkit.errors import DevkitError
 from devkit.installer import Change, Installer
 from devkit.manifest import read_manifest
@@ -204,7 +210,7 @@ def _install(url: str, account: Account, demo_url: str) -> None:
             if step.change is not Change.NOTHING:
                 console.print(f"  {step.change} {step.entry.id}")
     with account.client(url) as admin:
-        _configure(admin, agents_yaml(demo_url))
+        _configure(admin, agents_yaml([*demo_agents(demo_url), *other_agents()]))
 
 
 def _configure(admin: httpx.Client, text: str) -> None:
