@@ -1,0 +1,314 @@
+"""Starting a turn in a stored chat: the one place where this suite does it.
+
+A turn is a user message and one empty answer for each model, written to the chat's
+tree in one step; Open WebUI's own completion handler then fills the answers, with the
+models' filters and tools, as tasks that its Stop button ends.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from starlette.requests import Request
+
+from shared.errors import AqueductError
+from shared.host.completion_form import completion_form
+from shared.host.usable_models import UsableModel, usable_model
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """A model that answers. `column` is its place among answers side by side."""
+
+    model_id: str
+    column: int = 0
+    message_id: str = field(default_factory=lambda: str(uuid4()))
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """What is to happen in a chat.
+
+    `user_message` is a new one (`id`, `parentId`, `role`, `content`, `models`) or the
+    one that is `stored` and answered once more. `extra` are further keys of the
+    completion request, `session_id` is the socket of the tab for dialogs of tools.
+    """
+
+    chat_id: str
+    user_message: Mapping[str, Any]
+    answerers: Sequence[Answerer]
+    session_id: str
+    stored: bool = False
+    language: str = "en"
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedTurn:
+    """Answers on their way, and the tasks that write them."""
+
+    chat_id: str
+    message_ids: tuple[str, ...]
+    task_ids: tuple[str, ...]
+
+
+def clean_request(request: Any) -> Request:
+    """The same HTTP request without what Open WebUI noted on it for another turn.
+
+    Headers, cookies and the login stay: tools reach services with them.
+    """
+    state = {
+        name: getattr(request.state, name)
+        for name in ("token", "enable_api_keys")
+        if hasattr(request.state, name)
+    }
+    return Request({**request.scope, "state": state})
+
+
+async def writable_chat(chat_id: str, person: Any) -> Any:
+    """The stored chat, if this user may write to it; else AqueductError."""
+    from open_webui.models.chats import Chats
+
+    chat = await Chats.get_chat_by_id(chat_id)
+    if chat is None:
+        raise AqueductError("chat_gone")
+    if not await Chats.get_accessible_chat_by_id(chat_id, person, permission="write"):
+        raise AqueductError("chat_forbidden")
+    return chat
+
+
+def chat_messages(chat: Any) -> dict[str, dict[str, Any]]:
+    """The messages of a stored chat by id: a tree by `parentId` and `childrenIds`."""
+    return (chat.chat.get("history") or {}).get("messages") or {}
+
+
+async def answer_running(request: Any, chat: Any) -> bool:
+    """Whether a model is writing in this chat.
+
+    Titles and follow-ups also run as tasks of the chat, but belong to answers that
+    are done; an answer that a server's end cut off is not done, but has no task.
+    """
+    from open_webui.tasks import list_task_ids_by_item_id
+
+    running = set(await list_task_ids_by_item_id(request.app.state.redis, chat.id))
+    return any(
+        message.get("done") is False
+        and (message.get("meta") or {}).get("task_id") in running
+        for message in chat_messages(chat).values()
+    )
+
+
+async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
+    """Insert the turn and let the models answer; returns once they are at work.
+
+    AqueductError where the chat is gone, is not this user's to write to, where an
+    answer is being written in it or a model is not this user's; the tree then is as
+    it was.
+    """
+    chat = await writable_chat(turn.chat_id, person)
+    models = [
+        await require_model(request, person, answerer.model_id)
+        for answerer in turn.answerers
+    ]
+    if await answer_running(request, chat):
+        raise AqueductError("answer_running")
+    if turn.stored and turn.user_message["id"] not in chat_messages(chat):
+        # Open WebUI would put a question that was deleted meanwhile back.
+        raise AqueductError("message_gone")
+    branches_off = await insert_turn(chat, person, turn)
+    task_ids: list[str] = []
+    for answerer, model in zip(turn.answerers, models, strict=True):
+        try:
+            task_ids += await run_answerer(request, person, chat, turn, answerer, model)
+        except BaseException:
+            await withdraw(chat, person, turn, started=bool(task_ids))
+            raise
+    await keep_chat_fields(chat)
+    if branches_off:
+        # Other tabs stay on the branch they show; the one that asked follows.
+        await emit_to_user(person.id, turn.chat_id, {"type": "chat:reload"})
+    ids = tuple(answerer.message_id for answerer in turn.answerers)
+    return StartedTurn(turn.chat_id, ids, tuple(task_ids))
+
+
+async def require_model(request: Any, person: Any, model_id: str) -> UsableModel:
+    """The model; AqueductError where it is gone or not for this user, alike."""
+    model = await usable_model(request, person, model_id)
+    if model is None:
+        raise AqueductError("model_gone", model=model_id)
+    return model
+
+
+async def insert_turn(chat: Any, person: Any, turn: NewTurn) -> bool:
+    """Write the turn and show it in all tabs; tells whether it opens a new branch.
+
+    The tabs must know the messages before the first words arrive, as they drop
+    events of messages that they do not know.
+    """
+    from fastapi import HTTPException
+    from open_webui.models.chats import Chats
+
+    try:
+        inserted = await Chats.insert_chat_turn(
+            turn.chat_id, person, dict(turn.user_message), answer_entries(turn)
+        )
+    except HTTPException as error:
+        # The parent was deleted meanwhile, or the right to write was withdrawn.
+        raise AqueductError("message_gone") from error
+    messages = {
+        message_id: {key: value for key, value in message.items() if key != "meta"}
+        for message_id, message in inserted["messages"].items()
+    }
+    await emit_to_user(
+        person.id,
+        turn.chat_id,
+        {"type": "chat:messages", "data": {**inserted, "messages": messages}},
+        inserted["currentId"],
+    )
+    known = chat_messages(chat)
+    parent_id = turn.user_message.get("parentId")
+    return not turn.stored and any(
+        message.get("role") == "user" and message.get("parentId") == parent_id
+        for message in known.values()
+    )
+
+
+def answer_entries(turn: NewTurn) -> list[dict[str, Any]]:
+    """The answers as Open WebUI's completion request names them."""
+    return [
+        {
+            "model_id": answerer.model_id,
+            "message_id": answerer.message_id,
+            "modelIdx": answerer.column,
+        }
+        for answerer in turn.answerers
+    ]
+
+
+async def run_answerer(
+    request: Any,
+    person: Any,
+    chat: Any,
+    turn: NewTurn,
+    answerer: Answerer,
+    model: UsableModel,
+) -> list[str]:
+    """Set one model to work on its answer; the ids of Open WebUI's tasks.
+
+    One request for each model, as each has tools and filters of its own.
+    """
+    from fastapi import HTTPException
+
+    form = await completion_form(
+        person, chat.chat, turn.user_message, model, turn.language
+    )
+    form |= {
+        "chat_id": turn.chat_id,
+        "session_id": turn.session_id,
+        "parent_id": turn.user_message.get("parentId"),
+        "user_message": dict(turn.user_message),
+        "message_ids": [
+            entry
+            for entry in answer_entries(turn)
+            if entry["message_id"] == answerer.message_id
+        ],
+        **turn.extra,
+    }
+    handler = request.app.state.CHAT_COMPLETION_HANDLER
+    try:
+        started = await handler(clean_request(request), form, user=person)
+    except HTTPException as error:
+        raise AqueductError("not_started", detail=str(error.detail)) from error
+    return list(started["task_ids"])
+
+
+async def withdraw(chat: Any, person: Any, turn: NewTurn, started: bool) -> None:
+    """Take back what was inserted: the answers, and a user message that is new."""
+    from open_webui.models.chats import Chats
+    from open_webui.tasks import stop_item_tasks
+
+    if started:
+        from open_webui.main import app
+
+        await stop_item_tasks(app.state.redis, turn.chat_id)
+    answers = [answerer.message_id for answerer in turn.answerers]
+    # Deleting a message deletes the answers below it.
+    for message_id in answers if turn.stored else [turn.user_message["id"]]:
+        await Chats.delete_message_from_chat_by_id_and_message_id(
+            turn.chat_id, message_id
+        )
+    await keep_chat_fields(chat)
+    await emit_to_user(person.id, turn.chat_id, {"type": "chat:reload"})
+
+
+async def keep_chat_fields(chat: Any) -> None:
+    """Give the chat back its selected models and its files.
+
+    The completion handler takes the models that answer for the user's selection.
+    """
+    from open_webui.models.chats import Chats
+
+    kept = {key: chat.chat[key] for key in ("models", "files") if key in chat.chat}
+    await Chats.update_chat_by_id(chat.id, kept, touch=False)
+
+
+async def emit_to_user(
+    user_id: str, chat_id: str, event: dict[str, Any], message_id: str = ""
+) -> None:
+    """Send an event of a chat to all tabs of a user; nothing of it is stored."""
+    from open_webui.socket.main import get_event_emitter
+
+    about = {"user_id": user_id, "chat_id": chat_id, "message_id": message_id}
+    emit = await get_event_emitter(about, update_db=False)
+    await emit(event)
+
+
+async def emit_and_store(
+    user_id: str, chat_id: str, message_id: str, event: dict[str, Any]
+) -> None:
+    """Send an event of a message and let Open WebUI keep it, as it does a status."""
+    from open_webui.socket.main import get_event_emitter
+
+    about = {"user_id": user_id, "chat_id": chat_id, "message_id": message_id}
+    emit = await get_event_emitter(about, update_db=True)
+    await emit(event)
+
+
+async def run_as_task(request: Any, work: Any, chat_id: str | None = None) -> Any:
+    """Run a coroutine as a task of Open WebUI; with a chat, its Stop button ends it."""
+    from open_webui.tasks import create_task
+
+    _, task = await create_task(request.app.state.redis, work, id=chat_id)
+    return task
+
+
+async def wait_for_turn(turn: StartedTurn, seconds: float) -> None:
+    """Wait until the answers are written, failed or stopped.
+
+    AqueductError `time_over` after `seconds`; the answers then are stopped. When the
+    waiting itself is stopped, so are the answers.
+    """
+    from open_webui.main import app
+    from open_webui.tasks import stop_task, tasks
+
+    running = {tasks[task_id] for task_id in turn.task_ids if task_id in tasks}
+    if not running:
+        return
+    try:
+        _, late = await asyncio.wait(running, timeout=seconds)
+        if late:
+            raise AqueductError("time_over")
+    except BaseException:
+        for task_id in turn.task_ids:
+            await stop_task(app.state.redis, task_id)
+        raise
+
+
+async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:
+    """A message as it is stored now; empty where it is gone."""
+    from open_webui.models.chats import Chats
+
+    message = await Chats.get_message_by_id_and_message_id(chat_id, message_id)
+    return dict(message or {})
