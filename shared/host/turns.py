@@ -284,8 +284,8 @@ async def run_as_task(request: Any, work: Any, chat_id: str | None = None) -> An
     return task
 
 
-async def wait_for_turn(turn: StartedTurn, seconds: float) -> None:
-    """Wait until the answers are written, failed or stopped.
+async def wait_for_turn(turn: StartedTurn, seconds: float) -> bool:
+    """Wait until the answers are written or failed; False where one was stopped.
 
     AqueductError `time_over` after `seconds`; the answers then are stopped. When the
     waiting itself is stopped, so are the answers.
@@ -294,16 +294,17 @@ async def wait_for_turn(turn: StartedTurn, seconds: float) -> None:
     from open_webui.tasks import stop_task, tasks
 
     running = {tasks[task_id] for task_id in turn.task_ids if task_id in tasks}
-    if not running:
-        return
     try:
-        _, late = await asyncio.wait(running, timeout=seconds)
+        late: set[asyncio.Task[Any]] = set()
+        if running:
+            _, late = await asyncio.wait(running, timeout=max(seconds, 0))
         if late:
             raise AqueductError("time_over")
     except BaseException:
         for task_id in turn.task_ids:
             await stop_task(app.state.redis, task_id)
         raise
+    return not any(task.cancelled() for task in running)
 
 
 async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ async def press_continue(desk: Desk) -> None:
         previous=names.get(previous, previous),
         next=names.get(model_id, model_id),
     )
-    content = "\n\n".join(part for part in (handover, text) if part)
+    content = join_parts(handover, text)
     message = new_user_message(desk.press.message_id, content, model_id)
     await start_turn(
         desk.press.request, desk.person, desk.turn(message, [Answerer(model_id)])
@@ -107,7 +107,9 @@ async def stored_messages(desk: Desk) -> Mapping[str, Mapping[str, Any]]:
     return chat_messages(await writable_chat(desk.press.chat_id, desk.person))
 
 
-def new_user_message(parent_id: str, content: str, model_id: str) -> dict[str, Any]:
+def new_user_message(
+    parent_id: str | None, content: str, model_id: str
+) -> dict[str, Any]:
     return {
         "id": str(uuid4()),
         "parentId": parent_id,
@@ -130,3 +132,8 @@ def model_field(desk: Desk, picker: Picker, number: int | None = None) -> FormFi
         picker.labels,
         suggested[0] if suggested else "",
     )
+
+
+def join_parts(*parts: str) -> str:
+    """The paragraphs that are not empty."""
+    return "\n\n".join(part for part in parts if part)

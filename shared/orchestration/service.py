@@ -11,7 +11,9 @@ from shared.host.people import current_person
 from shared.host.turns import run_as_task
 from shared.orchestration.buttons import press_compare, press_continue, press_opinion
 from shared.orchestration.desk import ButtonSettings, Desk, Press
+from shared.orchestration.new_chat import press_new_chat
 from shared.orchestration.notices import BUTTON_NOTICES
+from shared.orchestration.talk import press_talk
 from shared.texts import translate
 
 button_log = logging.getLogger("aqueduct.continue_with")
@@ -20,6 +22,8 @@ BUTTONS: Mapping[str, Callable[[Desk], Awaitable[None]]] = {
     "continue": press_continue,
     "opinion": press_opinion,
     "compare": press_compare,
+    "talk": press_talk,
+    "new_chat": press_new_chat,
 }
 
 # Not failures: what the user did, or is told for information only.

@@ -207,11 +207,11 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "fr": "Résumé de la conversation en cours",
         "zh": "正在总结对话",
     },
-    "summarised": {
-        "en": "Summarised for a new chat",
-        "de": "Für einen neuen Chat zusammengefasst",
-        "es": "Resumida para un chat nuevo",
-        "fr": "Résumée pour une nouvelle conversation",
-        "zh": "已为新对话总结",
+    "temporary_title": {
+        "en": "Temporary chat",
+        "de": "Temporärer Chat",
+        "es": "Chat temporal",
+        "fr": "Conversation temporaire",
+        "zh": "临时对话",
     },
 }

@@ -1,0 +1,215 @@
+"""Two models that talk to each other, turn by turn, in one chat."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import AqueductError
+from shared.host.turns import (
+    Answerer,
+    StartedTurn,
+    chat_messages,
+    emit_and_store,
+    run_as_task,
+    start_turn,
+    stored_message,
+    wait_for_turn,
+    writable_chat,
+)
+from shared.orchestration.buttons import (
+    join_parts,
+    model_field,
+    new_user_message,
+    stored_messages,
+)
+from shared.orchestration.desk import Desk
+from shared.orchestration.forms import (
+    chosen_number,
+    chosen_text,
+    chosen_value,
+    number_field,
+    text_field,
+)
+from shared.orchestration.tree import answer_at, is_tip, message_text
+
+LEAST_TURNS = 2
+# Turns in which the goal is told: the first one of each model.
+TOLD_TURNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What was agreed for a talk. `first` has spoken already, `second` answers."""
+
+    first: str
+    second: str
+    names: dict[str, str]
+    turns: int
+    goal: str
+    phrase: str
+
+    def pair(self, number: int) -> tuple[str, str]:
+        """Who speaks in a turn, counted from 1, and to whom."""
+        if number % 2:
+            return self.second, self.first
+        return self.first, self.second
+
+    def says_done(self, text: str) -> bool:
+        return bool(self.phrase) and self.phrase.casefold() in text.casefold()
+
+    def line(self, desk: Desk, number: int) -> str:
+        """What stands above a turn: who speaks, and at first the goal."""
+        speaker, listener = self.pair(number)
+        lines = [
+            desk.line(
+                "talk_line",
+                speaker=self.names.get(speaker, speaker),
+                listener=self.names.get(listener, listener),
+                number=number,
+                turns=self.turns,
+            )
+        ]
+        if self.goal and number <= TOLD_TURNS:
+            lines.append(desk.line("talk_goal", goal=self.goal))
+        if self.phrase and number <= TOLD_TURNS:
+            lines.append(desk.line("talk_phrase", phrase=self.phrase))
+        return join_parts(*lines)
+
+
+async def press_talk(desk: Desk) -> None:
+    """This model and another one talk; returns when the talk is over.
+
+    The talk is a task of the chat, so Stop ends it, in this tab, in another one and
+    after a reload; the press stays open meanwhile, so no second one interferes.
+    """
+    answer = answer_at(await stored_messages(desk), desk.press.message_id)
+    talk = await ask_for_talk(desk, str(answer.get("model") or desk.press.model_id))
+    await desk.remember([talk.second])
+    work = hold_talk(desk, talk, message_text(answer))
+    task = await run_as_task(desk.press.request, work, desk.press.chat_id)
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()):
+        raise error
+
+
+async def ask_for_talk(desk: Desk, first: str) -> Talk:
+    """What the user wants: with whom, how long, to what end."""
+    picker = await desk.picker()
+    limit = desk.settings.max_turns
+    fields = {
+        "model": model_field(desk, picker),
+        "turns": number_field(
+            desk.text("field_turns", limit=limit),
+            desk.settings.talk_turns,
+            LEAST_TURNS,
+            limit,
+        ),
+        "goal": text_field(desk.text("field_goal")),
+        "phrase": text_field(desk.text("field_phrase"), desk.text("field_phrase_hint")),
+    }
+    answers = await desk.ask(fields, ("model", "turns"))
+    return Talk(
+        first=first,
+        second=chosen_value(answers, "model", picker.labels),
+        names=await desk.names(),
+        turns=chosen_number(answers, "turns", LEAST_TURNS, limit),
+        goal=chosen_text(answers, "goal"),
+        phrase=chosen_text(answers, "phrase"),
+    )
+
+
+async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
+    """Turn after turn, until the last one or a reason to end before."""
+    deadline = time.monotonic() + desk.settings.max_seconds
+    words, tip, was_done = first_words, desk.press.message_id, False
+    for number in range(1, talk.turns + 1):
+        if number > 1 and not await ends_with(desk, tip):
+            await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
+            return
+        started = await speak(desk, talk, number, tip, words)
+        tip = started.message_ids[0]
+        heard = await listen(desk, talk, number, started, deadline)
+        if heard is None:
+            return
+        words, is_done = heard, talk.says_done(heard)
+        if is_done and was_done:
+            await talk_status(desk, talk, tip, number, "talk_agreed")
+            return
+        was_done = is_done
+        last = number == talk.turns
+        code = "talk_finished" if last else "talk_status"
+        await talk_status(desk, talk, tip, number, code)
+
+
+async def ends_with(desk: Desk, message_id: str) -> bool:
+    """Whether nobody has written into this chat since this message."""
+    chat = await writable_chat(desk.press.chat_id, desk.person)
+    current_id = (chat.chat.get("history") or {}).get("currentId")
+    return is_tip(chat_messages(chat), current_id, message_id)
+
+
+async def speak(
+    desk: Desk, talk: Talk, number: int, tip: str, words: str
+) -> StartedTurn:
+    """Start one turn: a short line for the reader, the other's words for the model."""
+    speaker, _ = talk.pair(number)
+    turn = desk.turn(
+        new_user_message(tip, talk.line(desk, number), speaker),
+        [Answerer(speaker)],
+        extra={
+            # Said to the model as the user's, and not stored: they stand above.
+            "regeneration_prompt": words,
+            "background_tasks": {},
+        },
+    )
+    started = await start_turn(desk.press.request, desk.person, turn)
+    await talk_status(
+        desk, talk, started.message_ids[0], number, "talk_status", done=False
+    )
+    return started
+
+
+async def listen(
+    desk: Desk, talk: Talk, number: int, started: StartedTurn, deadline: float
+) -> str | None:
+    """The words of a turn once it is over, or None where the talk ends with it."""
+    message_id = started.message_ids[0]
+    try:
+        finished = await wait_for_turn(started, deadline - time.monotonic())
+    except asyncio.CancelledError:
+        await talk_status(desk, talk, message_id, number, "talk_stopped")
+        raise
+    except AqueductError:
+        await talk_status(desk, talk, message_id, number, "talk_late")
+        return None
+    message = await stored_message(started.chat_id, message_id)
+    words = message_text(message)
+    if not finished:
+        await talk_status(desk, talk, message_id, number, "talk_stopped")
+    elif message.get("error") or not words.strip():
+        await talk_status(desk, talk, message_id, number, "talk_failed")
+    else:
+        return words
+    return None
+
+
+async def talk_status(
+    desk: Desk,
+    talk: Talk,
+    message_id: str,
+    number: int,
+    code: str,
+    done: bool = True,
+) -> None:
+    """The line above an answer that counts the turns."""
+    data: dict[str, Any] = {
+        "description": desk.text(code, number=number, turns=talk.turns),
+        "done": done,
+    }
+    await emit_and_store(
+        desk.person.id,
+        desk.press.chat_id,
+        message_id,
+        {"type": "status", "data": data},
+    )
