@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
@@ -22,6 +22,7 @@ from playwright.async_api import (
     Page,
     ViewportSize,
     async_playwright,
+    expect,
 )
 
 from devkit.paths import ROOT
@@ -45,6 +46,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]
+
+# Five seconds, the default, are little on two cores that also run the server.
+expect.set_options(timeout=15_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,9 +87,14 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 class PageFor(Protocol):
-    """`await page_for(account)`: a tab of that person; the admin's without one."""
+    """`await page_for(account)`: a tab of that person; the admin's without one.
 
-    def __call__(self, account: Account | None = None) -> Awaitable[ChatPage]: ...
+    `options` are Playwright's for a browser profile, such as locale and viewport.
+    """
+
+    def __call__(
+        self, account: Account | None = None, **options: Any
+    ) -> Awaitable[ChatPage]: ...
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -98,14 +107,15 @@ async def page_for(
     """
     pages: list[Page] = []
 
-    async def open_page(account: Account | None = None) -> ChatPage:
-        context = await browser.new_context(
-            viewport=WINDOW,
-            locale="en-US",
-            timezone_id="UTC",
-            device_scale_factor=2 if RENEW else 1,
-            reduced_motion="reduce",
-        )
+    async def open_page(account: Account | None = None, **options: Any) -> ChatPage:
+        usual = {
+            "viewport": WINDOW,
+            "locale": "en-US",
+            "timezone_id": "UTC",
+            "device_scale_factor": 2 if RENEW else 1,
+            "reduced_motion": "reduce",
+        }
+        context = await browser.new_context(**(usual | options))
         await _sign_in(context, openwebui.url, account or openwebui.admin)
         page = await context.new_page()
         pages.append(page)
