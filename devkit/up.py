@@ -27,7 +27,7 @@ from devkit.demo_config import (
     demo_agents,
     other_agents,
 )
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, InstallError
 from devkit.installer import Change, Installer
 from devkit.manifest import read_manifest
 from devkit.paths import ROOT
@@ -35,7 +35,6 @@ from devkit.process import ProcessError, free_port, port_is_free
 from devkit.server import OpenWebUI
 from devkit.webui import Account, WebUIError, model_ids, set_valves, sign_in, valves
 
-DATA = ROOT / ".data"
 DEFAULT_PORT = 8080
 # Kept when free, so that an AGENTS valve somebody has edited goes on naming it.
 DEMO_PORT = 8181
@@ -50,6 +49,10 @@ def up(
     host: Annotated[
         str, typer.Option(envvar="HOST", help="0.0.0.0 opens it to the network.")
     ] = "127.0.0.1",
+    data: Annotated[
+        Path, typer.Option(help="The folder with chats, settings and logs.")
+    ] = ROOT
+    / ".data",
 ) -> None:
     """Run Open WebUI with the suite and the demo agent until Ctrl-C."""
     if port and not port_is_free(port, host):
@@ -59,20 +62,20 @@ def up(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
         with contextlib.suppress(KeyboardInterrupt):
-            _run(stack, port or free_port(DEFAULT_PORT, host), host)
+            _run(stack, data.resolve(), port or free_port(DEFAULT_PORT, host), host)
         console.print("\nStopping …")
     console.print("Stopped. `make up` starts it again, with all chats.")
 
 
-def _run(stack: contextlib.ExitStack, port: int, host: str) -> NoReturn:
+def _run(stack: contextlib.ExitStack, data: Path, port: int, host: str) -> NoReturn:
     """Start everything, tell where it is, and wait; `stack` ends what was started."""
-    DATA.mkdir(mode=0o700, exist_ok=True)
-    stack.enter_context(_alone(f"http://127.0.0.1:{port}"))
-    email, password = _admin_login()
-    demo = DemoAgent(DATA / "logs" / "demo-agent.log", port=free_port(DEMO_PORT))
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stack.enter_context(_alone(data, f"http://127.0.0.1:{port}"))
+    email, password = _admin_login(data / "login.json")
+    demo = DemoAgent(data / "logs" / "demo-agent.log", port=free_port(DEMO_PORT))
     server = OpenWebUI(
-        DATA,
-        secret_key=_kept_secret(DATA / "secret-key"),
+        data,
+        secret_key=_kept_secret(data / "secret-key"),
         port=port,
         host=host,
         env=_first_settings(email, password),
@@ -87,8 +90,11 @@ def _run(stack: contextlib.ExitStack, port: int, host: str) -> NoReturn:
     with _step("Open WebUI"):
         server.wait()
     with _step("suite"):
-        account = _sign_in(server.url, email, password)
-        _install(server.url, account, demo.url)
+        account = _sign_in(server, email, password)
+        _install(server.url, account)
+        text = agents_yaml([*demo_agents(demo.url), *other_agents()])
+        with account.client(server.url) as admin:
+            _configure(admin, text, data / "agents.yaml")
     _tell(server, account)
     while not server.ended():
         time.sleep(0.5)
@@ -118,11 +124,11 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(url: str) -> Iterator[None]:
-    """Hold .data/ for this run: two servers on one database would spoil it."""
+def _alone(data: Path, url: str) -> Iterator[None]:
+    """Hold the data folder for this run: two servers on one database would spoil it."""
     import fcntl  # not on Windows, where the other commands still work
 
-    with (DATA / "lock").open("a+") as lock:
+    with (data / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -146,13 +152,12 @@ def _step(name: str) -> Iterator[None]:
     console.print(f"[green]✓[/green] {name} [dim]{seconds:.1f} s[/dim]")
 
 
-def _admin_login() -> tuple[str, str]:
+def _admin_login(path: Path) -> tuple[str, str]:
     """Return e-mail and password of the admin.
 
-    WEBUI_ADMIN_EMAIL and WEBUI_ADMIN_PASSWORD decide; else what .data/login.json
-    holds, which the first run writes with a password nobody knows yet.
+    WEBUI_ADMIN_EMAIL and WEBUI_ADMIN_PASSWORD decide; else the file at `path`, which
+    the first run writes with a password nobody knows yet.
     """
-    path = DATA / "login.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept.setdefault("email", "admin@aqueduct.local")
     kept.setdefault("password", secrets.token_urlsafe(9))
@@ -192,37 +197,44 @@ def _first_settings(email: str, password: str) -> dict[str, str]:
     }
 
 
-def _sign_in(url: str, email: str, password: str) -> Account:
+def _sign_in(server: OpenWebUI, email: str, password: str) -> Account:
     try:
-        return sign_in(url, email, password)
+        return sign_in(server.url, email, password)
     except WebUIError as error:
         raise DevkitError(
-            f"Open WebUI does not take the login in {DATA / 'login.json'} any more. "
-            "If you changed it there, start with your own: "
+            f"Open WebUI takes the login in {server.data}/login.json no more. If you changed it there, start with your own: "
             "WEBUI_ADMIN_EMAIL=… WEBUI_ADMIN_PASSWORD=… make up"
         ) from error
 
 
-def _install(url: str, account: Account, demo_url: str) -> None:
-    """Install what is new, and point the AGENTS valve at the demo agent."""
+def _install(url: str, account: Account) -> None:
+    """Install the functions that are new or were built anew.
+
+    What stands in the way, such as an edit by hand, is said and left as it is.
+    """
     with Installer.connect(url, account.token, ROOT) as installer:
-        for step in installer.install():
-            if step.change is not Change.NOTHING:
-                console.print(f"  {step.change} {step.entry.id}")
-    with account.client(url) as admin:
-        _configure(admin, agents_yaml([*demo_agents(demo_url), *other_agents()]))
+        try:
+            steps = installer.install()
+        except InstallError as error:
+            console.print(f"[yellow]  nothing was installed: {escape(str(error))}")
+            return
+    for step in steps:
+        if step.change is not Change.NOTHING:
+            console.print(f"  {step.change} {step.entry.id}")
 
 
-def _configure(admin: httpx.Client, text: str) -> None:
-    """Write the AGENTS valve where it is empty or still just what we wrote last."""
-    path = DATA / "agents.yaml"
-    written = path.read_text() if path.exists() else ""
+def _configure(admin: httpx.Client, text: str, written: Path) -> None:
+    """Set the AGENTS valve where it is empty or still just what we wrote last.
+
+    What we wrote last is kept in the file `written`.
+    """
+    last = written.read_text() if written.exists() else ""
     stored = valves(admin, "agents").get("AGENTS") or ""
-    if stored not in ("", written):
+    if stored not in ("", last):
         console.print("  the AGENTS valve was changed by hand and stays as it is")
     elif stored != text:
         set_valves(admin, "agents", AGENTS=text)
-        path.write_text(text)
+        written.write_text(text)
     if DEFAULT_MODEL not in model_ids(admin):
         console.print(f"[yellow]  the model {DEFAULT_MODEL} is not offered[/yellow]")
 
@@ -237,8 +249,8 @@ def _tell(server: OpenWebUI, account: Account) -> None:
             f"Click    one of the suggestions, such as “{first}”,\n"
             "         or choose a model beside the send button and write to it\n"
             "Change   the agents: Admin Panel > Functions > Agents > gear\n"
-            f"Logs     {server.log_path.parent.relative_to(ROOT)}/\n"
-            "Stop     Ctrl-C; chats and settings stay in .data/",
+            f"Logs     {server.log_path.parent}\n"
+            "Stop     Ctrl-C; chats and settings are kept",
             title="Aqueduct is running",
             border_style="green",
         )

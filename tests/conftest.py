@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.webui import WebUI
 
 FAILED = pytest.StashKey[bool]()
 _LOG_START = pytest.StashKey[tuple[Path, int]]()
+_FETCHED = re.compile(r'"GET [^"]*" [23]\d\d')
 _ADMIN = ("admin@example.org", "correct horse")
 
 
@@ -87,5 +89,6 @@ def pytest_runtest_makereport(
             with path.open("rb") as log:
                 log.seek(start)
                 lines = log.read().decode("utf-8", "replace").splitlines()
-            report.sections.append(("Open WebUI log", "\n".join(lines[-60:])))
+            telling = [line for line in lines if not _FETCHED.search(line)]
+            report.sections.append(("Open WebUI log", "\n".join(telling[-60:])))
     return report

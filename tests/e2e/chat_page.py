@@ -54,8 +54,7 @@ class ChatPage:
         """Pick a model by its visible name."""
         await self.page.locator("#model-selector-model-button").click()
         await self.page.locator("#model-search-input").fill(name)
-        option = self.page.get_by_role("option", name=name, exact=True)
-        await option.or_(self.page.locator(f'[aria-label="{name}"]')).first.click()
+        await self.page.get_by_role("option", name=f"Select {name} model").click()
         await expect(self.page.locator("#model-selector-model-button")).to_have_text(
             re.compile(re.escape(name))
         )
@@ -81,12 +80,12 @@ class ChatPage:
         return await self.finished()
 
     async def finished(self) -> str:
-        """Wait for the end of the answer and return its text."""
+        """Wait for the end of the answer and return its text, "" if there is none."""
         # The row of buttons below an answer is drawn when the answer is done.
         copy = self.answer().get_by_role("button", name="Copy", exact=True)
         await expect(copy).to_be_visible(timeout=ANSWER_TIMEOUT)
         await expect(self.stop_button).to_be_hidden(timeout=ANSWER_TIMEOUT)
-        return await self.text().inner_text()
+        return "\n".join(await self.text().all_inner_texts())
 
     async def stop(self) -> None:
         """Press Stop; returns when the answer has come to rest."""
