@@ -1,0 +1,127 @@
+"""What every store of the memory can do, and what a recall reads from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.memory.exchanges import Exchange, StoredExchange
+
+Floats = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Where one word of the query stands, as positions in `Candidates.ids`."""
+
+    in_question: Numbers
+    anywhere: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All that one user has stored, as columns of one length.
+
+    `chats` and `questions` are keys (`stable_key` of the chat's id, `question_key`
+    of the question), `asked_at` seconds since 1970, `lengths` words of an exchange,
+    `question_lengths` words of its question. `dense` is the cosine with the query,
+    NaN where there is no vector of the present model. `matches` has an entry for
+    each word of the query.
+    """
+
+    ids: Numbers
+    chats: Numbers
+    questions: Numbers
+    asked_at: Numbers
+    lengths: Numbers
+    question_lengths: Numbers
+    dense: Floats
+    matches: Sequence[Matches]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Which model made a vector: vectors of another model are never compared."""
+
+    name: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to the store: its words, and its vector where there is one."""
+
+    terms: Sequence[str]
+    vector: Floats | None = None
+    embedder: Embedder | None = None
+
+
+class MemoryStore(Protocol):
+    """A store keeps every user's exchanges apart: each call names the user."""
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        """Store what is new or changed; gives how many that were."""
+        ...
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates: ...
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        """These exchanges, oldest first, without those that are not this user's."""
+        ...
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        """What is stored of a chat, or of all, by id and from above `after`."""
+        ...
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int: ...
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
+
+    async def forget_user(self, user_id: str) -> int:
+        """Forget all of a user's exchanges, their settings too."""
+        ...
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        """Ids of chats with something stored, in order, from above `after`."""
+        ...
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        """User and exchange of what has no vector of this model, newest first."""
+        ...
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        """Keep vectors: user, id, the exchange's digest when it was read, vector.
+
+        Gives how many were kept: not one that has changed since then, and none where
+        there is no place for vectors.
+        """
+        ...
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None: ...
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool: ...
+
+    async def count(self, user_id: str) -> int: ...
+
+    async def state(self, key: str) -> Any:
+        """A JSON value kept under a name; None where there is none."""
+        ...
+
+    async def set_state(self, key: str, value: Any) -> None: ...

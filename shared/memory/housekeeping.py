@@ -1,0 +1,141 @@
+"""What is deleted in Open WebUI is forgotten; what was there before is indexed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from shared.host.saved_chats import (
+    chat_owners,
+    chats_from,
+    count_chats,
+    current_branch,
+)
+from shared.host.valves import function_is_active, user_named
+from shared.memory.base import MemoryStore
+from shared.memory.exchanges import branch_exchanges
+from shared.memory.looking_up import MEMORY_FILTER_ID, memory_options, personal_options
+from shared.memory.opening import open_memory, request_indexing, start_once
+from shared.memory.options import MemoryOptions
+
+BACKFILL_STATE = "backfill"
+PAGE = 50
+# One replica at a time reads old chats. Who has not reported for this long is gone.
+LEASE_SECONDS = 120
+# After each chat the backfill rests as long as that took, at least this many seconds.
+SHORTEST_REST = 0.02
+
+# Events after which the memory may lag behind: the first to come after a start, and
+# those that change which model makes vectors.
+WAKING_EVENTS = frozenset(
+    {
+        "system.startup.completed",
+        "function.created",
+        "function.enabled",
+        "function.updated",
+        "function.valves_updated",
+        "config.updated",
+    }
+)
+
+housekeeping_log = logging.getLogger("aqueduct.memory.housekeeping")
+
+
+async def keep_house(name: str, event: Mapping[str, Any]) -> None:
+    """Do what an event of Open WebUI asks for (its `event`, `subject` and `data`).
+
+    Each replica that publishes an event comes here once; forgetting twice is harmless.
+    """
+    subject = str((event.get("subject") or {}).get("id") or "")
+    data = event.get("data") or {}
+    if name == "message.deleted":
+        if chat_id := data.get("chat_id"):
+            await (await open_memory()).forget_message(str(chat_id), subject)
+    elif name == "chat.deleted":
+        await (await open_memory()).forget_chats([subject])
+    elif name in ("chat.deleted_all", "user.deleted"):
+        await (await open_memory()).forget_user(subject)
+    elif name == "folder.deleted":
+        # The event names no chats, so all are looked at.
+        await forget_what_is_gone(await open_memory())
+    elif name == "message.updated":
+        if chat_id := data.get("chat_id"):
+            await store_again(str(chat_id))
+    elif name in WAKING_EVENTS:
+        await wake(await open_memory(), name)
+
+
+async def wake(store: MemoryStore, name: str) -> None:
+    """Catch up in the background: deletions, missing vectors, old chats."""
+    if not await function_is_active(MEMORY_FILTER_ID):
+        return
+    if name == "system.startup.completed":
+        start_once("reconciling", forget_what_is_gone(store))
+    request_indexing(store)
+    if (await memory_options()).backfill:
+        start_once("backfill", backfill(store))
+
+
+async def forget_what_is_gone(store: MemoryStore) -> None:
+    """Forget every chat that Open WebUI no longer has."""
+    after = ""
+    while page := await store.chat_ids(after):
+        owners = await chat_owners(page)
+        if gone := [chat_id for chat_id in page if chat_id not in owners]:
+            await store.forget_chats(gone)
+        after = page[-1]
+
+
+async def store_again(chat_id: str) -> None:
+    """Take in an edit to a message of a chat that is remembered."""
+    owner = (await chat_owners([chat_id])).get(chat_id)
+    store = await open_memory()
+    if owner is None or not await store.listing(owner.user_id, chat_id, limit=1):
+        return
+    await store_chat(store, chat_id, owner.user_id, await memory_options())
+    request_indexing(store)
+
+
+async def store_chat(
+    store: MemoryStore, chat_id: str, user_id: str, options: MemoryOptions
+) -> int:
+    """Store the branch of a chat that its owner sees; gives how much was new."""
+    if not (await personal_options(user_id)).remember:
+        return 0
+    if await store.is_excluded(user_id, chat_id):
+        return 0
+    name, user = await user_named(user_id)
+    if user is None:
+        return 0
+    branch = await current_branch(chat_id)
+    exchanges = branch_exchanges(
+        branch, chat_id, speaker=name, max_chars=options.max_chars
+    )
+    return await store.save(user_id, exchanges)
+
+
+async def backfill(store: MemoryStore) -> None:
+    """Store the chats from before, in the order of their ids, once and for all.
+
+    `state("backfill")` holds how far it has come, so that a restart goes on from there.
+    """
+    state = await store.state(BACKFILL_STATE) or {"after": "", "done": 0}
+    if state.get("finished") or state.get("lease", 0) > time.time():
+        return
+    options = await memory_options()
+    state["total"] = await count_chats()
+    while page := await chats_from(state["after"], PAGE):
+        for chat_id, user_id in page:
+            started = time.monotonic()
+            await store_chat(store, chat_id, user_id, options)
+            state |= {
+                "after": chat_id,
+                "done": state["done"] + 1,
+                "lease": time.time() + LEASE_SECONDS,
+            }
+            await store.set_state(BACKFILL_STATE, state)
+            await asyncio.sleep(max(time.monotonic() - started, SHORTEST_REST))
+        request_indexing(store)
+    await store.set_state(BACKFILL_STATE, state | {"finished": True, "lease": 0})
+    housekeeping_log.info("Chats from before: all %d are stored", state["done"])

@@ -1,0 +1,142 @@
+"""The server's one memory: where it is, and the work on it in the background."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from shared.host.database import data_folder, on_postgres
+from shared.host.embeddings import embed_texts, embedding_model_name
+from shared.host.resources import shared_resource
+from shared.memory.base import Embedder, Floats, MemoryStore
+from shared.memory.postgres_schema import migrate_postgres
+from shared.memory.postgres_store import PostgresStore
+from shared.memory.sqlite_file import SqliteFile
+from shared.memory.sqlite_store import SqliteStore
+from shared.memory.vectors import exchange_vectors, unit_vector
+
+BATCH = 16
+# After a full batch the indexer rests as long as it worked, at most this many seconds.
+LONGEST_REST = 5.0
+
+memory_log = logging.getLogger("aqueduct.memory")
+
+
+async def open_memory() -> MemoryStore:
+    """The store, made or migrated on first use.
+
+    A file of its own beside Open WebUI's SQLite database: writing to the full-text
+    index then never locks a chat out, and a damaged index never takes chats with it.
+    Where Open WebUI runs on PostgreSQL, a schema of its own in that database, so that
+    all replicas share it.
+    """
+    kept: dict[str, Any] = shared_resource("memory", dict)
+    lock = shared_resource("memory_opening", asyncio.Lock)
+    async with lock:
+        if on_postgres():
+            if not kept.get("migrated"):
+                await migrate_postgres()
+                kept["migrated"] = True
+            return PostgresStore()
+        path = data_folder() / "aqueduct" / "memory.db"
+        if kept.get("path") == path:
+            return SqliteStore(SqliteFile(path, kept))
+        return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
+
+
+async def embed_question(
+    question: str, user: Mapping[str, Any] | None, seconds: float
+) -> tuple[Embedder, Floats] | None:
+    """The question's vector; None without a model, or where it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            name = await embedding_model_name()
+            vectors = await embed_texts([question], user, is_query=True)
+    except Exception as error:  # noqa: BLE001 - any engine an admin may have set
+        memory_log.warning("Recall by words alone, no vector: %r", error)
+        return None
+    if not vectors:
+        return None
+    return Embedder(name, len(vectors[0])), unit_vector(vectors[0])
+
+
+def in_background(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run work as a task that is held on to and whose error is logged."""
+    tasks: set[asyncio.Task[None]] = shared_resource("memory_tasks", set)
+
+    async def guarded_work() -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - nobody awaits it who could be told
+            memory_log.exception("%s failed", name)
+
+    task = asyncio.create_task(guarded_work(), name=f"aqueduct {name}")
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+def start_once(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """The same, unless a task of this name is running."""
+    tasks: set[asyncio.Task[None]] = shared_resource("memory_tasks", set)
+    if any(task.get_name() == f"aqueduct {name}" for task in tasks):
+        work.close()
+    else:
+        in_background(name, work)
+
+
+def request_indexing(store: MemoryStore) -> None:
+    """See to it that all that is stored gets its vector, soon and in the background."""
+    wanted: dict[str, bool] = shared_resource("memory_indexing", dict)
+    wanted["again"] = True
+    start_once("indexing", index_while_wanted(store, wanted))
+
+
+async def index_while_wanted(store: MemoryStore, wanted: dict[str, bool]) -> None:
+    # What is stored while the last batch is being written asks for another round.
+    while wanted.pop("again", False):
+        await index_pending(store)
+
+
+async def index_pending(store: MemoryStore) -> None:
+    """Give a vector to everything that has none of the present model.
+
+    That is new exchanges, old ones after a change of model, and all of them after the
+    vectors were wiped. Ends where there is no model; the next exchange starts it anew.
+    """
+    while embedder := await present_embedder():
+        started = time.monotonic()
+        waiting = await store.pending(embedder, BATCH)
+        if not waiting:
+            return
+        vectors = await exchange_vectors(
+            encode_content, [stored.exchange for _, stored in waiting]
+        )
+        if await embedding_model_name() != embedder.name:
+            continue  # changed under way: nobody knows which model made these
+        kept = await store.set_vectors(
+            embedder,
+            [
+                (user_id, stored.id, stored.exchange.digest, vector)
+                for (user_id, stored), vector in zip(waiting, vectors, strict=True)
+            ],
+        )
+        if not kept:
+            return
+        if len(waiting) == BATCH:
+            await asyncio.sleep(min(time.monotonic() - started, LONGEST_REST))
+
+
+async def present_embedder() -> Embedder | None:
+    """The model an admin has set, with the length of its vectors."""
+    name = await embedding_model_name()
+    probe = await embed_texts(["dimension"])
+    return Embedder(name, len(probe[0])) if probe else None
+
+
+async def encode_content(texts: Any) -> list[list[float]]:
+    """Vectors of stored texts; raises RuntimeError where the model went away."""
+    vectors = await embed_texts(texts)
+    if vectors is None:
+        raise RuntimeError("the embedding model is gone")
+    return vectors

@@ -1,0 +1,96 @@
+"""The memory's tables in PostgreSQL: a schema of its own, with a version."""
+
+from typing import Any
+
+from shared.host.database import database_session
+from shared.memory.sqlite_file import NewerSchemaError
+
+# Any number of ours: one replica migrates while the others wait.
+MIGRATION_LOCK = 7_032_118_445
+
+# `words` are stems with the owner's key before them ("12:rome"), so that looking one
+# up in the index finds the owner's exchanges and no others.
+POSTGRES_MIGRATIONS = (
+    """
+    CREATE TABLE aqueduct_memory.owner (
+        key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        user_id text NOT NULL UNIQUE
+    );
+    CREATE TABLE aqueduct_memory.exchange (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        question_id text NOT NULL,
+        answer_id text NOT NULL,
+        question text NOT NULL,
+        answer text NOT NULL,
+        asked_at bigint NOT NULL,
+        speaker text NOT NULL,
+        model text NOT NULL,
+        chat bigint NOT NULL,
+        question_key bigint NOT NULL,
+        digest bigint NOT NULL,
+        length integer NOT NULL,
+        question_length integer NOT NULL,
+        question_words tsvector NOT NULL,
+        words tsvector NOT NULL,
+        embedder text,
+        scale real NOT NULL DEFAULT 1,
+        UNIQUE (user_id, chat_id, question_id)
+    );
+    CREATE INDEX exchange_words ON aqueduct_memory.exchange USING gin (words);
+    CREATE INDEX exchange_chat ON aqueduct_memory.exchange (chat_id);
+    CREATE INDEX exchange_embedder ON aqueduct_memory.exchange (embedder, asked_at);
+    CREATE INDEX exchange_feature ON aqueduct_memory.exchange (user_id, id) INCLUDE
+        (chat, question_key, asked_at, length, question_length, embedder, scale);
+    CREATE TABLE aqueduct_memory.excluded (
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        PRIMARY KEY (user_id, chat_id)
+    );
+    CREATE TABLE aqueduct_memory.forgotten (
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        question_id text NOT NULL,
+        PRIMARY KEY (user_id, chat_id, question_id)
+    );
+    CREATE INDEX forgotten_chat ON aqueduct_memory.forgotten (chat_id);
+    CREATE TABLE aqueduct_memory.state (name text PRIMARY KEY, value text NOT NULL)
+    """,
+)
+
+
+async def migrate_postgres() -> None:
+    """Bring the schema to the present version; raises NewerSchemaError."""
+    newest = len(POSTGRES_MIGRATIONS)
+    async with database_session() as session:
+        await run_sql(session, f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        await run_sql(session, "CREATE SCHEMA IF NOT EXISTS aqueduct_memory")
+        await run_sql(
+            session,
+            "CREATE TABLE IF NOT EXISTS aqueduct_memory.version "
+            "(version integer NOT NULL)",
+        )
+        rows = await run_sql(session, "SELECT version FROM aqueduct_memory.version")
+        found = rows[0][0] if rows else 0
+        if found > newest:
+            raise NewerSchemaError(f"version {found}, this one knows {newest}")
+        for script in POSTGRES_MIGRATIONS[found:]:
+            for statement in script.split(";\n"):
+                await run_sql(session, statement)
+        if found < newest:
+            await run_sql(session, "DELETE FROM aqueduct_memory.version")
+            await run_sql(
+                session,
+                "INSERT INTO aqueduct_memory.version VALUES (:newest)",
+                newest=newest,
+            )
+        await session.commit()
+
+
+async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
+    """The rows of a statement; none where it gives none."""
+    from sqlalchemy import text
+
+    result = await session.execute(text(sql), values)
+    return list(result.all()) if result.returns_rows else []

@@ -1,0 +1,374 @@
+"""The memory in Open WebUI's PostgreSQL, with vectors in Open WebUI's vector store."""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from shared.host.database import database_session
+from shared.host.vectors import drop_vectors, nearest_vectors, put_vectors
+from shared.memory.base import Candidates, Embedder, Floats, Matches, Query
+from shared.memory.exchanges import (
+    Exchange,
+    StoredExchange,
+    question_key,
+    stable_key,
+)
+from shared.memory.postgres_schema import run_sql
+from shared.memory.wording import index_texts
+
+# As many hits as a recall can use; what lies beyond is taken for no better than these.
+NEAREST = 300
+
+POSTGRES_COLUMNS = (
+    "id, chat_id, question_id, answer_id, question, answer, asked_at, speaker, model"
+)
+SAVE_SQL = """
+    INSERT INTO aqueduct_memory.exchange (user_id, chat_id, question_id, answer_id,
+        question, answer, asked_at, speaker, model, chat, question_key, digest, length,
+        question_length, question_words, words)
+    SELECT :user_id, :chat_id, :question_id, :answer_id, :question, :answer, :asked_at,
+        :speaker, :model, :chat, :question_key, :digest, :length, :question_length,
+        made.question_words, made.question_words || made.answer_words
+    FROM (SELECT
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :asked)))) AS question_words,
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
+    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
+        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
+    ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
+        answer_id = excluded.answer_id, question = excluded.question,
+        answer = excluded.answer, model = excluded.model, digest = excluded.digest,
+        question_key = excluded.question_key, length = excluded.length,
+        question_length = excluded.question_length, words = excluded.words,
+        question_words = excluded.question_words, embedder = NULL
+    WHERE exchange.digest <> excluded.digest
+    RETURNING id
+    """
+FEATURE_SQL = """
+    SELECT id, chat, question_key, asked_at, length, question_length,
+        COALESCE(embedder = :embedder, false), scale
+    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
+    """
+MATCH_SQL = """
+    SELECT term.place, exchange.id, exchange.question_words @@ term.query
+    FROM (SELECT place - 1 AS place,
+            CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
+          FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
+               unnest(to_tsvector('english', word))) AS term
+    JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
+    WHERE exchange.user_id = :user_id
+    """
+
+postgres_log = logging.getLogger("aqueduct.memory.postgres")
+
+
+def collection_name(user_id: str, embedder: Embedder) -> str:
+    """A collection for each user and model.
+
+    Open WebUI's multi-tenant stores route by the beginning `user-memory-`; exactly
+    `user-memory-{user_id}` is its own.
+    """
+    label = embedder_label(embedder).encode()
+    model = blake2b(label, digest_size=4).hexdigest()
+    return f"user-memory-aq-{model}-{user_id}"
+
+
+def embedder_label(embedder: Embedder) -> str:
+    return f"{embedder.name}:{embedder.dimension}"
+
+
+class PostgresStore:
+    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store."""
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        saved = 0
+        async with database_session() as session:
+            prefix = await owner_prefix(session, user_id, make=True)
+            for exchange in exchanges:
+                values = exchange_values(exchange) | {"prefix": prefix}
+                saved += len(
+                    await run_sql(session, SAVE_SQL, user_id=user_id, **values)
+                )
+            await session.commit()
+        return saved
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates:
+        label = embedder_label(query.embedder) if query.embedder else ""
+        async with database_session() as session:
+            prefix = await owner_prefix(session, user_id)
+            rows = await run_sql(session, FEATURE_SQL, user_id=user_id, embedder=label)
+            terms = list(query.terms)
+            hits = await run_sql(
+                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=terms
+            )
+        columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+        dense = await self._cosines(user_id, query, rows)
+        matches = matches_of(columns[0], hits, len(terms))
+        ids, chats, questions, asked_at, lengths, asked = columns
+        return Candidates(
+            ids, chats, questions, asked_at, lengths, asked, dense, matches
+        )
+
+    async def _cosines(
+        self, user_id: str, query: Query, rows: Sequence[Sequence[Any]]
+    ) -> Floats:
+        dense = np.full(len(rows), np.nan, np.float32)
+        if query.vector is None or query.embedder is None:
+            return dense
+        if not any(row[6] for row in rows):
+            return dense
+        collection = collection_name(user_id, query.embedder)
+        near = await nearest_vectors(collection, query.vector.tolist(), NEAREST)
+        if near is None:
+            await self._vectors_were_lost(user_id)
+            return dense
+        farthest = min(near.values())
+        for place, row in enumerate(rows):
+            if row[6]:
+                # The store compares directions only; ours are means of two.
+                dense[place] = near.get(str(row[0]), farthest) * row[7]
+        return dense
+
+    async def _vectors_were_lost(self, user_id: str) -> None:
+        """Somebody has reset the vector store: have them made again."""
+        postgres_log.warning("No vectors of %s are left; they will be rebuilt", user_id)
+        await execute(
+            "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE user_id = :u",
+            u=user_id,
+        )
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        rows = await execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[])) "
+            "ORDER BY asked_at, id",
+            u=user_id,
+            ids=list(ids),
+        )
+        return [stored_row(row) for row in rows]
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        rows = await execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id > :after AND "
+            "(CAST(:chat AS text) IS NULL OR chat_id = :chat) ORDER BY id LIMIT :n",
+            u=user_id,
+            after=after,
+            chat=chat_id,
+            n=limit,
+        )
+        return [stored_row(row) for row in rows]
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        return await self._delete(
+            "user_id = :u AND id = ANY(CAST(:ids AS bigint[]))",
+            u=user_id,
+            ids=list(ids),
+        )
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        return await self._delete(
+            "chat_id = :c AND (question_id = :m OR answer_id = :m)",
+            c=chat_id,
+            m=message_id,
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        chats = list(chat_ids)
+        for table in ("excluded", "forgotten"):
+            await execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE chat_id = ANY(:c)", c=chats
+            )
+        return await self._delete("chat_id = ANY(:c)", c=chats)
+
+    async def forget_user(self, user_id: str) -> int:
+        deleted = await self._delete("user_id = :u", u=user_id)
+        for table in ("excluded", "forgotten", "owner"):
+            await execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE user_id = :u", u=user_id
+            )
+        return deleted
+
+    async def _delete(self, where: str, **values: Any) -> int:
+        """Delete rows and their vectors; `where` is a condition of ours."""
+        rows = await execute(
+            f"DELETE FROM aqueduct_memory.exchange WHERE {where} "
+            "RETURNING id, user_id, embedder",
+            **values,
+        )
+        gone: dict[str, list[str]] = defaultdict(list)
+        for row_id, user_id, label in rows:
+            if label:
+                name, _, dimension = label.rpartition(":")
+                embedder = Embedder(name, int(dimension))
+                gone[collection_name(user_id, embedder)].append(str(row_id))
+        for collection, ids in gone.items():
+            await drop_vectors(collection, ids)
+        return len(rows)
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        rows = await execute(
+            "SELECT DISTINCT chat_id FROM aqueduct_memory.exchange "
+            "WHERE chat_id > :after ORDER BY chat_id LIMIT :n",
+            after=after,
+            n=limit,
+        )
+        return [row[0] for row in rows]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        rows = await execute(
+            f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
+            "WHERE embedder IS DISTINCT FROM :e "
+            "ORDER BY embedder IS NOT NULL, asked_at DESC LIMIT :n",
+            e=embedder_label(embedder),
+            n=limit,
+        )
+        return [(row[-1], stored_row(row[:-1])) for row in rows]
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        by_user: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for user_id, row_id, _, vector in vectors:
+            by_user[user_id].append(
+                {
+                    "id": str(row_id),
+                    "text": "",  # texts stay in SQL, where they can be deleted
+                    "vector": vector.tolist(),
+                    "metadata": {"exchange": row_id},
+                }
+            )
+        for user_id, items in by_user.items():
+            if not await put_vectors(collection_name(user_id, embedder), items):
+                return 0
+        kept = 0
+        async with database_session() as session:
+            for _, row_id, digest, vector in vectors:
+                rows = await run_sql(
+                    session,
+                    "UPDATE aqueduct_memory.exchange SET embedder = :e, scale = :s "
+                    "WHERE id = :id AND digest = :digest RETURNING id",
+                    e=embedder_label(embedder),
+                    s=float(np.linalg.norm(vector)),
+                    id=row_id,
+                    digest=digest,
+                )
+                kept += len(rows)
+            await session.commit()
+        return kept
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT INTO aqueduct_memory.excluded VALUES (:u, :c) ON CONFLICT DO NOTHING"
+            if excluded
+            else "DELETE FROM aqueduct_memory.excluded WHERE user_id=:u AND chat_id=:c"
+        )
+        await execute(sql, u=user_id, c=chat_id)
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        return bool(
+            await execute(
+                "SELECT 1 FROM aqueduct_memory.excluded "
+                "WHERE user_id = :u AND chat_id = :c",
+                u=user_id,
+                c=chat_id,
+            )
+        )
+
+    async def count(self, user_id: str) -> int:
+        rows = await execute(
+            "SELECT count(*) FROM aqueduct_memory.exchange WHERE user_id = :u",
+            u=user_id,
+        )
+        return int(rows[0][0])
+
+    async def state(self, key: str) -> Any:
+        rows = await execute(
+            "SELECT value FROM aqueduct_memory.state WHERE name = :k", k=key
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        await execute(
+            "INSERT INTO aqueduct_memory.state VALUES (:k, :v) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            k=key,
+            v=json.dumps(value),
+        )
+
+
+async def execute(sql: str, **values: Any) -> list[Any]:
+    """One statement in a transaction of its own."""
+    async with database_session() as session:
+        rows = await run_sql(session, sql, **values)
+        await session.commit()
+    return rows
+
+
+async def owner_prefix(session: Any, user_id: str, *, make: bool = False) -> str:
+    """What stands before each stem of this user; "none:" for who has nothing."""
+    if make:
+        await run_sql(
+            session,
+            "INSERT INTO aqueduct_memory.owner (user_id) VALUES (:u) "
+            "ON CONFLICT DO NOTHING",
+            u=user_id,
+        )
+    rows = await run_sql(
+        session, "SELECT key FROM aqueduct_memory.owner WHERE user_id = :u", u=user_id
+    )
+    return f"{rows[0][0]}:" if rows else "none:"
+
+
+def exchange_values(exchange: Exchange) -> dict[str, Any]:
+    asked, answered = index_texts(exchange)
+    question_length = asked.count(" ") + 1
+    return {
+        "chat_id": exchange.chat_id,
+        "question_id": exchange.question_id,
+        "answer_id": exchange.answer_id,
+        "question": exchange.question,
+        "answer": exchange.answer,
+        "asked_at": exchange.asked_at,
+        "speaker": exchange.speaker,
+        "model": exchange.model,
+        "chat": stable_key(exchange.chat_id),
+        "question_key": question_key(exchange.question),
+        "digest": exchange.digest,
+        "length": question_length + answered.count(" ") + bool(answered),
+        "question_length": question_length,
+        "asked": asked,
+        "answered": answered,
+    }
+
+
+def stored_row(row: Sequence[Any]) -> StoredExchange:
+    return StoredExchange(int(row[0]), Exchange(*row[1:]))
+
+
+def matches_of(ids: Any, hits: Sequence[Sequence[Any]], count: int) -> list[Matches]:
+    """The rows (term, id, in the question?) as one entry a term."""
+    asked: list[list[int]] = [[] for _ in range(count)]
+    anywhere: list[list[int]] = [[] for _ in range(count)]
+    for place, row_id, in_question in hits:
+        anywhere[place].append(row_id)
+        if in_question:
+            asked[place].append(row_id)
+    return [
+        Matches(np.searchsorted(ids, sorted(one)), np.searchsorted(ids, sorted(other)))
+        for one, other in zip(asked, anywhere, strict=True)
+    ]

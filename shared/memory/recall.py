@@ -1,0 +1,74 @@
+"""Asking the memory: from a question to the exchanges worth telling."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared.memory.base import Embedder, Floats, MemoryStore, Query
+from shared.memory.exchanges import StoredExchange, stable_key
+from shared.memory.recipe import rank
+from shared.memory.terms import query_terms
+
+# A question is embedded and searched by its head: a pasted document is no question.
+MAX_QUESTION_CHARS = 2_000
+
+EmbedQuestion = Callable[[str], Awaitable[tuple[Embedder, Floats] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: in all chats of a user, or in `only_chat`.
+
+    `shown` are keys of the questions in `chat_id` that the model sees anyway.
+    """
+
+    chat_id: str = ""
+    only_chat: bool = False
+    shown: Collection[int] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """An exchange that was found; `strength` is 1 where the gate stands."""
+
+    stored: StoredExchange
+    strength: float
+
+
+async def recall(
+    store: MemoryStore,
+    embed: EmbedQuestion,
+    user_id: str,
+    question: str,
+    scope: Scope,
+    *,
+    limit: int = 8,
+    gated: bool = True,
+) -> list[Recalled]:
+    """The exchanges that matter to a question, best first; often none.
+
+    `gated=False` gives the best in any case, for who asked to see something.
+    """
+    question = question[:MAX_QUESTION_CHARS]
+    terms = query_terms(question)
+    if not terms:
+        return []
+    made = await embed(question)
+    embedder, vector = made or (None, None)
+    found = await store.candidates(user_id, Query(terms, vector, embedder))
+    here = found.chats == stable_key(scope.chat_id)
+    allowed = ~(here & np.isin(found.questions, list(scope.shown)))
+    if scope.only_chat:
+        allowed &= here
+    ranking = (
+        await asyncio.to_thread(rank, found) if found.ids.size > 5_000 else rank(found)
+    )
+    choose = ranking.relevant if gated else ranking.best
+    best = choose(allowed, limit)
+    strengths = {int(found.ids[i]): float(ranking.strengths[i]) for i in best}
+    stored = await store.fetch(user_id, list(strengths))
+    hits = [Recalled(one, strengths[one.id]) for one in stored]
+    place = {row_id: number for number, row_id in enumerate(strengths)}
+    return sorted(hits, key=lambda hit: place[hit.stored.id])

@@ -1,0 +1,244 @@
+"""What the memory does before and after an answer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from shared.host.resources import shared_resource
+from shared.host.saved_chats import (
+    chat_link,
+    chat_owners,
+    compaction_is_on,
+    is_saved_chat,
+)
+from shared.memory.base import MemoryStore
+from shared.memory.exchanges import branch_exchanges
+from shared.memory.notes import (
+    Note,
+    note_heading,
+    notes_block,
+    notes_within,
+    with_notes,
+)
+from shared.memory.opening import (
+    embed_question,
+    in_background,
+    open_memory,
+    request_indexing,
+)
+from shared.memory.options import MemoryOptions, PersonalMemoryOptions, is_barred
+from shared.memory.recall import Scope, recall
+from shared.memory.texts import MEMORY_TEXTS
+from shared.memory.window import keep_last, last_user_text, shown_questions
+from shared.texts import translate
+
+PAUSE_FILTER_ID = "memory_pause"
+RECALL_TOOL_ID = "recall"
+# Where one turn's inlet leaves its citations for the same turn's outlet.
+CITATIONS_KEY = "aqueduct_memory_citations"
+# Of the time a recall may take, what the question's vector may take of it. A slow
+# embedding server then costs the vectors, not the recall.
+EMBEDDING_SHARE = 0.6
+
+Emit = Callable[[dict[str, Any]], Awaitable[None]]
+
+memory_service_log = logging.getLogger("aqueduct.memory.service")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCall:
+    """One turn of one user, as Open WebUI tells a filter of it."""
+
+    user: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    model: Mapping[str, Any]
+    base_url: str
+    emit: Emit | None
+    options: MemoryOptions
+
+    @property
+    def user_id(self) -> str:
+        return str(self.user.get("id") or "")
+
+    @property
+    def chat_id(self) -> str:
+        return str(self.metadata.get("chat_id") or "")
+
+    @property
+    def language(self) -> str:
+        variables = self.metadata.get("variables") or {}
+        return str(variables.get("{{USER_LANGUAGE}}") or "en")
+
+    @property
+    def personal(self) -> PersonalMemoryOptions:
+        """The user's own switches; Open WebUI hands them over as an object."""
+        valves = self.user.get("valves")
+        if isinstance(valves, Mapping):
+            return PersonalMemoryOptions.model_validate(valves)
+        return PersonalMemoryOptions.model_validate(valves or {}, from_attributes=True)
+
+    @property
+    def concerns_memory(self) -> bool:
+        """Not a temporary chat, an API call, a subagent's errand, or a paused chat."""
+        return (
+            bool(self.user_id)
+            and is_saved_chat(self.chat_id)
+            and not self.metadata.get("internal")
+            and PAUSE_FILTER_ID not in (self.metadata.get("filter_ids") or ())
+        )
+
+
+async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any]:
+    """The body with its history cut, if so set, and with notes of what matters."""
+    if not call.concerns_memory:
+        return body
+    store = await open_memory()
+    if await store.is_excluded(call.user_id, call.chat_id):
+        return body
+    messages = await cut_history(body.get("messages") or [], call)
+    body = body | {"messages": messages}
+    if not call.personal.recall or is_barred(call.options, call.model):
+        return body
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(call.options.max_wait_ms / 1000):
+            notes = await find_notes(store, messages, call)
+    except TimeoutError:
+        waited = (time.monotonic() - started) * 1000
+        memory_service_log.warning("Recall took over %.0f ms and is left out", waited)
+        return body
+    told = notes_within(notes, call.options.token_budget)
+    if not told:
+        return body
+    citations = [await citation(note, text, call) for note, text in told]
+    if isinstance(call.metadata, dict):
+        call.metadata[CITATIONS_KEY] = citations
+    await say_recalled(len(told), call)
+    can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
+    return body | {"messages": with_notes(messages, notes_block(told, can_look_up))}
+
+
+async def cut_history(
+    messages: Sequence[Mapping[str, Any]], call: MemoryCall
+) -> list[dict[str, Any]]:
+    """The last exchanges only, unless Open WebUI shortens chats itself."""
+    keep = call.options.keep_exchanges
+    if keep and await compaction_is_on():
+        said: dict[str, bool] = shared_resource("memory_said", dict)
+        if not said.get("compaction"):
+            said["compaction"] = True
+            memory_service_log.warning(
+                "keep_exchanges is %d, but Open WebUI's own compaction is on: "
+                "the history is left to that",
+                keep,
+            )
+        keep = 0
+    return keep_last(messages, keep)
+
+
+async def find_notes(
+    store: MemoryStore, messages: Sequence[Mapping[str, Any]], call: MemoryCall
+) -> list[Note]:
+    """What is worth telling, best first; nothing of a chat that is gone or foreign."""
+    scope = Scope(
+        chat_id=call.chat_id,
+        only_chat=not call.personal.other_chats,
+        shown=shown_questions(messages),
+    )
+    seconds = call.options.max_wait_ms / 1000 * EMBEDDING_SHARE
+    hits = await recall(
+        store,
+        partial(embed_question, user=call.user, seconds=seconds),
+        call.user_id,
+        last_user_text(messages),
+        scope,
+        limit=call.options.max_notes,
+    )
+    return await proven_notes([hit.stored for hit in hits], call.user_id)
+
+
+async def proven_notes(stored: Sequence[Any], user_id: str) -> list[Note]:
+    """Those whose chat exists and is this user's: what is deleted is never told."""
+    owners = await chat_owners(list({one.exchange.chat_id for one in stored}))
+    return [
+        Note(one, owner.title)
+        for one in stored
+        if (owner := owners.get(one.exchange.chat_id)) and owner.user_id == user_id
+    ]
+
+
+async def citation(note: Note, text: str, call: MemoryCall) -> dict[str, Any]:
+    """A `source` event whose link opens the chat.
+
+    The part after # is there because Open WebUI shows one entry an address.
+    """
+    exchange = note.stored.exchange
+    link = await chat_link(exchange.chat_id, call.base_url)
+    url = f"{link}#{exchange.question_id}"
+    name = note_heading(note)
+    return {
+        "source": {"id": url, "name": name, "url": url, "type": "aqueduct_memory"},
+        "document": [text],
+        "metadata": [
+            {
+                "source": url,
+                "name": name,
+                "external": True,
+                "exchange": str(note.stored.id),
+            }
+        ],
+    }
+
+
+async def say_recalled(count: int, call: MemoryCall) -> None:
+    if call.emit is None:
+        return
+    code = "recalled_one" if count == 1 else "recalled"
+    text = translate(MEMORY_TEXTS, code, call.language, {"count": count})
+    await call.emit({"type": "status", "data": {"description": text, "done": True}})
+
+
+async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
+    """Show what was recalled, and store the turn in the background.
+
+    Citations come after the answer because Open WebUI numbers sources in the order of
+    their coming, and a model's [1] must go on meaning the first of its own.
+    """
+    if not call.concerns_memory:
+        return
+    for source in call.metadata.get(CITATIONS_KEY) or ():
+        if call.emit is not None:
+            await call.emit({"type": "source", "data": source})
+    if call.personal.remember:
+        in_background("storing an exchange", store_branch(body, call))
+
+
+async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
+    """Store what is new or changed in the branch of the chat that was answered.
+
+    The whole branch is looked at, so an edit, and what an earlier failure lost, is
+    made good by the next answer.
+    """
+    messages = list(body.get("messages") or ())
+    if messages:
+        model = {"model": str(body.get("model") or "")}
+        messages[-1] = model | messages[-1]
+    exchanges = branch_exchanges(
+        messages,
+        call.chat_id,
+        speaker=str(call.user.get("name") or ""),
+        max_chars=call.options.max_chars,
+    )
+    owners = await chat_owners([call.chat_id])
+    owner = owners.get(call.chat_id)
+    if not exchanges or owner is None or owner.user_id != call.user_id:
+        return
+    store = await open_memory()
+    if await store.is_excluded(call.user_id, call.chat_id):
+        return
+    await store.save(call.user_id, exchanges)
+    request_indexing(store)

@@ -1,0 +1,195 @@
+"""The memory's SQLite file: its tables, their versions, and connections to it."""
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+sqlite_log = logging.getLogger("aqueduct.memory.sqlite")
+
+# An exchange's id is its owner's key in the high bits and a number of its own in the
+# low ones. What belongs to one user is thus one range of ids in every table and in
+# the full-text index, and reading it costs the same whatever others have stored.
+OWNER_SHIFT = 24
+READERS = 4
+BUSY_TIMEOUT_MS = 5000
+
+# Each script brings the file from the version of its position to the next one.
+# `feature` is apart from `exchange` because a recall reads it whole.
+SQLITE_MIGRATIONS = (
+    """
+    CREATE TABLE owner (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        user_id TEXT NOT NULL UNIQUE,
+        last INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE exchange (
+        id INTEGER PRIMARY KEY,
+        chat_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        answer_id TEXT NOT NULL,
+        question TEXT NOT NULL,
+        answer TEXT NOT NULL,
+        asked_at INTEGER NOT NULL,
+        speaker TEXT NOT NULL,
+        model TEXT NOT NULL
+    );
+    CREATE INDEX exchange_message ON exchange (chat_id, question_id);
+    CREATE TABLE feature (
+        id INTEGER PRIMARY KEY,
+        chat INTEGER NOT NULL,
+        question INTEGER NOT NULL,
+        digest INTEGER NOT NULL,
+        asked_at INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        question_length INTEGER NOT NULL,
+        embedder INTEGER,
+        vector BLOB
+    );
+    CREATE INDEX feature_embedder ON feature (embedder, asked_at);
+    CREATE TABLE embedder (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        dimension INTEGER NOT NULL,
+        UNIQUE (name, dimension)
+    );
+    CREATE TABLE excluded (
+        user_id TEXT NOT NULL,
+        chat_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, chat_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE forgotten (
+        user_id TEXT NOT NULL,
+        chat_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, chat_id, question_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX forgotten_chat ON forgotten (chat_id);
+    CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE VIRTUAL TABLE word USING fts5 (
+        question, answer, content = '', detail = column, columnsize = 0,
+        tokenize = 'porter unicode61 remove_diacritics 0'
+    );
+    """,
+)
+
+
+class NewerSchemaError(Exception):
+    """The tables were made by a newer version of the suite."""
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """A connection any thread may use, one at a time."""
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # What was deleted is overwritten, not merely unlinked.
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA mmap_size = 268435456")
+    return connection
+
+
+def migrate_sqlite(connection: sqlite3.Connection) -> None:
+    """Bring the tables to the present version; raises NewerSchemaError."""
+
+    def version() -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    newest = len(SQLITE_MIGRATIONS)
+    if version() == newest:
+        return
+    with sqlite_transaction(connection):
+        # Another process may have been faster.
+        found = version()
+        if found > newest:
+            raise NewerSchemaError(f"version {found}, this one knows {newest}")
+        for script in SQLITE_MIGRATIONS[found:]:
+            for statement in script.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {newest}")
+
+
+@contextmanager
+def sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+class SqliteFile:
+    """Runs work on the file in threads of its own.
+
+    `kept` is a dict that outlives a reload of the function's module; connections,
+    threads and the writers' lock are kept there, by path.
+    """
+
+    def __init__(self, path: Path, kept: dict[str, Any]) -> None:
+        self.path = path
+        self._kept = kept
+        if kept.get("path") != path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(open_sqlite(path)) as connection:
+                migrate_sqlite(connection)
+            kept["idle"] = queue.LifoQueue()
+            kept["threads"] = ThreadPoolExecutor(READERS, "aqueduct-memory")
+            kept["writing"] = threading.Lock()
+            kept["path"] = path
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        threads: ThreadPoolExecutor = self._kept["threads"]
+        return threads
+
+    def read(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Give what `work(connection, *args)` gives: one view of the file for all."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            found = work(connection, *args)
+            connection.execute("COMMIT")
+            return found
+
+    def write(self, work: Callable[..., Any], *args: Any) -> Any:
+        """The same within a transaction; writers of one process wait in line."""
+        with (
+            self._kept["writing"],
+            self._connection() as connection,
+            sqlite_transaction(connection),
+        ):
+            return work(connection, *args)
+
+    def close(self) -> None:
+        """Close every idle connection and end the threads."""
+        self.threads.shutdown()
+        idle = self._kept["idle"]
+        while not idle.empty():
+            idle.get_nowait().close()
+        self._kept.clear()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        idle: queue.LifoQueue[sqlite3.Connection] = self._kept["idle"]
+        try:
+            connection = idle.get_nowait()
+        except queue.Empty:
+            connection = open_sqlite(self.path)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        idle.put(connection)

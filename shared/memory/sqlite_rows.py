@@ -1,0 +1,158 @@
+"""Rows of the memory's SQLite file: written, and taken out of every table."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+from typing import Any
+
+from shared.memory.exchanges import (
+    Exchange,
+    StoredExchange,
+    question_key,
+    stable_key,
+)
+from shared.memory.sqlite_file import OWNER_SHIFT
+from shared.memory.wording import index_texts
+
+EXCHANGE_COLUMNS = (
+    "exchange.id, chat_id, question_id, answer_id, exchange.question, answer, "
+    "exchange.asked_at, speaker, model"
+)
+
+
+def select(
+    connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()
+) -> list[Any]:
+    return connection.execute(sql, values).fetchall()
+
+
+def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]:
+    """The first and last id this user's exchanges may have; (0, -1) for none."""
+    rows = select(connection, "SELECT key FROM owner WHERE user_id = ?", (user_id,))
+    if not rows:
+        return 0, -1
+    first = rows[0][0] << OWNER_SHIFT
+    return first, first | ((1 << OWNER_SHIFT) - 1)
+
+
+def new_id(connection: sqlite3.Connection, user_id: str) -> int:
+    """An id in this user's range that was never given before."""
+    key, last = select(
+        connection,
+        "INSERT INTO owner (user_id, last) VALUES (?, 1) "
+        "ON CONFLICT (user_id) DO UPDATE SET last = last + 1 RETURNING key, last",
+        (user_id,),
+    )[0]
+    return (int(key) << OWNER_SHIFT) | int(last)
+
+
+def save_rows(
+    connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
+) -> int:
+    saved = 0
+    sql = (
+        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
+    )
+    for exchange in exchanges:
+        place = (exchange.chat_id, exchange.question_id)
+        if select(connection, sql, (user_id, *place)):
+            continue
+        span = owner_range(connection, user_id)
+        known = select(
+            connection,
+            "SELECT exchange.id, digest FROM exchange JOIN feature USING (id) "
+            "WHERE chat_id = ? AND question_id = ? AND exchange.id BETWEEN ? AND ?",
+            (*place, *span),
+        )
+        if known:
+            row_id, digest = known[0]
+            if digest == exchange.digest:
+                continue
+            delete_where(connection, "exchange.id = ?", (row_id,))
+        insert_row(connection, new_id(connection, user_id), exchange)
+        saved += 1
+    return saved
+
+
+def insert_row(connection: sqlite3.Connection, row_id: int, exchange: Exchange) -> None:
+    question, answer = index_texts(exchange)
+    asked, answered = question.count(" ") + 1, answer.count(" ") + bool(answer)
+    connection.execute(
+        "INSERT INTO exchange (id, chat_id, question_id, answer_id, question, answer, "
+        "asked_at, speaker, model) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (row_id, *astuple(exchange)),
+    )
+    connection.execute(
+        "INSERT INTO feature (id, chat, question, digest, asked_at, length, "
+        "question_length) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            row_id,
+            stable_key(exchange.chat_id),
+            question_key(exchange.question),
+            exchange.digest,
+            exchange.asked_at,
+            asked + answered,
+            asked,
+        ),
+    )
+    connection.execute(
+        "INSERT INTO word (rowid, question, answer) VALUES (?, ?, ?)",
+        (row_id, question, answer),
+    )
+
+
+def stored_exchange(row: Sequence[Any]) -> StoredExchange:
+    return StoredExchange(int(row[0]), Exchange(*row[1:]))
+
+
+def delete_where(
+    connection: sqlite3.Connection, where: str, values: Sequence[Any]
+) -> int:
+    """Delete rows everywhere; `where` is a condition of ours on `exchange`."""
+    sql = f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE {where}"
+    rows = select(connection, sql, values)
+    for row in rows:
+        stored = stored_exchange(row)
+        # The index keeps no text, so it is told again what to take out.
+        connection.execute(
+            "INSERT INTO word (word, rowid, question, answer) "
+            "VALUES ('delete', ?, ?, ?)",
+            (stored.id, *index_texts(stored.exchange)),
+        )
+        connection.execute("DELETE FROM exchange WHERE id = ?", (stored.id,))
+        connection.execute("DELETE FROM feature WHERE id = ?", (stored.id,))
+    return len(rows)
+
+
+def forget_rows(
+    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+) -> int:
+    first, last = owner_range(connection, user_id)
+    deleted = 0
+    for row_id in ids:
+        if not first <= row_id <= last:
+            continue
+        connection.execute(
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
+            (user_id, row_id),
+        )
+        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
+    return deleted
+
+
+def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
+    deleted = 0
+    for chat_id in chat_ids:
+        deleted += delete_where(connection, "chat_id = ?", (chat_id,))
+        for table in ("excluded", "forgotten"):
+            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+    return deleted
+
+
+def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+    span = owner_range(connection, user_id)
+    deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
+    for table in ("excluded", "forgotten", "owner"):
+        connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
+    return deleted

@@ -1,0 +1,268 @@
+"""The memory in a SQLite file: texts, a full-text index, vectors."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+
+from shared.memory.base import Candidates, Embedder, Floats, Matches, Query
+from shared.memory.exchanges import Exchange, StoredExchange
+from shared.memory.sqlite_file import OWNER_SHIFT, SqliteFile
+from shared.memory.sqlite_rows import (
+    EXCHANGE_COLUMNS,
+    delete_where,
+    forget_chat_rows,
+    forget_owner,
+    forget_rows,
+    owner_range,
+    save_rows,
+    select,
+    stored_exchange,
+)
+
+
+class SqliteStore:
+    """See `MemoryStore`. Errors are those of `sqlite3`."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        return int(await self._write(save_rows, user_id, exchanges))
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates:
+        found: Candidates = await self._read(read_candidates, user_id, query)
+        return found
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        found: list[StoredExchange] = await self._read(read_exchanges, user_id, ids)
+        return sorted(found, key=lambda stored: (stored.exchange.asked_at, stored.id))
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        found: list[StoredExchange] = await self._read(
+            read_listing, user_id, chat_id, limit, after
+        )
+        return found
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        return int(await self._write(forget_rows, user_id, ids))
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"
+        return int(
+            await self._write(delete_where, where, (chat_id, message_id, message_id))
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        return int(await self._write(forget_chat_rows, chat_ids))
+
+    async def forget_user(self, user_id: str) -> int:
+        return int(await self._write(forget_owner, user_id))
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        sql = (
+            "SELECT DISTINCT chat_id FROM exchange WHERE chat_id > ? "
+            "ORDER BY chat_id LIMIT ?"
+        )
+        return [row[0] for row in await self._read(select, sql, (after, limit))]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        found: list[tuple[str, StoredExchange]] = await self._read(
+            read_pending, embedder, limit
+        )
+        return found
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        return int(await self._write(write_vectors, embedder, vectors))
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO excluded (user_id, chat_id) VALUES (?, ?)"
+            if excluded
+            else "DELETE FROM excluded WHERE user_id = ? AND chat_id = ?"
+        )
+        await self._write(select, sql, (user_id, chat_id))
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        sql = "SELECT 1 FROM excluded WHERE user_id = ? AND chat_id = ?"
+        return bool(await self._read(select, sql, (user_id, chat_id)))
+
+    async def count(self, user_id: str) -> int:
+        return int(await self._read(count_rows, user_id))
+
+    async def state(self, key: str) -> Any:
+        rows = await self._read(
+            select, "SELECT value FROM state WHERE name = ?", (key,)
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
+        await self._write(select, sql, (key, json.dumps(value)))
+
+    async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._file.threads, self._file.read, work, *args
+        )
+
+    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._file.threads, self._file.write, work, *args
+        )
+
+
+def read_candidates(
+    connection: sqlite3.Connection, user_id: str, query: Query
+) -> Candidates:
+    span = owner_range(connection, user_id)
+    embedder = embedder_key(connection, query.embedder)
+    rows = select(
+        connection,
+        "SELECT id, chat, question, asked_at, length, question_length, embedder, "
+        "vector FROM feature WHERE id BETWEEN ? AND ? ORDER BY id",
+        span,
+    )
+    columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+    ids = columns[0]
+    matches = []
+    for term in query.terms:
+        asked = matching(connection, f'question : "{term}"', span)
+        matches.append(
+            Matches(
+                np.searchsorted(ids, asked),
+                np.searchsorted(ids, matching(connection, f'"{term}"', span)),
+            )
+        )
+    return Candidates(
+        ids=ids,
+        chats=columns[1],
+        questions=columns[2],
+        asked_at=columns[3],
+        lengths=columns[4],
+        question_lengths=columns[5],
+        dense=cosines(rows, embedder, query.vector),
+        matches=matches,
+    )
+
+
+def matching(
+    connection: sqlite3.Connection, match: str, span: tuple[int, int]
+) -> list[int]:
+    sql = "SELECT rowid FROM word WHERE word MATCH ? AND rowid BETWEEN ? AND ?"
+    return [row[0] for row in connection.execute(sql, (match, *span))]
+
+
+def cosines(
+    rows: Sequence[Sequence[Any]], embedder: int | None, vector: Floats | None
+) -> Floats:
+    """Cosine of each row's vector with the query's, NaN where there is none."""
+    dense = np.full(len(rows), np.nan, np.float32)
+    if vector is None or embedder is None:
+        return dense
+    present = [i for i, row in enumerate(rows) if row[6] == embedder]
+    if present:
+        packed = b"".join([rows[i][7] for i in present])
+        matrix = np.frombuffer(packed, np.float16).reshape(len(present), -1)
+        dense[present] = matrix.astype(np.float32) @ vector
+    return dense
+
+
+def embedder_key(
+    connection: sqlite3.Connection, embedder: Embedder | None
+) -> int | None:
+    if embedder is None:
+        return None
+    sql = "SELECT key FROM embedder WHERE name = ? AND dimension = ?"
+    rows = select(connection, sql, astuple(embedder))
+    return rows[0][0] if rows else None
+
+
+def read_exchanges(
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
+) -> list[StoredExchange]:
+    first, last = owner_range(connection, user_id)
+    sql = f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE id = ?"
+    found = (
+        select(connection, sql, (row_id,)) for row_id in ids if first <= row_id <= last
+    )
+    return [stored_exchange(row) for rows in found for row in rows]
+
+
+def read_listing(
+    connection: sqlite3.Connection,
+    user_id: str,
+    chat_id: str | None,
+    limit: int,
+    after: int,
+) -> list[StoredExchange]:
+    first, last = owner_range(connection, user_id)
+    sql = (
+        f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE id BETWEEN ? AND ? "
+        "AND (? IS NULL OR chat_id = ?) ORDER BY id LIMIT ?"
+    )
+    values = (max(first, after + 1), last, chat_id, chat_id, limit)
+    return [stored_exchange(row) for row in select(connection, sql, values)]
+
+
+def read_pending(
+    connection: sqlite3.Connection, embedder: Embedder, limit: int
+) -> list[tuple[str, StoredExchange]]:
+    # Three ranges of the index on `embedder`, for "is distinct" reads all of it. What
+    # has no vector at all comes first, the newest of it first.
+    key = embedder_key(connection, embedder) or 0
+    sql = (
+        f"SELECT {EXCHANGE_COLUMNS}, user_id FROM (%s) AS waiting "
+        "JOIN exchange USING (id) JOIN owner ON owner.key = exchange.id >> "
+        f"{OWNER_SHIFT} ORDER BY exchange.asked_at DESC"
+    )
+    found: list[Any] = []
+    for condition in ("IS NULL", f"> {key}", f"< {key}"):
+        inner = (
+            f"SELECT id FROM feature WHERE embedder {condition} "
+            "ORDER BY embedder, asked_at DESC LIMIT ?"
+        )
+        if len(found) < limit:
+            found += select(connection, sql % inner, (limit - len(found),))
+    return [(row[-1], stored_exchange(row[:-1])) for row in found]
+
+
+def write_vectors(
+    connection: sqlite3.Connection,
+    embedder: Embedder,
+    vectors: Sequence[tuple[str, int, int, Floats]],
+) -> int:
+    connection.execute(
+        "INSERT OR IGNORE INTO embedder (name, dimension) VALUES (?, ?)",
+        astuple(embedder),
+    )
+    key = embedder_key(connection, embedder)
+    done = connection.executemany(
+        "UPDATE feature SET embedder = ?, vector = ? WHERE id = ? AND digest = ?",
+        [
+            (key, vector.astype(np.float16).tobytes(), row_id, digest)
+            for _, row_id, digest, vector in vectors
+        ],
+    )
+    return done.rowcount
+
+
+def count_rows(connection: sqlite3.Connection, user_id: str) -> int:
+    span = owner_range(connection, user_id)
+    sql = "SELECT count(*) FROM feature WHERE id BETWEEN ? AND ?"
+    return int(select(connection, sql, span)[0][0])

@@ -1,0 +1,77 @@
+"""What the memory's end-to-end tests look at: its file, and what models were told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+from tests.webui import WebUI
+
+MODEL = "agents.demo"
+PATIENCE = 60.0
+
+
+async def eventually(
+    holds: Callable[[], Awaitable[Any] | Any], what: str = "it"
+) -> Any:
+    """What `holds` gives once it is true; fails when that does not happen."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        found = holds()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        assert asyncio.get_running_loop().time() < deadline, f"{what} did not happen"
+        await asyncio.sleep(0.05)
+
+
+def rows(server: WebUI, sql: str, *values: Any) -> list[Any]:
+    """Rows of the memory's own file; none before it exists."""
+    path = server.server.data / "aqueduct" / "memory.db"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql, values).fetchall()
+
+
+def stored(server: WebUI, chat_id: str) -> list[Any]:
+    """Question, answer and model of what is stored of a chat."""
+    sql = "SELECT question, answer, model FROM exchange WHERE chat_id = ? ORDER BY id"
+    return rows(server, sql, chat_id)
+
+
+def embedded(server: WebUI, chat_id: str) -> int:
+    """How many exchanges of a chat have a vector."""
+    sql = (
+        "SELECT count(*) FROM exchange JOIN feature USING (id) "
+        "WHERE chat_id = ? AND vector IS NOT NULL"
+    )
+    found = rows(server, sql, chat_id)
+    return int(found[0][0]) if found else 0
+
+
+def told(server: WebUI) -> str:
+    """The user message that a model was last sent, as one text."""
+    messages = [
+        message
+        for request in server.demo.requests()
+        for message in (request["body"] or {}).get("messages") or ()
+        if message["role"] == "user"
+    ]
+    content = messages[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.get("text", "") for part in content)
+
+
+def citations(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The citations of an answer that the memory made."""
+    return [
+        source
+        for source in answer.get("sources") or ()
+        if source["source"].get("type") == "aqueduct_memory"
+    ]

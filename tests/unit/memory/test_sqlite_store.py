@@ -1,0 +1,94 @@
+"""The SQLite store: all that stores do, and what only a file can suffer."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from shared.memory.base import Query
+from shared.memory.sqlite_file import NewerSchemaError, SqliteFile
+from shared.memory.sqlite_store import SqliteStore
+from tests.unit.memory.exchanges import BIKE, CAT, said
+from tests.unit.memory.store_cases import StoreCases
+
+
+class TestSqliteStore(StoreCases):
+    pass
+
+
+def dumped(path):
+    """Everything the file's tables hold, as one text, without the index."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'word%'"
+        ).fetchall()
+        rows = [
+            connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables
+        ]
+        return repr(rows)
+
+
+async def test_a_reopened_file_holds_everything(tmp_path):
+    for expected in (1, 0):
+        file = SqliteFile(tmp_path / "memory.db", {})
+        assert await SqliteStore(file).save("ada", [CAT]) == expected
+        file.close()
+
+
+async def test_a_deleted_text_is_nowhere_in_the_tables(store, sqlite_file):
+    await store.save("ada", [CAT, BIKE])
+    await store.forget_chats(["cats"])
+    text = dumped(sqlite_file.path)
+    assert "Ophelia" not in text
+    assert "bicycle" in text
+
+
+async def test_writers_and_readers_at_once(store):
+    async def talk(person):
+        for number in range(5):
+            await store.save(person, [said(f"Number {number}", number=number)])
+            await store.candidates(person, Query(["number"]))
+
+    await asyncio.gather(*(talk(f"person-{n}") for n in range(20)))
+    counts = [await store.count(f"person-{n}") for n in range(20)]
+    assert counts == [5] * 20
+
+
+async def test_another_process_that_writes_does_not_keep_us_from_reading(
+    store, sqlite_file
+):
+    await store.save("ada", [CAT])
+    with closing(sqlite3.connect(sqlite_file.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        async with asyncio.timeout(2):
+            assert await store.count("ada") == 1
+        other.execute("ROLLBACK")
+
+
+async def test_a_write_that_fails_half_way_leaves_nothing(store, sqlite_file):
+    with closing(sqlite3.connect(sqlite_file.path)) as other:
+        other.execute(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON feature "
+            "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+        other.commit()
+    with pytest.raises(sqlite3.IntegrityError):
+        await store.save("ada", [CAT])
+    with closing(sqlite3.connect(sqlite_file.path)) as other:
+        other.execute("DROP TRIGGER full_disk")
+        other.commit()
+    assert await store.count("ada") == 0
+    assert await store.save("ada", [CAT]) == 1
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "memory.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(NewerSchemaError):
+        SqliteFile(path, {})
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (99,)
