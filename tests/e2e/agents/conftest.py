@@ -13,16 +13,18 @@ from tests.webui import WebUI
 
 
 @pytest.fixture(scope="package")
-def deaf_url() -> Iterator[str]:
-    """An address that takes connections and never answers."""
+def deaf() -> Iterator[socket.socket]:
+    """A server that nobody attends: it takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.setblocking(False)
+        yield server
 
 
 @pytest.fixture(scope="package")
-def scene(suite_installed: WebUI, deaf_url: str) -> Iterator[WebUI]:
+def scene(suite_installed: WebUI, deaf: socket.socket) -> Iterator[WebUI]:
     """Open WebUI with the agents of these tests in place of the demo's."""
     before = suite_installed.agents()
+    deaf_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
     suite_installed.set_agents(agents_yaml(suite_installed.demo.url, deaf_url))
     with suite_installed.client() as admin:
         create_tool(admin)

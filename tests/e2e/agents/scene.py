@@ -48,7 +48,7 @@ def agents_yaml(demo_url: str, deaf_url: str) -> str:
         {"id": "demo", "name": "Demo agent", "access": "public"} | chat,
         {"id": "responses", "name": "Responses agent", "api": "responses"} | chat,
         {"id": "session", "name": "Session agent"} | chat | session,
-        {"id": "leaky", "name": "Leaky model"}
+        {"id": "leaking", "name": "Leaky model"}
         | chat
         | {"model": "aqueduct-demo-leaky"},
         {"id": "impatient", "name": "Impatient agent", "timeouts": quick} | chat,

@@ -225,12 +225,12 @@ async def test_a_leaked_call_reaches_the_caller_as_a_call(
 ):
     text = f"use get_weather in Paris as {syntax}"
     if stream:
-        chunks = await streamed(client, "agents.leaky", text, tools=[WEATHER])
+        chunks = await streamed(client, "agents.leaking", text, tools=[WEATHER])
         calls, said = list(calls_of(chunks).values()), text_of(chunks)
         assert finish_of(chunks) == ["tool_calls"]
     else:
         answer = await client.chat.completions.create(
-            model="agents.leaky", messages=asked(text), tools=[WEATHER]
+            model="agents.leaking", messages=asked(text), tools=[WEATHER]
         )
         message: Any = answer.choices[0].message
         calls = [(c.function.name, c.function.arguments) for c in message.tool_calls]

@@ -128,7 +128,7 @@ async def test_a_call_that_is_ignored_leaves_a_sentence_instead_of_a_card(
 
 async def test_a_leaked_call_runs_like_any_other(chats: ChatSocket, demo: DemoAgent):
     turn = await chats.send(
-        "agents.leaky", "use get_weather in Paris as hermes", tool_ids=[TOOL_ID]
+        "agents.leaking", "use get_weather in Paris as hermes", tool_ids=[TOOL_ID]
     )
     answer = await turn.answer()
     assert cards(answer) == [("get_weather", SUNNY, "completed")]
