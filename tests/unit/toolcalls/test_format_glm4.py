@@ -1,0 +1,110 @@
+"""glm4: the name after the opener, then key and value tags (GLM 4.5 to 5)."""
+
+import pytest
+
+from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+
+ONE = """\
+<tool_call>get_weather
+<arg_key>city</arg_key>
+<arg_value>Xi'an</arg_value>
+<arg_key>days</arg_key>
+<arg_value>3</arg_value>
+</tool_call>"""
+XIAN = call("get_weather", city="Xi'an", days=3)
+
+
+def test_a_plain_call():
+    check(ONE, XIAN)
+
+
+def test_several_calls():
+    check(
+        f"{ONE}\n<tool_call>bash\n<arg_key>command</arg_key>\n"
+        "<arg_value>ls | wc -l</arg_value>\n</tool_call>",
+        XIAN,
+        call("bash", command="ls | wc -l"),
+    )
+
+
+def test_prose_around():
+    check(f"Let me check.{ONE}\nA moment.", "Let me check.", XIAN, "A moment.")
+
+
+def test_a_thought_before_stays():
+    check(
+        f"<think>Weather of Xi'an.</think>\n{ONE}",
+        "<think>Weather of Xi'an.</think>",
+        XIAN,
+    )
+
+
+def test_without_newlines():
+    check(ONE.replace("\n", ""), XIAN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<tool_call>get_time\n</tool_call>", "<tool_call>get_time</tool_call>"],
+)
+def test_no_arguments(text):
+    check(text, call("get_time"))
+
+
+def test_missing_end_of_a_value():
+    check(ONE.replace("3</arg_value>", "3"), XIAN)
+
+
+def test_missing_end_of_a_value_before_the_next_key():
+    check(ONE.replace("an</arg_value>", "an"), XIAN)
+
+
+def test_a_value_of_several_lines_with_tags_in_it():
+    page = '<ul class="a">\n  <li>1 < 2 & 3</li>\n</ul>'
+    check(
+        f"<tool_call>python\n<arg_key>code</arg_key>\n<arg_value>{page}</arg_value>\n"
+        "</tool_call>",
+        call("python", code=page),
+    )
+
+
+def test_values_are_typed_by_the_schema():
+    check(
+        "<tool_call>search\n<arg_key>query</arg_key>\n<arg_value>2024</arg_value>\n"
+        "<arg_key>limit</arg_key>\n<arg_value>10</arg_value>\n"
+        '<arg_key>tags</arg_key>\n<arg_value>["a", "b"]</arg_value>\n'
+        '<arg_key>filters</arg_key>\n<arg_value>{"lang": "zh"}</arg_value>\n'
+        "</tool_call>",
+        call("search", query="2024", limit=10, tags=["a", "b"], filters={"lang": "zh"}),
+    )
+
+
+def test_a_name_that_looks_like_a_tag():
+    tools = [tool("div", ["text"], text="string")]
+    check(
+        "<tool_call>div\n<arg_key>text</arg_key>\n<arg_value>hi</arg_value>\n"
+        "</tool_call>",
+        call("div", text="hi"),
+        tools=tools,
+    )
+
+
+def test_unknown_tool():
+    check_untouched(ONE.replace("get_weather", "get_wall"))
+
+
+def test_a_value_that_does_not_fit():
+    check_untouched(ONE.replace(">3<", ">soon<"))
+
+
+def test_cut_in_a_value():
+    check(f"Let me check.{ONE[:70]}", "Let me check.", CUT, truncated=True)
+
+
+def test_cut_in_the_second_call():
+    check(
+        f"{ONE}\n<tool_call>bash\n<arg_key>command</arg_key>\n<arg_value>rm -rf /t",
+        XIAN,
+        CUT,
+        truncated=True,
+    )

@@ -1,0 +1,98 @@
+"""kimi_k3: channels of open, close and sep tokens; arguments carry their type."""
+
+from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+
+
+def channel(name: str, body: str, attributes: str = "") -> str:
+    return f"<|open|>{name}{attributes}<|sep|>{body}<|close|>{name}<|sep|>"
+
+
+def argument(key: str, kind: str, value: str) -> str:
+    return channel("argument", value, f' key="{key}" type="{kind}"')
+
+
+WEATHER = channel(
+    "call",
+    argument("city", "string", "Ürümqi") + argument("days", "number", "2"),
+    ' tool="get_weather" index="1"',
+)
+CLOCK = channel("call", "", ' tool="get_time" index="2"')
+URUMQI = call("get_weather", city="Ürümqi", days=2)
+
+
+def test_a_plain_call():
+    check(channel("tools", WEATHER), URUMQI)
+
+
+def test_several_calls_and_no_arguments():
+    check(channel("tools", WEATHER + CLOCK), URUMQI, call("get_time"))
+
+
+def test_prose_before():
+    check(f"I look.{channel('tools', WEATHER)}", "I look.", URUMQI)
+
+
+def test_after_a_response_channel():
+    text = channel("response", "I look.") + channel("tools", WEATHER)
+    check(text, "I look.", URUMQI)
+
+
+def test_every_type():
+    arguments = (
+        argument("query", "string", '"quoted" {and} [more]\n<b>')
+        + argument("limit", "number", "3")
+        + argument("tags", "array", '["x", "y"]')
+        + argument("filters", "object", '{"on": true, "of": null}')
+    )
+    check(
+        channel("tools", channel("call", arguments, ' tool="search" index="1"')),
+        call(
+            "search",
+            query='"quoted" {and} [more]\n<b>',
+            limit=3,
+            tags=["x", "y"],
+            filters={"on": True, "of": None},
+        ),
+    )
+
+
+def test_booleans_and_null():
+    arguments = argument("on", "boolean", "false") + argument("room", "null", "null")
+    check(
+        channel("tools", channel("call", arguments, ' tool="set_light" index="1"')),
+        call("set_light", on=False, room=None),
+    )
+
+
+def test_a_string_of_digits_stays_a_string():
+    text = channel(
+        "call", argument("city", "string", "110101"), ' tool="get_weather" index="1"'
+    )
+    check(channel("tools", text), call("get_weather", city="110101"))
+
+
+def test_entities_in_attributes():
+    tools = [tool("ask", ['the "key"'], **{'the "key"': "string"})]
+    text = channel(
+        "call",
+        argument("the &quot;key&quot;", "string", "A &amp; B"),
+        ' tool="ask" index="1"',
+    )
+    check(
+        channel("tools", text),
+        call("ask", **{'the "key"': "A &amp; B"}),
+        tools=tools,
+    )
+
+
+def test_missing_closers_at_the_end():
+    text = channel("tools", WEATHER)
+    check(text.removesuffix("<|close|>tools<|sep|>"), URUMQI)
+
+
+def test_unknown_tool():
+    check_untouched(channel("tools", WEATHER).replace("get_weather", "get_bazaar"))
+
+
+def test_cut():
+    check(f"I look.{channel('tools', WEATHER)[:110]}", "I look.", CUT, truncated=True)

@@ -1,0 +1,46 @@
+"""longcat: JSON in longcat_tool_call tags."""
+
+from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+
+ONE = """\
+<longcat_tool_call>
+{"name": "bash", "arguments": {"command": "cat a.txt > b.txt && echo \\"ok\\""}}
+</longcat_tool_call>"""
+COPY = call("bash", command='cat a.txt > b.txt && echo "ok"')
+
+
+def test_a_plain_call():
+    check(ONE, COPY)
+
+
+def test_several_calls_and_no_arguments():
+    check(
+        f'{ONE}\n<longcat_tool_call>{{"name": "get_time", "arguments": {{}}}}'
+        "</longcat_tool_call>",
+        COPY,
+        call("get_time"),
+    )
+
+
+def test_prose_around():
+    check(f"I copy it.\n{ONE}\nCopied.", "I copy it.", COPY, "Copied.")
+
+
+def test_a_thought_before_stays():
+    check(
+        f"<longcat_think>\nCopy, then.\n</longcat_think>\n{ONE}",
+        "<longcat_think> Copy, then. </longcat_think>",
+        COPY,
+    )
+
+
+def test_missing_closer_at_the_end():
+    check(ONE.removesuffix("\n</longcat_tool_call>"), COPY)
+
+
+def test_unknown_tool():
+    check_untouched(ONE.replace('"bash"', '"purr"'))
+
+
+def test_cut():
+    check(ONE[:70], CUT, truncated=True)

@@ -1,0 +1,97 @@
+"""minimax_m3: every tag behind a separator, every key a tag of its own."""
+
+from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+
+BAR = "]<]minimax[>["
+
+
+def tags(text: str) -> str:
+    """Put the separator before every tag written as `{tag}`."""
+    return text.replace("{", f"{BAR}<").replace("}", ">")
+
+
+ONE = tags(
+    '{tool_call}{invoke name="get_weather"}{city}Lhasa{/city}{days}5{/days}'
+    "{/invoke}{/tool_call}"
+)
+LHASA = call("get_weather", city="Lhasa", days=5)
+
+
+def test_a_plain_call():
+    check(ONE, LHASA)
+
+
+def test_several_calls_and_no_arguments():
+    check(
+        ONE.replace(
+            tags("{/tool_call}"), tags('{invoke name="get_time"}{/invoke}{/tool_call}')
+        ),
+        LHASA,
+        call("get_time"),
+    )
+
+
+def test_prose_around():
+    check(f"I look.{ONE}So.", "I look.", LHASA, "So.")
+
+
+def test_lists():
+    check(
+        tags(
+            '{tool_call}{invoke name="search"}{query}yak butter{/query}'
+            "{tags}{item}tea{/item}{item}salt{/item}{/tags}{/invoke}{/tool_call}"
+        ),
+        call("search", query="yak butter", tags=["tea", "salt"]),
+    )
+
+
+def test_nested_objects():
+    place = {
+        "type": "object",
+        "properties": {
+            "town": {"type": "string"},
+            "height": {"type": "integer"},
+            "names": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    check(
+        tags(
+            '{tool_call}{invoke name="note"}{place}{town}Shigatse{/town}'
+            "{height}3840{/height}{names}{item}日喀则{/item}{/names}{/place}"
+            "{/invoke}{/tool_call}"
+        ),
+        call("note", place={"town": "Shigatse", "height": 3840, "names": ["日喀则"]}),
+        tools=[tool("note", ["place"], place=place)],
+    )
+
+
+def test_strings_hold_other_tags():
+    check(
+        tags('{tool_call}{invoke name="python"}{code}')
+        + "print('<b>1</b> </code>')\nx[0] < 2"
+        + tags("{/code}{/invoke}{/tool_call}"),
+        call("python", code="print('<b>1</b> </code>')\nx[0] < 2"),
+    )
+
+
+def test_white_space_between_the_tags():
+    check(
+        ONE.replace(BAR, f"\n{BAR}").replace("Lhasa\n", "Lhasa").replace("5\n", "5"),
+        LHASA,
+    )
+
+
+def test_a_thought_before_stays():
+    check(f"<mm:think>Lhasa.</mm:think>{ONE}", "<mm:think>Lhasa.</mm:think>", LHASA)
+
+
+def test_missing_closer_at_the_end():
+    check(ONE.removesuffix(tags("{/tool_call}")), LHASA)
+
+
+def test_unknown_tool():
+    check_untouched(ONE.replace("get_weather", "get_yak"))
+
+
+def test_cut():
+    check(f"I look.{ONE[:95]}", "I look.", CUT, truncated=True)
