@@ -240,11 +240,35 @@ _TURN_ENDS = (
     *_deepseek("end", "of", "sentence"),
 )
 
-# Frames of text that is for the user, of formats that frame everything.
-TEXT_FRAMES = (
+# Some formats frame all of a message, its text and thoughts, too. These are markup where
+# the message begins or is known to be framed,
+_FRAME_STARTS = (
     ">>>all\n",
     "<|open|>response<|sep|>",
-    "<|close|>response<|sep|>",
+    "<|open|>think<|sep|>",
+    *(
+        f"{turn}<|channel|>{channel}<|message|>"
+        for turn in ("", "<|start|>assistant")
+        for channel in ("analysis", "commentary", "final")
+    ),
+    "<|message_model|>",
+    "<|content_thinking|>",
+    "<|content_text|>",
+    "to=self<|message|>",
+    "to=user<|message|>",
+)
+# and these only where it is known.
+FRAME_ENDS = frozenset(
+    (
+        "<|close|>response<|sep|>",
+        "<|close|>think<|sep|>",
+        "<|start|>assistant",
+        "<|end_message|>",
+        "<|end|>",
+        "<|return|>",
+        "<|eom|>",
+        "<|eot|>",
+    )
 )
 
 THOUGHT_OPENERS = (
@@ -286,7 +310,7 @@ CLOSE_MARKS = Marks(
     [close for family in FAMILIES for close in family.closes if len(close) > 3]
     + list(_TURN_ENDS)
 )
-FRAME_MARKS = Marks(TEXT_FRAMES)
+FRAME_MARKS = Marks((*_FRAME_STARTS, *FRAME_ENDS))
 THOUGHT_MARKS = Marks(THOUGHT_OPENERS + THOUGHT_CLOSERS)
 
 

@@ -66,12 +66,12 @@ class CodeTracker:
         elif self._inline:
             if char == "`" and count == self._inline:
                 self._inline = 0
-        elif not self.in_code:
-            if count >= 3 and self._prefix:
-                self._fence = char * count
-                self._info = True
-            elif char == "`":
-                self._inline = count
+        elif count >= 3 and self._prefix:
+            # However deep it is indented: it may stand in a list.
+            self._fence = char * count
+            self._info = True
+        elif char == "`" and not self.in_code:
+            self._inline = count
         self._blank = self._prefix = False
 
     def _run_in_fence(self, char: str, count: int) -> None:

@@ -14,7 +14,6 @@ from shared.toolcalls.bodystate import BodyState, FoundCall
 from shared.toolcalls.dialects import TAG_HEAD_MARKS
 from shared.toolcalls.families import (
     CLOSE_MARKS,
-    FRAME_MARKS,
     OPEN_MARKS,
     OPENERS,
     closers_of,
@@ -78,7 +77,7 @@ class Leak:
 
     def read(self) -> Generator[None, None, None]:
         """Read calls until there is none."""
-        if (yield from self._frame()) or not (yield from self._call(first=True)):
+        if (yield from self._owed_closer()) or not (yield from self._call(first=True)):
             return
         while True:
             yield from self._closers()
@@ -87,17 +86,16 @@ class Leak:
         if not self._sure and (yield from self._stands_alone()):
             self._publish()
 
-    def _frame(self) -> Generator[None, None, bool]:
-        """Swallow the frame of a text, or a closer whose call was read before."""
-        window = self.window
-        mark = yield from window.mark(FRAME_MARKS)
-        if mark is None and self.closers:
-            mark = yield from window.mark(Marks(self.closers))
-            self.closers -= {mark}
+    def _owed_closer(self) -> Generator[None, None, bool]:
+        """Swallow a closer whose call was read before."""
+        if not self.closers:
+            return False
+        mark = yield from self.window.mark(Marks(self.closers))
         if mark is None:
             return False
+        self.closers -= {mark}
         self._keep(Markup(mark))
-        self._reached = window.offset
+        self._reached = self.window.offset
         self._publish()
         return True
 

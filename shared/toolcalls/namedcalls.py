@@ -41,7 +41,7 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     # Kimi's index may stand for the name.
     indexed = not name and not state.strict and (yield from _skip(window, _DIGITS))
     state.tool = tool or state.tool
-    if state.opener == ">>>" and (yield from window.peek()) != "\n":
+    if state.opener == ">>>" and (yield from window.peek()) not in ("\n", "\r"):
         return []
     if tool is not None and (yield from window.peek()) == ":":
         yield from _skip(window, _KIMI_INDEX)
@@ -82,7 +82,8 @@ def _read_name(state: BodyState) -> Generator[None, None, str]:
             known = size
     spelled = window.text[window.pos : window.pos + size]
     if size > known and window.pos + size == len(window.text):
-        state.tool = state.tools.starting_with(spelled)
+        if not state.strict:
+            state.tool = state.tools.starting_with(spelled)
         window.starved = True
         return ""
     window.pos += known

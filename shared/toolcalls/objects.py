@@ -91,5 +91,5 @@ def _note_name(state: BodyState, text: str) -> None:
     elif named is not None:
         name, whole = named.groups()
         state.tool = state.tools.find(name)
-        if state.tool is None and not whole:
+        if state.tool is None and not whole and not state.strict:
             state.tool = state.tools.starting_with(name)

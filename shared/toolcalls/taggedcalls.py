@@ -14,6 +14,7 @@ from shared.toolcalls.trees import read_tree
 from shared.toolcalls.window import Marks
 
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
+_LINE_ENDS = re.compile(r"\A\r?\n|\r?\n\Z")
 _TAG_ATTRIBUTES = frozenset({"name", "tool", "id", "index", "type"})
 
 
@@ -110,7 +111,7 @@ def _own_text(raw: str, dialect: TagDialect) -> str:
     if marked is not None:
         return marked.group(1)
     if dialect.own_lines == "each":
-        return raw.removeprefix("\n").removesuffix("\n")
+        return _LINE_ENDS.sub("", raw)
     if dialect.own_lines == "pair" and raw[:1] == "\n" and raw[-1:] == "\n" != raw:
         return raw[1:-1]
     return raw
