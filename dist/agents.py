@@ -12,12 +12,14 @@ required_open_webui_version: 0.12.0
 #
 # Built out of functions/agents.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: d6c85eb9dcebd50c
+# Content hash: 2d0b85743ce5ea92
 
 import asyncio
 import base64
 import email.utils
+import html
 import inspect
+import json
 import logging
 import mimetypes
 import os
@@ -32,35 +34,43 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
+from json import JSONDecoder
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import jsonschema
 import orjson
 import yaml
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import Draft202012Validator
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 # --- shared/agents/config.py ---
 
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
-TOP_LEVEL_ENTRY = re.compile(r"^- ", re.MULTILINE)
+FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -78,7 +88,7 @@ class TimeoutSettings(BaseModel):
 
     connect: float = Field(default=10.0, gt=0)
     first_token: float = Field(default=120.0, gt=0)
-    between_tokens: float = Field(default=60.0, gt=0)
+    between_tokens: float = Field(default=120.0, gt=0)
 
 
 class AgentConfig(BaseModel):
@@ -90,7 +100,7 @@ class AgentConfig(BaseModel):
     name: str = ""
     description: str = ""
     backend: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=r"^https?://", repr=False)
     model: str = ""
     api: Literal["chat", "responses"] = "chat"
     key: SecretStr = SecretStr("")
@@ -107,6 +117,18 @@ class AgentConfig(BaseModel):
     task_model: str = ""
     files: Literal["text", "attach"] = "text"
     access: Literal["private", "public"] = "private"
+
+    @field_validator("url")
+    @classmethod
+    def _has_a_host(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.port is None or parts.port > 0
+        except ValueError as error:
+            raise ValueError("this is not a valid address") from error
+        if not (parts.hostname and usable):
+            raise ValueError("the address names no host")
+        return url
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "AgentConfig":
@@ -179,9 +201,9 @@ def entry_nodes(
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         part: list[ConfigProblem] = []
-        starts = [match.start() for match in TOP_LEVEL_ENTRY.finditer(text)]
+        starts = entry_starts(text)
         if len(starts) > 1:
             ends = [*starts[1:], len(text)]
             nodes = []
@@ -192,10 +214,7 @@ def entry_nodes(
                 nodes += [(node, offset + above) for node, offset in found]
                 problems += [replace(p, line=p.line + above) for p in part]
             return nodes
-        mark = error.problem_mark
-        line = mark.line + 1 if mark else 1
-        message = error.problem or "this is not YAML"
-        problems.append(ConfigProblem(line, "", message))
+        problems.append(ConfigProblem(error_line(error, text), "", error_words(error)))
         return []
     if root is None:
         return []
@@ -205,6 +224,42 @@ def entry_nodes(
         problems.append(ConfigProblem(line, "", message))
         return []
     return [(node, 0) for node in root.value]
+
+
+def entry_starts(text: str) -> list[int]:
+    """Where the pieces of a list begin: what stands above it, and every entry."""
+    first = FIRST_ENTRY.search(text)
+    if first is None:
+        return []
+    same = re.compile(f"^{first.group()}", re.MULTILINE)
+    starts = [match.start() for match in same.finditer(text)]
+    above = [line for line in text[: starts[0]].splitlines() if line.strip()]
+    return [0, *starts] if any(line[0] != "#" for line in above) else starts
+
+
+def error_line(error: Exception, text: str) -> int:
+    """The line of a YAML error, counted from 1 and inside the text."""
+    last = max(0, len(text.splitlines()) - 1)
+    mark = getattr(error, "problem_mark", None)
+    position = getattr(error, "position", None)
+    if mark is not None:
+        # What is never closed is noticed at the end; the context is where it opens.
+        opened = getattr(error, "context_mark", None)
+        line = opened.line if opened and mark.line >= last else mark.line
+    else:
+        line = text.count("\n", 0, position) if isinstance(position, int) else 0
+    return min(line, last) + 1
+
+
+def error_words(error: Exception) -> str:
+    """What is wrong, without quoting a value: it may be a secret."""
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return str(error.problem or "this is not YAML")
+    if isinstance(error, RecursionError):
+        return "the brackets are nested too deeply"
+    if isinstance(error, yaml.reader.ReaderError):
+        return "there is a character that YAML does not allow"
+    return "this value cannot be read; put it in quotes"
 
 
 def read_entry(
@@ -222,13 +277,19 @@ def read_entry(
     lines = key_lines(node, offset)
     try:
         data = yaml.SafeLoader("").construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        problems.append(ConfigProblem(first_line, "", str(error.problem)))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 + offset if mark else first_line
+        problems.append(ConfigProblem(line, "", error_words(error)))
         return None
     missing: list[tuple[str, str]] = []
     for key in ("url", "key", "headers"):
         if key in data:
             data[key] = fill_variables(data[key], key, secrets, missing)
+    for key, message in missing:
+        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
+    if missing:
+        return None
     try:
         agent = AgentConfig.model_validate(data)
     except ValidationError as error:
@@ -242,9 +303,7 @@ def read_entry(
                 message = PATTERN_WORDS.get(path[0], message)
             problems.append(ConfigProblem(line, ".".join(path), message))
         return None
-    for key, message in missing:
-        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
-    return None if missing else agent
+    return agent
 
 
 def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
@@ -277,7 +336,7 @@ def fill_variables(
         if name not in source:
             where = "environment" if kind == "env" else "SECRETS valve"
             missing.append((key, f"`{name}` is not set in the {where}"))
-        return source.get(name, "")
+        return source.get(name, "").strip()
 
     return VARIABLE.sub(fill, value)
 
@@ -289,9 +348,15 @@ class AqueductError(Exception):
     """An error a user is told of: `code` names the sentence, `fields` fill it."""
 
     def __init__(self, code: str, **fields: Any) -> None:
-        super().__init__(code, fields)
+        super().__init__(code)
         self.code = code
         self.fields: Mapping[str, Any] = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
+        return f"{type(self).__name__}({self.code}: {fields})"
+
+    __str__ = __repr__
 
 
 class UpstreamError(AqueductError):
@@ -479,7 +544,7 @@ class CompletionRenderer:
         self._sentence = sentence
         self._include_usage = include_usage
         self._pending: dict[str, ToolCallCompleted] = {}
-        self._usage: Mapping[str, Any] | None = None
+        self._usage: dict[str, Any] | None = None
         self._begun = False
         self._message: dict[str, Any] = {"role": "assistant", "content": ""}
         self._finish_reason = "stop"
@@ -501,7 +566,7 @@ class CompletionRenderer:
                 image = {"type": "image_url", "image_url": {"url": event.url}}
                 return [self._chunk({"images": [image]})]
             case Usage(counts):
-                self._usage = counts
+                self._usage = add_usage(self._usage or {}, chat_usage(counts))
             case Failed(code, fields):
                 message = self._sentence(code, fields)
                 return [{"error": {"message": message, "code": code}}]
@@ -525,7 +590,7 @@ class CompletionRenderer:
         }
         whole = {**self._head, "object": "chat.completion", "choices": [choice]}
         if self._usage:
-            whole["usage"] = dict(self._usage)
+            whole["usage"] = self._usage
         return whole
 
     def _finish(self, reason: str) -> list[dict[str, Any]]:
@@ -540,7 +605,7 @@ class CompletionRenderer:
             reason = "stop"
         chunks.append(self._chunk({}, reason))
         if self._include_usage and self._usage:
-            usage = {**self._chunk({}), "choices": [], "usage": dict(self._usage)}
+            usage = {**self._chunk({}), "choices": [], "usage": self._usage}
             chunks.append(usage)
         return chunks
 
@@ -564,6 +629,32 @@ class CompletionRenderer:
             self._message[key] = value
 
 
+def chat_usage(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Token counts with Chat Completions' names, whichever API counted them."""
+    prompt = counts.get("prompt_tokens", counts.get("input_tokens", 0))
+    completion = counts.get("completion_tokens", counts.get("output_tokens", 0))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        **counts,
+    }
+
+
+def add_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of two model calls together, also one level down."""
+    total = dict(first)
+    for key, value in second.items():
+        known = total.get(key)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            total[key] = add_usage(known, value)
+        elif isinstance(value, int | float) and isinstance(known, int | float):
+            total[key] = known + value
+        else:
+            total[key] = value
+    return total
+
+
 def tool_call_delta(index: int, call: ToolCallCompleted) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {
@@ -575,7 +666,13 @@ def tool_call_delta(index: int, call: ToolCallCompleted) -> dict[str, Any]:
 
 
 def url_citation(citation: Citation) -> dict[str, Any]:
-    inner = {"url": citation.url, "title": citation.title or citation.url}
+    """A citation of the whole answer: the place in its text is not known."""
+    inner = {
+        "url": citation.url,
+        "title": citation.title or citation.url,
+        "start_index": 0,
+        "end_index": 0,
+    }
     return {"type": "url_citation", "url_citation": inner}
 
 
@@ -610,11 +707,12 @@ class ChatRenderer:
         self._open_index = 0
         self._open_item: HostEvent | None = None
         self._open_text: list[str] = []
-        self._open_status = ""
+        self._open_status: str | None = None
+        self._files: list[HostEvent] = []
 
     @property
-    def open_status(self) -> str:
-        """The status line that still shimmers, or ""."""
+    def open_status(self) -> str | None:
+        """The status line that still shimmers, or None."""
         return self._open_status
 
     def render(self, event: AgentEvent) -> list[HostEvent]:
@@ -635,9 +733,9 @@ class ChatRenderer:
             case Citation():
                 return [source_event(event)]
             case FileOutput():
-                return [file_event(event)]
+                return self._file(event)
             case Status():
-                self._open_status = "" if event.done else event.text
+                self._open_status = None if event.done else event.text
                 return [status_event(event.text, event.done)]
             case Usage(counts):
                 return [{"usage": dict(counts)}]
@@ -645,7 +743,7 @@ class ChatRenderer:
                 return self._state(data)
             case Failed(code, fields):
                 error = {"message": self._sentence(code, fields)}
-                return [*self._close_all(), {"error": error}]
+                return [*self._close_all(give_up=True), {"error": error}]
             case Finished(reason):
                 choice = {"index": 0, "delta": {}, "finish_reason": reason}
                 return [*self._close_all(), {"choices": [choice]}]
@@ -700,14 +798,42 @@ class ChatRenderer:
             item["duration"] = int(item["ended_at"] - item["started_at"])
         return [done_event(self._open_index, item)]
 
-    def _close_all(self) -> list[HostEvent]:
+    def _close_all(self, give_up: bool = False) -> list[HostEvent]:
+        """Close what is open at the end of the turn.
+
+        Open WebUI runs every call that has no output. So calls that did not become
+        whole get one, and after a failure (`give_up`) all calls do.
+        """
         events = self._close_item()
-        if self._open_status:
+        broken = self._sentence("tool_call_broken", {})
+        for call_id, (_, item) in list(self._calls.items()):
+            if give_up or item["status"] != "completed":
+                events += self._call_result(ToolResult(call_id, broken, failed=True))
+        if self._files:
+            data = {"files": self._files}
+            events.append({"event": {"type": "files", "data": data}})
+            self._files = []
+        if self._open_status is not None:
             events.append(status_event(self._open_status, True))
-            self._open_status = ""
+            self._open_status = None
         return events
 
+    def _file(self, file: FileOutput) -> list[HostEvent]:
+        """An image is a delta, which Open WebUI stores itself.
+
+        Other files go together at the end: each `files` event replaces the last one
+        in the page.
+        """
+        if file.mime_type.startswith("image/"):
+            image = {"type": "image_url", "image_url": {"url": file.url}}
+            return [{"choices": [{"index": 0, "delta": {"images": [image]}}]}]
+        name = file.name or file.url
+        self._files.append({"type": "file", "url": file.url, "name": name})
+        return []
+
     def _call_started(self, event: ToolCallStarted) -> list[HostEvent]:
+        if event.call_id in self._calls:
+            return []
         call_id = event.call_id
         if not call_id or call_id in self._used_call_ids:
             call_id = new_item_id("call")
@@ -769,8 +895,10 @@ class ChatRenderer:
         closed = self._close_item()
         _, added = self._added(item)
         events = [*closed, added]
-        if event.failed:
-            events.append(done_event(index, {**call, "status": status}))
+        if call["status"] != status:
+            arguments = call["arguments"] or "{}"
+            call = {**call, "arguments": arguments, "status": status}
+            events.append(done_event(index, call))
         return events
 
     def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
@@ -818,15 +946,6 @@ def source_event(citation: Citation) -> HostEvent:
         "metadata": [{"source": citation.url, "name": title}],
     }
     return {"event": {"type": "source", "data": data}}
-
-
-def file_event(file: FileOutput) -> HostEvent:
-    """An image is a delta, which Open WebUI stores itself; a file has its address."""
-    if file.mime_type.startswith("image/"):
-        image = {"type": "image_url", "image_url": {"url": file.url}}
-        return {"choices": [{"index": 0, "delta": {"images": [image]}}]}
-    entry = {"type": "file", "url": file.url, "name": file.name or file.url}
-    return {"event": {"type": "files", "data": {"files": [entry]}}}
 
 
 # --- shared/render/joining.py ---
@@ -921,7 +1040,9 @@ async def joined(
         await reader
     finally:
         reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
+        # Not `gather`: it would hand a second cancellation on to the reader while
+        # that closes the connection, and the server would work on for nobody.
+        await asyncio.wait([reader])
 
 
 # --- shared/agents/answers.py ---
@@ -986,13 +1107,14 @@ async def chat_stream(
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
     try:
-        async for event in joined(events):
-            for item in renderer.render(event):
-                yield server_sent(item)
+        async with aclosing(joined(events)) as turn:
+            async for event in turn:
+                for item in renderer.render(event):
+                    yield server_sent(item)
         yield b"data: [DONE]\n\n"
     finally:
         # Stopped: nothing can be yielded any more, but a status must not shimmer on.
-        if renderer.open_status and emit is not None:
+        if renderer.open_status is not None and emit is not None:
             await emit(status_event(renderer.open_status, True)["event"])
 
 
@@ -1000,9 +1122,10 @@ async def completion_stream(
     events: AsyncGenerator[AgentEvent, None], renderer: CompletionRenderer
 ) -> AsyncGenerator[bytes, None]:
     """The turn as Chat Completions chunks, for an API caller."""
-    async for event in joined(events, frame=0.0):
-        for chunk in renderer.render(event):
-            yield server_sent(chunk)
+    async with aclosing(joined(events, frame=0.0)) as turn:
+        async for event in turn:
+            for chunk in renderer.render(event):
+                yield server_sent(chunk)
     yield b"data: [DONE]\n\n"
 
 
@@ -1168,6 +1291,3028 @@ def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
     return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
 
 
+# --- shared/toolcalls/pieces.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleText:
+    """Text for the user, unchanged."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredCall:
+    """A call of a known tool whose arguments fit the tool's schema.
+
+    `arguments` is the text of a JSON object; `raw` the exact source characters the
+    call replaces, its wrapper's opening markers included. Where one piece of source
+    holds several calls the first carries the source and the others an empty `raw`.
+    """
+
+    name: str
+    arguments: str
+    family: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutCall:
+    """A call of a known tool that the length limit cut short; never executed."""
+
+    family: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """Wrapper markup beside recovered calls: closers, separators, white space."""
+
+    raw: str
+
+
+Piece = VisibleText | RecoveredCall | CutCall | Markup
+
+
+# --- shared/toolcalls/window.py ---
+
+_SPACE_RUN = re.compile(r"\s*")
+
+
+class Marks:
+    """A set of literal markers that is searched and matched longest first."""
+
+    def __init__(self, literals: Iterable[str]) -> None:
+        ordered = sorted(set(literals), key=lambda one: (-len(one), one))
+        self.literals = tuple(ordered)
+        self.regex = re.compile("|".join(map(re.escape, ordered)))
+        self.prefixes = {one[:n] for one in ordered for n in range(1, len(one))}
+        self.pairs = {one[:2] for one in ordered}
+        self.longest = max(map(len, ordered))
+        self._leads = re.compile(
+            "[" + re.escape("".join({o[0] for o in ordered})) + "]"
+        )
+        self._by_pair: dict[str, list[str]] = {}
+        for one in ordered:
+            self._by_pair.setdefault(one[:2], []).append(one)
+
+    def match(self, text: str, pos: int) -> str | None:
+        """The longest marker that stands at `pos`."""
+        for one in self._by_pair.get(text[pos : pos + 2], ()):
+            if text.startswith(one, pos):
+                return one
+        lead = text[pos : pos + 1]
+        return lead if lead in self._by_pair else None
+
+    def begins(self, text: str, pos: int) -> bool:
+        """Whether `text` ends, after `pos`, amid a marker that begins there."""
+        return len(text) - pos < self.longest and text[pos:] in self.prefixes
+
+    def tail(self, text: str, pos: int) -> int:
+        """Where a marker that is not complete yet begins at the end of `text`."""
+        start = max(pos, len(text) - self.longest + 1)
+        for lead in self._leads.finditer(text, start):
+            if text[lead.start() :] in self.prefixes:
+                return lead.start()
+        return len(text)
+
+
+class Window:
+    """The unread end of a growing text, and the source of all of it.
+
+    Offsets count from the first character the window was opened on; `pos` is an
+    index into `text`, the part that is still in view.
+    """
+
+    __slots__ = ("_base", "_parts", "ended", "pos", "starved", "text", "truncated")
+
+    def __init__(self, text: str, pos: int) -> None:
+        self.text = text
+        self.pos = pos
+        self.ended = False
+        self.truncated = False
+        self.starved = False  # a reader wanted more when the text had ended
+        self._base = 0
+        self._parts = [text]
+
+    @property
+    def offset(self) -> int:
+        """How many characters lie before the reading position."""
+        return self._base + self.pos
+
+    def feed(self, chunk: str) -> None:
+        """Append `chunk` and drop from view what has been read."""
+        self._parts.append(chunk)
+        self.text = self.text[self.pos :] + chunk
+        self._base += self.pos
+        self.pos = 0
+
+    def end(self, *, truncated: bool) -> None:
+        """No more text comes."""
+        self.ended = True
+        self.truncated = truncated
+
+    def cut(self, start: int, stop: int | None = None) -> str:
+        """The source between two offsets."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0][start:stop]
+
+    def space(self) -> Generator[None, None, None]:
+        """Skip white space."""
+        while True:
+            found = _SPACE_RUN.match(self.text, self.pos)
+            if found is not None:
+                self.pos = found.end()
+            if self.pos < len(self.text):
+                return
+            if self.ended:
+                self.starved = True
+                return
+            yield
+
+    def peek(self) -> Generator[None, None, str]:
+        """The next character, "" at the end."""
+        while self.pos >= len(self.text):
+            if self.ended:
+                self.starved = True
+                return ""
+            yield
+        return self.text[self.pos]
+
+    def glance(self) -> Generator[None, None, str]:
+        """The next character behind blanks, "" at the end; nothing is read."""
+        ahead = 0
+        while True:
+            while self.text[self.pos + ahead : self.pos + ahead + 1] in (" ", "\t"):
+                ahead += 1
+            if self.pos + ahead < len(self.text):
+                return self.text[self.pos + ahead]
+            if self.ended:
+                return ""
+            yield
+
+    def mark(
+        self, marks: Marks, *, consume: bool = True
+    ) -> Generator[None, None, str | None]:
+        """The longest of `marks` that stands here, None when there is none."""
+        while True:
+            rest = len(self.text) - self.pos
+            if (
+                rest < marks.longest
+                and not self.ended
+                and (not rest or self.text[self.pos :] in marks.prefixes)
+            ):
+                yield
+                continue
+            found = marks.match(self.text, self.pos)
+            if (self.ended and self.text[self.pos :] in marks.prefixes) or not rest:
+                self.starved = True
+            if found is not None and consume:
+                self.pos += len(found)
+            return found
+
+    def find(self, marks: Marks) -> Generator[None, None, str | None]:
+        """Go to the next of `marks` (not over it); None and at the end if none comes."""
+        while True:
+            found = marks.regex.search(self.text, self.pos)
+            if found is not None:
+                self.pos = found.start()
+                return (yield from self.mark(marks, consume=False))
+            if self.ended:
+                self.pos = len(self.text)
+                self.starved = True
+                return None
+            self.pos = marks.tail(self.text, self.pos)
+            yield
+
+    def upto(
+        self, literal: str, limit: int, *, start: int = 0, consume: bool = True
+    ) -> Generator[None, None, str | None]:
+        """The text before `literal`, which must come within `limit` characters.
+
+        Reading begins `start` characters ahead; the literal is skipped, too. None, and
+        nothing read, when it does not come.
+        """
+        while True:
+            begin = self.pos + start
+            found = self.text.find(literal, begin, begin + limit + len(literal))
+            if found >= 0:
+                text = self.text[begin:found]
+                if consume:
+                    self.pos = found + len(literal)
+                return text
+            if len(self.text) - begin >= limit + len(literal):
+                return None
+            if self.ended:
+                self.starved = True
+                return None
+            yield
+
+
+# --- shared/toolcalls/families.py ---
+
+# json: one object that names the tool     named: NAME then a JSON object
+# tags: NAME in a tag, parameters in tags  pairs: NAME then <arg_key>/<arg_value>
+# python: NAME(k=v)                        relaxed: call:NAME{k:v}
+BodyKind = Literal["json", "named", "tags", "pairs", "python", "relaxed"]
+
+# Where an opener may start a call. any: the marker is unmistakable; stand: at the
+# beginning of a line or sentence; line: of a line; start: of the message, which must
+# be nothing but the call; inside: only behind another opener.
+Place = Literal["any", "stand", "line", "start", "inside"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeakFamily:
+    """One row: a family, its usual body, and the literal markers around it."""
+
+    name: str
+    body: BodyKind
+    opens: tuple[str, ...]
+    closes: tuple[str, ...] = ()
+    thoughts: bool = False  # the family calls tools inside its thoughts, too
+    place: Place = "any"
+
+
+def _deepseek(*words: str) -> tuple[str, ...]:
+    """A DeepSeek marker in its spellings: bars full-width or ASCII, gaps various."""
+    return tuple(
+        f"<{bar}{gap.join(words)}{bar}>"
+        for bar in "｜|"
+        for gap in ("▁", " ", "_", "\\_")
+    )
+
+
+def _plamo(*words: str) -> tuple[str, ...]:
+    return tuple(f"<|plamo:{word}:plamo|>" for word in words)
+
+
+_DS_OPEN = _deepseek("tool", "calls", "begin") + _deepseek("tool", "call", "begin")
+_DS_CLOSE = _deepseek("tool", "calls", "end") + _deepseek("tool", "call", "end")
+_DS_SEP = _deepseek("tool", "sep")
+_TYPED = tuple("function" + sep for sep in _DS_SEP)
+DSML_BARS = ("｜DSML｜", "|DSML|", "｜DSML｜ ", "|DSML| ")
+DSML_WRAPS = ("function_calls", "tool_calls", "calls")
+_DSML_TAGS = tuple(bar + wrap for bar in DSML_BARS for wrap in DSML_WRAPS)
+_M3 = "]<]minimax[>["
+_HARMONY = (
+    "<|channel|>commentary",
+    "<|channel|>analysis",
+    "<|start|>assistant",
+    "<|end|><|start|>assistant",
+)
+_STRIPPED = ("assistantcommentary to=", "assistantanalysis to=", "commentary to=")
+
+FAMILIES: tuple[LeakFamily, ...] = (
+    LeakFamily("hermes", "json", ("<tool_call>",), ("</tool_call>",), thoughts=True),
+    LeakFamily("hermes", "json", ("<tools>",), ("</tools>",)),
+    LeakFamily("qwen3_coder", "tags", ("<tool_call>",), thoughts=True),
+    LeakFamily("glm4", "pairs", ("<tool_call>",), thoughts=True),
+    LeakFamily("ling3", "pairs", ("<tool_call>",), ("<|role_end|>",), thoughts=True),
+    LeakFamily("poolside", "pairs", ("<tool_call>",)),
+    LeakFamily("spark25", "pairs", ("<tool_call>",)),
+    LeakFamily("ernie45", "json", ("<tool_call>",)),
+    LeakFamily("granite", "json", ("<|tool_call|>", "<tool_call>")),
+    LeakFamily("phi4_mini", "json", ("<|tool_call|>",), ("<|/tool_call|>",)),
+    LeakFamily("phi4_mini", "json", ("functools[",), place="stand"),
+    LeakFamily("firefunction", "json", ("functools[",), place="stand"),
+    LeakFamily("granite_20b_fc", "json", ("<function_call>",), ("</function_call>",)),
+    LeakFamily("apertus", "json", ("<|tools_prefix|>",), ("<|tools_suffix|>",)),
+    LeakFamily("apriel", "json", ("<tool_calls>",), ("</tool_calls>",)),
+    LeakFamily("jamba", "json", ("<tool_calls>",)),
+    LeakFamily("hunyuan", "json", ("<tool_calls>",)),
+    LeakFamily("hy_v3", "pairs", ("<tool_calls>",)),
+    LeakFamily("nemotron_toolcall", "json", ("<TOOLCALL>",), ("</TOOLCALL>",)),
+    LeakFamily("longcat", "json", ("<longcat_tool_call>",), ("</longcat_tool_call>",)),
+    LeakFamily("command_r7b", "json", ("<|START_ACTION|>",), ("<|END_ACTION|>",)),
+    LeakFamily("command_r_plus", "json", ("Action:",), place="line"),
+    LeakFamily("react", "named", ("Action:",), place="line"),
+    LeakFamily(
+        "gigachat3",
+        "json",
+        ("<|function_call|>", "<|message_sep|>", "function call<|role_sep|>"),
+        ("<|message_sep|>",),
+    ),
+    LeakFamily(
+        "inkling",
+        "json",
+        ("<|content_invoke_tool_json|>", "<|message_model|>"),
+        ("<|end_message|>",),
+    ),
+    LeakFamily(
+        "internlm2", "json", ("<|action_start|>", "<|plugin|>"), ("<|action_end|>",)
+    ),
+    LeakFamily("llama3_json", "json", ("<|python_tag|>",)),
+    LeakFamily(
+        "lmstudio_default", "json", ("[TOOL_REQUEST]",), ("[END_TOOL_REQUEST]",)
+    ),
+    LeakFamily("json_array", "json", ("[",), ("]",), place="stand"),
+    LeakFamily("generic_json", "json", ("```json", "```"), ("```",), place="start"),
+    LeakFamily("xlam", "json", ("```json",), place="start"),
+    LeakFamily(
+        "kimi_k2",
+        "named",
+        (
+            "<|tool_calls_section_begin|>",
+            "<|tool_call_section_begin|>",
+            "<|tool_call_begin|>",
+        ),
+        (
+            "<|tool_call_end|>",
+            "<|tool_calls_section_end|>",
+            "<|tool_call_section_end|>",
+        ),
+        thoughts=True,
+    ),
+    LeakFamily("deepseek_v3", "named", _DS_OPEN + _TYPED, _DS_CLOSE),
+    LeakFamily("deepseek_v31", "named", _DS_OPEN),
+    LeakFamily("mistral", "named", ("[TOOL_CALLS]",), ("[/TOOL_CALLS]",)),
+    LeakFamily("functionary_v32", "named", (">>>",)),
+    LeakFamily("calling_tool", "named", ("[Calling tool:",), ("]",)),
+    LeakFamily("gpt_oss", "named", _HARMONY, ("<|call|>",)),
+    LeakFamily("gpt_oss", "named", _STRIPPED, place="stand"),
+    LeakFamily("gpt_oss", "named", ("to=",), place="inside"),
+    LeakFamily(
+        "plamo3",
+        "named",
+        _plamo("begin_tool_requests", "begin_tool_request", "begin_tool_name"),
+        _plamo("end_tool_requests", "end_tool_request", "end_tool_arguments"),
+    ),
+    LeakFamily(
+        "seed_oss",
+        "tags",
+        ("<seed:tool_call>", "<seed:tool_calls>"),
+        ("</seed:tool_call>", "</seed:tool_calls>"),
+    ),
+    LeakFamily("anthropic", "tags", ("<function_calls>",), ("</function_calls>",)),
+    LeakFamily(
+        "minimax_m2", "tags", ("<minimax:tool_call>",), ("</minimax:tool_call>",)
+    ),
+    LeakFamily("minimax_m3", "tags", (_M3 + "<tool_call>",), (_M3 + "</tool_call>",)),
+    LeakFamily(
+        "deepseek_v32",
+        "tags",
+        tuple(f"<{wrap}>" for wrap in _DSML_TAGS),
+        tuple(f"</{wrap}>" for wrap in _DSML_TAGS),
+    ),
+    LeakFamily("step3", "tags", _DS_OPEN),
+    LeakFamily("dots", "tags", ("<dots_function_call>",), ("</dots_function_call>",)),
+    LeakFamily("muse", "tags", ("to=",), place="stand"),
+    LeakFamily("muse", "tags", ("<atem:function_calls>",), ("</atem:function_calls>",)),
+    LeakFamily(
+        "kimi_k3",
+        "tags",
+        ("<|open|>tools<|sep|>",),
+        ("<|close|>tools<|sep|>",),
+    ),
+    LeakFamily(
+        "k2_horizon",
+        "pairs",
+        ("<ifm|tool_calls>", "<ifm|tool_call>"),
+        ("</ifm|tool_call>", "</ifm|tool_calls>"),
+    ),
+    LeakFamily("lfm2", "python", ("<|tool_call_start|>",), ("<|tool_call_end|>",)),
+    LeakFamily("llama4_pythonic", "python", ("<|python_start|>",), ("<|python_end|>",)),
+    LeakFamily("llama3_json", "python", ("<|python_tag|>",)),
+    LeakFamily("olmo3", "python", ("<function_calls>",)),
+    LeakFamily("pythonic", "python", ("[",), place="stand"),
+    LeakFamily("gemma3_tool_code", "python", ("```tool_code",), ("```",), place="line"),
+    LeakFamily("gemma3_tool_code", "python", ("print(",), place="inside"),
+    LeakFamily("gemma4", "relaxed", ("<|tool_call>",), ("<tool_call|>",)),
+    LeakFamily(
+        "functiongemma",
+        "relaxed",
+        ("<start_function_call>",),
+        ("<end_function_call>",),
+    ),
+)
+
+# What a body without any wrapper is called.
+BARE_FAMILY: dict[str, str] = {
+    "json": "generic_json",
+    "named": "bare_name_json",
+    "python": "pythonic",
+    "relaxed": "gemma4",
+    "pairs": "glm4",
+}
+
+# Between the name and its arguments, with the family that writes it.
+SEPARATORS: dict[str, str | None] = {
+    "[ARGS]": "mistral",
+    "[CALL_ID]": "mistral",
+    "<tool_sep>": "hunyuan",
+    "<|tool_call_argument_begin|>": "kimi_k2",
+    "<|constrain|>": "gpt_oss",
+    "<|channel|>commentary": "gpt_oss",
+    "<|channel|>analysis": "gpt_oss",
+    "<|message|>": None,
+    "```json": None,
+    "```": None,
+    "json": None,
+    "code": None,
+    ".call": "llama3_json",
+    "Action Input:": "react",
+    **dict.fromkeys(_DS_SEP, "deepseek_v31"),
+    **dict.fromkeys(
+        _plamo("end_tool_name", "begin_tool_arguments", "msg", "constrain"), "plamo3"
+    ),
+    "<|plamo:msg|>": "plamo3",
+    "<|plamo:constrain|>": "plamo3",
+}
+
+# Ends of a turn that servers forget to strip behind a call.
+_TURN_ENDS = (
+    "</s>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|eot|>",
+    "<|eom|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<|end|>",
+    "<|return|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<eos>",
+    "<|tool_response>",
+    *_deepseek("end", "of", "sentence"),
+)
+
+# Some formats frame all of a message, its text and thoughts, too. These are markup where
+# the message begins or is known to be framed,
+_FRAME_STARTS = (
+    ">>>all\n",
+    "<|open|>response<|sep|>",
+    "<|open|>think<|sep|>",
+    *(
+        f"{turn}<|channel|>{channel}<|message|>"
+        for turn in ("", "<|start|>assistant")
+        for channel in ("analysis", "commentary", "final")
+    ),
+    "<|message_model|>",
+    "<|content_thinking|>",
+    "<|content_text|>",
+    "to=self<|message|>",
+    "to=user<|message|>",
+)
+# and these only where it is known.
+FRAME_ENDS = frozenset(
+    (
+        "<|close|>response<|sep|>",
+        "<|close|>think<|sep|>",
+        "<|start|>assistant",
+        "<|end_message|>",
+        "<|end|>",
+        "<|return|>",
+        "<|eom|>",
+        "<|eot|>",
+    )
+)
+
+THOUGHT_OPENERS = (
+    "<think>",
+    "<thinking>",
+    "[THINK]",
+    "<seed:think>",
+    "<longcat_think>",
+    "<mm:think>",
+    "<|START_THINKING|>",
+    "<|inner_prefix|>",
+    "<|channel>thought",
+)
+THOUGHT_CLOSERS = (
+    "</think>",
+    "</thinking>",
+    "[/THINK]",
+    "</seed:think>",
+    "</longcat_think>",
+    "</mm:think>",
+    "<|END_THINKING|>",
+    "<|inner_suffix|>",
+    "<channel|>",
+)
+
+
+def _rows_by_opener() -> dict[str, list[LeakFamily]]:
+    rows: dict[str, list[LeakFamily]] = {}
+    for family in FAMILIES:
+        for opener in family.opens:
+            rows.setdefault(opener, []).append(family)
+    return rows
+
+
+OPENERS = _rows_by_opener()
+OPEN_MARKS = Marks(OPENERS)
+SEPARATOR_MARKS = Marks(SEPARATORS)
+CLOSE_MARKS = Marks(
+    [close for family in FAMILIES for close in family.closes if len(close) > 3]
+    + list(_TURN_ENDS)
+)
+FRAME_MARKS = Marks((*_FRAME_STARTS, *FRAME_ENDS))
+THOUGHT_MARKS = Marks(THOUGHT_OPENERS + THOUGHT_CLOSERS)
+
+
+def closers_of(openers: Iterable[str]) -> set[str]:
+    """The closers of every family that uses one of `openers`."""
+    return {
+        close
+        for opener in openers
+        for row in OPENERS.get(opener, ())
+        for close in row.closes
+        if close in CLOSE_MARKS.literals
+    }
+
+
+def family_label(opener: str | None, body: BodyKind) -> str:
+    """The family that writes this body behind this opener (the first row wins)."""
+    if opener is None:
+        return BARE_FAMILY.get(body, body)
+    rows = OPENERS[opener]
+    return next((row.name for row in rows if row.body == body), rows[0].name)
+
+
+# --- shared/toolcalls/dialects.py ---
+
+_ATTRIBUTE = re.compile(r"""([\w.]+)=(?:"(.*?)"|'(.*?)'|([^\s"'/>]+))""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TagDialect:
+    """The literals of one tagged notation.
+
+    `heads` open the call and `head_end` ends its opening tag; `params`, `param_end`,
+    `value_end` do so for a parameter, and `ends` close the call. A dialect without
+    heads (arg_key/arg_value) follows a name that was already read.
+    """
+
+    family: str
+    heads: tuple[str, ...]
+    params: tuple[str, ...]
+    value_ends: tuple[str, ...]
+    ends: tuple[str, ...]
+    wraps: tuple[tuple[str, str], ...] = ()  # opener and closer of the wrapper
+    head_end: str = ">"
+    param_end: str = ">"
+    tree: bool = False  # parameters are nested tags of their own names
+    own_lines: Literal["", "each", "pair"] = ""  # line breaks that are not the value's
+    param_marks: Marks = field(init=False)
+    inner_marks: Marks = field(init=False)  # what may end a value
+    follow_marks: Marks = field(init=False)  # what may come after a closed value
+    after_marks: Marks = field(init=False)  # what may come after the call
+
+    def __post_init__(self) -> None:
+        closers = tuple(closer for _, closer in self.wraps)
+        after = closers + self.heads + tuple(opener for opener, _ in self.wraps)
+        put = object.__setattr__
+        put(self, "param_marks", Marks(self.params + self.ends))
+        put(
+            self,
+            "inner_marks",
+            Marks(self.params + self.value_ends + self.ends + closers),
+        )
+        put(self, "follow_marks", Marks(self.params + self.ends + after))
+        put(self, "after_marks", Marks(after))
+
+
+def _wrap(*tags: str) -> tuple[tuple[str, str], ...]:
+    return tuple((f"<{tag}>", f"</{tag}>") for tag in tags)
+
+
+def _invoke(family: str, spaces: tuple[str, ...], wraps: tuple[str, ...]) -> TagDialect:
+    """The `<invoke name="…"><parameter name="…">` notation under namespaces."""
+    return TagDialect(
+        family,
+        heads=tuple(f"<{s}invoke{gap}name=" for s in spaces for gap in " Ġ"),
+        params=tuple(f"<{s}parameter{gap}name=" for s in spaces for gap in " Ġ"),
+        value_ends=tuple(f"</{s}parameter>" for s in spaces),
+        ends=tuple(f"</{s}invoke>" for s in spaces),
+        wraps=_wrap(*wraps),
+        own_lines="pair",
+    )
+
+
+_FUNCTION_PARAMS = (
+    "<parameter=",
+    *(f"<{tag}{gap}name=" for tag in ("parameter", "param") for gap in " Ġ"),
+)
+
+TAG_DIALECTS = (
+    TagDialect(
+        "qwen3_coder",
+        heads=("<function=",),
+        params=_FUNCTION_PARAMS,
+        value_ends=("</parameter>", "</param>"),
+        ends=("</function>",),
+        wraps=_wrap("tool_call", "seed:tool_call"),
+        own_lines="each",
+    ),
+    TagDialect(
+        "minicpm5",
+        heads=("<function name=", "<functionĠname="),
+        params=_FUNCTION_PARAMS,
+        value_ends=("</param>", "</parameter>"),
+        ends=("</function>",),
+        wraps=_wrap("tool_call"),
+        own_lines="pair",
+    ),
+    _invoke(
+        "anthropic",
+        ("", "antml:", "minimax:"),
+        ("function_calls", "minimax:tool_call", "dots_function_call", "tool_call"),
+    ),
+    _invoke("step3", ("steptml:",), ()),
+    _invoke("muse", ("atem:",), ("atem:function_calls",)),
+    *(
+        _invoke("deepseek_v32", (bar,), tuple(bar + wrap for wrap in DSML_WRAPS))
+        for bar in DSML_BARS
+    ),
+    TagDialect(
+        "kimi_k3",
+        heads=("<|open|>call ",),
+        params=("<|open|>argument ",),
+        value_ends=("<|close|>argument<|sep|>",),
+        ends=("<|close|>call<|sep|>",),
+        wraps=(("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),),
+        head_end="<|sep|>",
+        param_end="<|sep|>",
+    ),
+    TagDialect(
+        "minimax_m3",
+        heads=("]<]minimax[>[<invoke name=",),
+        params=(),
+        value_ends=(),
+        ends=("]<]minimax[>[</invoke>",),
+        tree=True,
+    ),
+)
+PAIR_DIALECTS = tuple(
+    TagDialect(
+        "glm4",
+        heads=(),
+        params=(f"<{space}arg_key>",),
+        value_ends=(f"</{space}arg_value>",),
+        ends=(),
+        wraps=_wrap(f"{space}tool_call", f"{space}tool_calls"),
+        param_end=f"<{space}arg_value>",
+    )
+    for space in ("", "ifm|")
+)
+TAG_HEADS = {head: dialect for dialect in TAG_DIALECTS for head in dialect.heads}
+TAG_HEAD_MARKS = Marks(TAG_HEADS)
+PAIR_HEADS = {key: dialect for dialect in PAIR_DIALECTS for key in dialect.params}
+PAIR_HEAD_MARKS = Marks(PAIR_HEADS)
+
+
+def tag_attributes(literal: str, header: str) -> dict[str, str]:
+    """The attributes of an opening tag; its main one (the name) under "name".
+
+    `literal` is the marker that opened the tag and `header` what follows up to its
+    end. In `<function=NAME>` the name is all of the header, quotes and blanks included.
+    """
+    if literal.endswith(("function=", "parameter=", "arg_key>")):
+        return {"name": header}
+    prefix = "name=" if literal.endswith("name=") else ""
+    found = {
+        key: html.unescape(double or single or bare)
+        for key, double, single, bare in _ATTRIBUTE.findall(prefix + header)
+    }
+    for alias in ("key", "tool"):
+        if alias in found:
+            found.setdefault("name", found[alias])
+    return found
+
+
+# --- shared/toolcalls/fences.py ---
+
+# What may stand before a fence on its line: blanks, quote and list markers.
+_FENCE_PREFIX = " \t>-*+0123456789.)"
+
+
+class CodeTracker:
+    """Follows a message; `in_code` tells whether its next character is code."""
+
+    __slots__ = (
+        "_after_blank",
+        "_blank",
+        "_closing",
+        "_fence",
+        "_indent",
+        "_info",
+        "_inline",
+        "_prefix",
+        "_written",
+    )
+
+    def __init__(self) -> None:
+        self._fence = ""  # the run that opened the fence
+        self._info = False  # still on the line that opened it
+        self._closing = False  # a closing run was read, its line is not over
+        self._inline = 0  # the length of the run that opened inline code
+        self._prefix = True  # nothing but a fence's prefix on this line so far
+        self._blank = True  # nothing but blanks on this line so far
+        self._indent = 0
+        self._after_blank = False  # an indented line is code
+        self._written = False  # some line before this one is not blank
+
+    @property
+    def in_fence(self) -> bool:
+        return bool(self._fence)
+
+    @property
+    def in_code(self) -> bool:
+        indented = self._indent >= 4 and self._after_blank
+        return bool(self._fence or self._inline or indented)
+
+    @property
+    def at_line_start(self) -> bool:
+        """Whether only blanks stand before on this line."""
+        return self._blank
+
+    def plain(self, text: str) -> None:
+        """Text without line breaks, backticks and tildes."""
+        if not (self._prefix or self._closing):
+            return
+        if self._blank:
+            blanks = text[: len(text) - len(text.lstrip(" \t"))]
+            self._indent += len(blanks.expandtabs(4))
+            self._blank = len(blanks) == len(text)
+        if text.strip(_FENCE_PREFIX):
+            self._prefix = self._closing = False
+
+    def run(self, char: str, count: int) -> None:
+        """A complete run of backticks or tildes."""
+        if self._fence:
+            self._run_in_fence(char, count)
+        elif self._inline:
+            if char == "`" and count == self._inline:
+                self._inline = 0
+        elif count >= 3 and self._prefix:
+            # However deep it is indented: it may stand in a list.
+            self._fence = char * count
+            self._info = True
+        elif char == "`" and not self.in_code:
+            self._inline = count
+        self._blank = self._prefix = False
+
+    def _run_in_fence(self, char: str, count: int) -> None:
+        if self._info and char == self._fence[0] == "`":
+            # No fence has backticks on its opening line: it was inline code.
+            self._inline = 0 if count == len(self._fence) else len(self._fence)
+            self._fence = ""
+            self._info = False
+        else:
+            opened = char == self._fence[0] and count >= len(self._fence)
+            self._closing = opened and self._prefix
+
+    def newline(self) -> bool:
+        """The end of a line; True when the line was blank."""
+        blank = self._blank
+        if self._closing:
+            self._fence = ""
+        if blank:
+            self._inline = 0
+        code_line = self._indent >= 4 and self._after_blank
+        self._after_blank = (blank and self._written) or (code_line and not blank)
+        self._written = self._written or not blank
+        self._blank = self._prefix = True
+        self._closing = self._info = False
+        self._indent = 0
+        return blank
+
+
+# --- shared/toolcalls/styles.py ---
+
+
+@dataclass(frozen=True)
+class ValueStyle:
+    """The strings and brackets of one notation.
+
+    A quote opens a string only where a value or key may begin, and closes it only
+    when one of `follow` (or the end) comes next. Both are true of any well-formed
+    text, and they hold a string together whose inner quotes were never escaped.
+    """
+
+    quotes: Marks
+    brackets: str
+    follow: str
+    raw_quotes: frozenset[str] = frozenset()  # strings without backslash escapes
+    barewords: bool = False  # words without quotes are strings
+    plain: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        leads = "".join(sorted({quote[0] for quote in self.quotes.literals}))
+        special = re.escape(self.brackets + leads + ",:=<")
+        object.__setattr__(self, "plain", re.compile(rf"[^\s{special}]+|\s+"))
+
+
+JSON_STYLE = ValueStyle(quotes=Marks(['"', "'"]), brackets="{}[]", follow=",:]}")
+PYTHON_STYLE = ValueStyle(
+    quotes=Marks(['"""', "'''", '"', "'"]), brackets="{}[]()", follow=",:]})"
+)
+GEMMA_STYLE = ValueStyle(
+    quotes=Marks(['<|"|>', "<escape>", '"', "'"]),
+    brackets="{}[]",
+    follow=",:]}",
+    raw_quotes=frozenset({'<|"|>', "<escape>"}),
+    barewords=True,
+)
+
+# What may stand in a string before a quote or a single last backslash.
+STRING_RUN = {
+    '"': re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL),
+    "'": re.compile(r"(?:[^'\\]++|\\.)*+", re.DOTALL),
+}
+
+
+# --- shared/toolcalls/values.py ---
+
+_DEEPEST = 80
+_SPACES = re.compile(r"\s*")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_ARGUMENT = re.compile(r"\s*([^\W\d][\w.\-]*)\s*=(?!=)")
+_ESCAPE = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|(\n)|(.))", re.DOTALL
+)
+_SHORT = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
+_LITERALS = {
+    "true": True,
+    "True": True,
+    "false": False,
+    "False": False,
+    "null": None,
+    "None": None,
+}
+
+
+class BareWord(str):
+    """A string that was written without quotes."""
+
+    __slots__ = ()
+
+
+def read_value(text: str, style: ValueStyle, *, close: bool = False) -> Any:
+    """The one value that `text` holds, ValueError when it does not.
+
+    `close` adds closing brackets that are missing at the end.
+    """
+    reader = _ValueReader(text, style, close)
+    value = reader.value(0)
+    reader.skip()
+    if reader.pos < len(text):
+        raise ValueError("more text after the value")
+    return value
+
+
+def read_arguments(
+    text: str, style: ValueStyle, *, close: bool = False
+) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and named arguments of `(…)`, ValueError when it is no such list.
+
+    Words without quotes are read as strings: models write the members of enums so.
+    """
+    reader = _ValueReader(text, style, close)
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    reader.expect("(")
+    while not reader.closes(")"):
+        name = _ARGUMENT.match(text, reader.pos)
+        if name is None:
+            positional.append(reader.value(1))
+            if isinstance(positional[-1], BareWord):
+                raise ValueError("a variable, not a value")
+        else:
+            reader.pos = name.end()
+            named[name.group(1)] = reader.value(1)
+        if not reader.comma(")"):
+            break
+    reader.skip()
+    if reader.pos < len(text):
+        raise ValueError("more text after the arguments")
+    return positional, named
+
+
+class _ValueReader:
+    """Recursive descent over one complete text."""
+
+    def __init__(self, text: str, style: ValueStyle, close: bool) -> None:
+        self.text = text
+        self.style = style
+        self.close = close
+        self.pos = 0
+
+    def skip(self) -> None:
+        found = _SPACES.match(self.text, self.pos)
+        if found is not None:
+            self.pos = found.end()
+
+    def ended(self) -> bool:
+        return self.pos >= len(self.text)
+
+    def expect(self, char: str) -> None:
+        self.skip()
+        if not self.text.startswith(char, self.pos):
+            raise ValueError(f"expected {char}")
+        self.pos += len(char)
+
+    def closes(self, bracket: str) -> bool:
+        """Whether the closing bracket (or, when allowed, the end) comes; skips it."""
+        self.skip()
+        if self.text.startswith(bracket, self.pos):
+            self.pos += 1
+            return True
+        return self.ended() and self.close
+
+    def comma(self, bracket: str) -> bool:
+        """True behind a comma, False behind the closing bracket."""
+        if self.closes(bracket):
+            return False
+        self.expect(",")
+        return True
+
+    def value(self, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise ValueError("nested too deep")
+        self.skip()
+        quote = self.style.quotes.match(self.text, self.pos)
+        if quote is not None:
+            return self.string(quote)
+        char = self.text[self.pos : self.pos + 1]
+        if char and char in "{[(" and char in self.style.brackets:
+            self.pos += 1
+            return self.mapping(depth) if char == "{" else self.sequence(char, depth)
+        return self.scalar()
+
+    def mapping(self, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not self.closes("}"):
+            quote = self.style.quotes.match(self.text, self.pos)
+            key = self.string(quote) if quote else self.bare_key()
+            self.expect(":")
+            found[key] = self.value(depth + 1)
+            if not self.comma("}"):
+                break
+        return found
+
+    def bare_key(self) -> str:
+        stop = self.text.find(":", self.pos)
+        key = self.text[self.pos : stop].strip() if stop >= 0 else ""
+        if not key or (not self.style.barewords and not key.isidentifier()):
+            raise ValueError("expected a key")
+        self.pos = stop
+        return key
+
+    def sequence(self, opening: str, depth: int) -> list[Any]:
+        closing = "]" if opening == "[" else ")"
+        found: list[Any] = []
+        while not self.closes(closing):
+            found.append(self.value(depth + 1))
+            if not self.comma(closing):
+                break
+        return found
+
+    def scalar(self) -> Any:
+        stop = self.pos
+        while stop < len(self.text) and self.text[stop] not in ",]})":
+            stop += 1
+        word = self.text[self.pos : stop].strip()
+        if not word:
+            raise ValueError("an empty value")
+        self.pos = stop
+        if word in _LITERALS:
+            return _LITERALS[word]
+        if _NUMBER.fullmatch(word):
+            return int(word) if word.lstrip("+-").isdigit() else float(word)
+        if self.style.barewords or (
+            ")" in self.style.brackets and _DOTTED.fullmatch(word)
+        ):
+            return BareWord(word)
+        raise ValueError("neither a literal nor a number")
+
+    def string(self, quote: str) -> str:
+        start = self.pos = self.pos + len(quote)
+        raw = quote in self.style.raw_quotes
+        inner = False  # see `brackets`: quotes that nobody escaped
+        while True:
+            if raw:
+                self.pos = self.text.find(quote, self.pos)
+            else:
+                run = STRING_RUN[quote[0]].match(self.text, self.pos)
+                self.pos = run.end() if run is not None else -1
+            if self.pos < 0 or self.pos >= len(self.text):
+                raise ValueError("a string without its end")
+            if not self.text.startswith(quote, self.pos):
+                self.pos += (
+                    1  # a last backslash, or one quote in a triple-quoted string
+                )
+                continue
+            stop = self.pos
+            mark = self.pos = stop + len(quote)
+            if self.text[mark : mark + 1].isalnum():
+                inner = quote == '"'
+                continue
+            self.skip()
+            if self.ended() or self.text[self.pos] in self.style.follow:
+                inside = self.text[start:stop]
+                return inside if raw else unescape_string(inside)
+            if not inner:
+                raise ValueError("text behind a string")
+            inner = False
+            self.pos = mark
+
+
+def unescape_string(text: str) -> str:
+    """Backslash escapes of JSON and Python resolved; unknown ones stay as they are."""
+    if "\\" not in text:
+        return text
+    plain = _ESCAPE.sub(_unescape_one, text)
+    # A pair of \\u escapes is one character above U+FFFF.
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unescape_one(found: re.Match[str]) -> str:
+    code = found.group(1) or found.group(2) or found.group(3)
+    if code:
+        return chr(int(code, 16)) if int(code, 16) <= 0x10FFFF else found.group()
+    if found.group(4):
+        return ""  # a line that goes on
+    char = found.group(5)
+    if char in _SHORT:
+        return _SHORT[char]
+    return char if char in "\"'\\/`" else found.group()
+
+
+# --- shared/toolcalls/repair.py ---
+
+_UNREADABLE_TEXT = (ValueError, RecursionError)
+
+
+def strict_json(text: str) -> Any:
+    """The JSON value of `text`; NaN and infinities are no JSON."""
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def possible_values(
+    text: str,
+    style: ValueStyle = JSON_STYLE,
+    *,
+    close: bool = False,
+    decode: bool = False,
+) -> Iterator[Any]:
+    """Readings of `text`, each repair only when the plainer ones did not satisfy.
+
+    As is; HTML entities; trailing commas, single quotes, Python literals, raw line
+    breaks and unescaped quotes in strings; with `decode`, quotes escaped once too
+    often; with `close`, because the message or the wrapper ended, missing closers.
+    """
+    plain = html.unescape(text)
+    steps: list[Callable[[], Any]] = [
+        lambda: strict_json(text),
+        lambda: strict_json(plain),
+        lambda: read_value(text, style),
+        lambda: read_value(plain, style),
+    ]
+    if decode:
+        steps.append(lambda: read_value(unescape_string(text), style))
+    if close:
+        steps.append(lambda: read_value(text, style, close=True))
+    seen: list[Any] = []
+    for step in steps:
+        try:
+            value = step()
+        except _UNREADABLE_TEXT:
+            continue
+        if value not in seen:
+            seen.append(value)
+            yield value
+
+
+def possible_arguments(value: object) -> Iterator[Any]:
+    """Readings of a call's arguments: none is {}, text may be JSON encoded twice."""
+    if value is None or value == "":
+        yield {}
+    elif isinstance(value, str):
+        yield from possible_values(value, decode=True)
+    else:
+        yield value
+
+
+def arguments_text(arguments: dict[str, Any]) -> str:
+    """`arguments` as JSON text that every later encoder accepts."""
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    # Half a surrogate pair can be escaped but not encoded.
+    return text if _encodes(text) else json.dumps(arguments, allow_nan=False)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- shared/toolcalls/schema.py ---
+
+JsonSchema = Mapping[str, Any]
+
+_NULLS = frozenset({"null", "None"})
+_BOOLEANS = {"true": True, "false": False}
+_TEXT_TYPES = ({"string"}, {"string", "null"})
+_UNREADABLE = (ValueError, RecursionError)
+
+
+class SchemaFit:
+    """One tool's parameter schema, compiled once."""
+
+    def __init__(self, schema: JsonSchema) -> None:
+        self.root = schema
+        self.properties: Mapping[str, JsonSchema] = self._mapping("properties")
+        self._validator = Draft202012Validator(schema)
+        try:
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except SchemaError:
+            # A tool whose schema is broken still runs; only its shape cannot be judged.
+            self._validator = Draft202012Validator({"type": "object"})
+
+    def _mapping(self, key: str) -> Mapping[str, Any]:
+        found = self.root.get(key)
+        return found if isinstance(found, Mapping) else {}
+
+    def fits(self, arguments: object) -> bool:
+        """Whether `arguments` is an object that the schema allows."""
+        try:
+            return isinstance(arguments, dict) and self._validator.is_valid(arguments)
+        except (Unresolvable, RecursionError):
+            return isinstance(arguments, dict)
+
+    def fitted(self, arguments: object) -> dict[str, Any] | None:
+        """`arguments` as they are, or with values typed by the schema; None: no fit."""
+        if not isinstance(arguments, dict):
+            return None
+        if self.fits(arguments):
+            return arguments
+        typed = coerced_value(arguments, self.root, self.root)
+        return typed if self.fits(typed) else None
+
+    def typed(self, name: str, raw: str) -> Any:
+        """The value of parameter `name` whose source is the text `raw`."""
+        return typed_value(raw, self.properties.get(name, {}), self.root)
+
+
+def resolved_schema(schema: object, root: JsonSchema) -> JsonSchema:
+    """`schema` behind its local `$ref`, {} when there is nothing to go by."""
+    for _ in range(8):
+        if not isinstance(schema, Mapping):
+            return {}
+        reference = schema.get("$ref")
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            return schema
+        found: Any = root
+        for part in reference[2:].split("/"):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        schema = found
+    return {}
+
+
+def schema_options(schema: object, root: JsonSchema) -> list[JsonSchema]:
+    """The alternatives of a schema (anyOf, oneOf, allOf flattened), at least one."""
+    plain = resolved_schema(schema, root)
+    found: list[JsonSchema] = []
+    for key in ("anyOf", "oneOf", "allOf"):
+        for option in plain.get(key) or ():
+            found.extend(schema_options(option, root))
+    return found if found and "type" not in plain else [plain]
+
+
+def schema_types(options: list[JsonSchema]) -> list[str]:
+    """The JSON types that the alternatives allow, in their order; []: any."""
+    types: list[str] = []
+    for option in options:
+        stated = option.get("type")
+        if stated is None:
+            members = option.get("enum") or [
+                option[k] for k in ("const",) if k in option
+            ]
+            stated = [_type_of(member) for member in members]
+            if not stated:
+                return []
+        types.extend([stated] if isinstance(stated, str) else stated)
+    return types
+
+
+def _type_of(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "integer" if isinstance(value, int) else "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
+def typed_value(raw: str, schema: object, root: JsonSchema) -> Any:
+    """What raw text means under `schema`; text that fits no other type is a string."""
+    options = schema_options(schema, root)
+    types = schema_types(options)
+    text = raw.strip()
+    if not types:
+        return _untyped(raw)
+    if "string" in types and any(raw in (o.get("enum") or ()) for o in options):
+        return raw
+    if "null" in types and text in _NULLS:
+        return None
+    if text[:1] in ("{", "[") and ("object" in types or "array" in types):
+        value = _container(text)
+        if value is not None and _type_of(value) in types:
+            return coerced_value(value, schema, root)
+    for kind in types:
+        if kind == "string":
+            return raw
+        if kind == "boolean" and text.lower() in _BOOLEANS:
+            return _BOOLEANS[text.lower()]
+        if kind in ("integer", "number"):
+            number = _number(text, kind)
+            if number is not None:
+                return number
+    return raw
+
+
+def _untyped(raw: str) -> Any:
+    try:
+        return json.loads(raw)
+    except _UNREADABLE:
+        return raw
+
+
+def _container(text: str) -> Any:
+    unescaped = text.replace('\\"', '"').replace("\\\\", "\\")
+    for source, style in (
+        (text, JSON_STYLE),
+        (text, PYTHON_STYLE),
+        (unescaped, JSON_STYLE),
+    ):
+        try:
+            return json.loads(source)
+        except _UNREADABLE:
+            pass
+        try:
+            return read_value(source, style)
+        except _UNREADABLE:
+            continue
+    return None
+
+
+def _number(text: str, kind: str) -> int | float | None:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if value != value or value in (float("inf"), float("-inf")):
+        return None
+    if kind == "integer":
+        return int(value) if value.is_integer() else None
+    return value
+
+
+def coerced_value(value: Any, schema: object, root: JsonSchema) -> Any:
+    """`value` with its parts typed as `schema` says, where they can only mean that."""
+    options = schema_options(schema, root)
+    types = schema_types(options)
+    if isinstance(value, str):
+        return typed_value(value, schema, root) if types else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # Codes and numbers of houses are often written without quotes.
+        return json.dumps(value) if set(types) in _TEXT_TYPES else value
+    option = options[0]
+    if isinstance(value, dict):
+        for candidate in options:
+            if candidate.get("properties"):
+                option = candidate
+                break
+        properties = option.get("properties") or {}
+        return {
+            k: coerced_value(v, properties.get(k, {}), root) for k, v in value.items()
+        }
+    if isinstance(value, list):
+        items: object = next((o["items"] for o in options if "items" in o), {})
+        return [coerced_value(one, items, root) for one in value]
+    return value
+
+
+# --- shared/toolcalls/toolset.py ---
+
+
+class KnownTool:
+    """A tool of the request: its name and its parameter schema."""
+
+    def __init__(self, name: str, parameters: Mapping[str, Any]) -> None:
+        self.name = name
+        self.parameters = parameters
+
+    @cached_property
+    def schema(self) -> SchemaFit:
+        return SchemaFit(self.parameters)
+
+    @property
+    def required(self) -> list[str]:
+        return list(self.parameters.get("required") or ())
+
+
+class Toolset:
+    """The known tools, with every prefix of their names for reading in a stream."""
+
+    def __init__(self, tools: Sequence[KnownTool]) -> None:
+        self.tools = tuple(tools)
+        self._exact = {tool.name: tool for tool in tools}
+        self._by_key: dict[str, KnownTool | None] = {}
+        for tool in tools:
+            key = name_key(tool.name)
+            # Two tools that differ only in spelling are found by exact name only.
+            self._by_key[key] = None if key in self._by_key else tool
+        written = [
+            prefix + key for key in self._by_key for prefix in ("", "functions.")
+        ]
+        self.prefixes = {name[:n] for name in written for n in range(1, len(name) + 1)}
+        self.pairs = frozenset(name[:2] for name in written)
+
+    def __bool__(self) -> bool:
+        return bool(self.tools)
+
+    def find(self, name: str) -> KnownTool | None:
+        """The tool called `name`: exactly, or but for case, `functions.`, `-` and `_`."""
+        if name in self._exact:
+            return self._exact[name]
+        key = name_key(name)
+        return self._by_key.get(key) or self._by_key.get(key.removeprefix("functions."))
+
+    def starting_with(self, part: str) -> KnownTool | None:
+        """A tool whose name may be what `part` began to spell."""
+        key = name_key(part).removeprefix("functions.")
+        return next(
+            (t for t in self.tools if key and name_key(t.name).startswith(key)), None
+        )
+
+    def by_arguments(self, arguments: object) -> KnownTool | None:
+        """The only tool that takes `arguments`, all of them by name."""
+        if not isinstance(arguments, dict) or not arguments:
+            return None
+        found = [
+            tool
+            for tool in self.tools
+            if arguments.keys() <= tool.schema.properties.keys()
+            and tool.schema.fits(arguments)
+        ]
+        return found[0] if len(found) == 1 else None
+
+
+def name_key(name: str) -> str:
+    """A name as it is compared: without case, `-` as `_`."""
+    return name.casefold().replace("-", "_")
+
+
+def make_toolset(specs: Sequence[Mapping[str, Any]]) -> Toolset:
+    """The toolset of OpenAI tool specs, or of bare `{name, parameters}` objects."""
+    functions = []
+    for spec in specs:
+        function = spec.get("function", spec)
+        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+            functions.append([function["name"], function.get("parameters") or {}])
+    return _cached_toolset(json.dumps(functions, default=str))
+
+
+@lru_cache(maxsize=64)
+def _cached_toolset(functions: str) -> Toolset:
+    # A scanner is made per message; its schemas are compiled once for all of them.
+    return Toolset(
+        [KnownTool(name, schema) for name, schema in json.loads(functions) if name]
+    )
+
+
+# --- shared/toolcalls/bodystate.py ---
+
+LONGEST_HEAD = 300  # characters of a tag, or of an object before it must name its tool
+_WHOLE_END = re.compile(r"""(?:["'}\]]|true|false|null|True|False|None)\s*$""")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCall:
+    """A known tool and the JSON text of arguments that fit it."""
+
+    tool: KnownTool
+    arguments: str
+
+
+@dataclass(slots=True)
+class BodyState:
+    """The body that is being read.
+
+    `opener` is the wrapper before it. `strict`: there was none, so only the plain
+    shapes count; `listed`: it stands in brackets, where Python calls do; `first`: no
+    call was read before it; `alone`: the message begins here, so a tool's name may be a
+    line of its own. The readers note in `tool` and `family` whose body it is, and in
+    `fenced` that they opened a code fence.
+    """
+
+    window: Window
+    tools: Toolset
+    opener: str | None
+    strict: bool
+    listed: bool = False
+    first: bool = True
+    alone: bool = False
+    tool: KnownTool | None = None
+    family: str = ""
+    fenced: bool = False
+
+    def label(self, body: BodyKind, separator: str | None = None) -> None:
+        """Name the family by its separator, else by opener and body."""
+        told = SEPARATORS.get(separator) if separator else None
+        self.family = told or family_label(self.opener, body)
+
+    def may_close(self, text: str) -> bool:
+        """Whether missing brackets may be added: nothing was cut off amid a value."""
+        if not self.window.starved:  # the wrapper was closed
+            return True
+        return not self.window.truncated and _WHOLE_END.search(text) is not None
+
+    def find_tool(self, name: str) -> KnownTool | None:
+        """The tool of a written name, blanks and quotes around it aside."""
+        plain = name.strip()
+        for candidate in (name, plain, plain.strip("\"'")):
+            tool = self.tools.find(candidate)
+            if tool is not None:
+                return tool
+        return None
+
+    def fit(self, tool: KnownTool, arguments: object) -> list[FoundCall]:
+        """The call of `tool`, [] when the arguments do not fit its schema."""
+        fitted = tool.schema.fitted(arguments)
+        if fitted is None:
+            return []
+        known = tool.schema.properties.keys()
+        if self.strict and fitted and known and not known & fitted.keys():
+            return []
+        try:
+            return [FoundCall(tool, arguments_text(fitted))]
+        except ValueError:  # a number that JSON does not have
+            return []
+
+    def fit_first(self, tool: KnownTool, readings: Iterator[Any]) -> list[FoundCall]:
+        """The call with the first of several readings of its arguments that fits."""
+        for arguments in readings:
+            if found := self.fit(tool, arguments):
+                return found
+        return []
+
+    def fit_all(self, calls: Iterable[tuple[str, Any]]) -> list[FoundCall]:
+        """All of the calls, [] when one of them is of no known tool or does not fit."""
+        fitting: list[FoundCall] = []
+        for name, arguments in calls:
+            tool = self.tools.find(name)
+            if tool is None:
+                return []
+            self.tool = tool
+            found = self.fit_first(tool, possible_arguments(arguments))
+            if not found:
+                return []
+            fitting += found
+        return fitting
+
+
+def only_text_parameter(tool: KnownTool) -> str | None:
+    """The parameter of a tool that takes one required text and nothing else."""
+    names = list(tool.schema.properties)
+    if len(names) != 1 or tool.required != names:
+        return None
+    kind = tool.schema.properties[names[0]].get("type")
+    return names[0] if kind == "string" else None
+
+
+# --- shared/toolcalls/brackets.py ---
+
+
+def read_bracketed(
+    window: Window, style: ValueStyle, *, depth: int = 0
+) -> Generator[None, None, bool]:
+    """Go from an opening bracket to behind its closing one.
+
+    `depth` is the number of brackets already opened. False when the text ended or the
+    wrapper of the call was closed before the last bracket was.
+    """
+    structural = depth == 0  # a key or value may begin here
+    while True:
+        text, pos = window.text, window.pos
+        run = style.plain.match(text, pos)
+        if run is not None:
+            structural = structural and text[pos].isspace()
+            window.pos = run.end()
+            continue
+        if pos >= len(text):
+            if window.ended:
+                window.starved = True
+                return False
+            yield
+            continue
+        char = text[pos]
+        if char in style.brackets:
+            structural = char in "{[("
+            depth += 1 if structural else -1
+            window.pos += 1
+            if depth <= 0:
+                return True
+            continue
+        if char in ",:=":
+            structural = True
+            window.pos += 1
+            continue
+        quote = (yield from window.mark(style.quotes)) if structural else None
+        structural = False
+        if quote is not None:
+            if not (yield from _read_string(window, style, quote)):
+                return False
+        elif char == "<" and (yield from window.mark(CLOSE_MARKS, consume=False)):
+            return False
+        elif window.pos < len(window.text):
+            window.pos += 1
+
+
+def _read_string(
+    window: Window, style: ValueStyle, quote: str
+) -> Generator[None, None, bool]:
+    """Go behind the end of a string whose opening quote was read, and space after it."""
+    closing = Marks([quote]) if len(quote) > 1 else None
+    inner = False  # an inner quote was opened that nobody escaped
+    while True:
+        if not (yield from _read_to_quote(window, style, quote, closing)):
+            return False
+        window.pos += len(quote)
+        after = yield from window.peek()
+        if after.isalnum():
+            inner = quote == '"'
+            continue
+        yield from window.space()
+        after = yield from window.peek()
+        if not after or after in style.follow or not inner:
+            return True
+        if after == "<" and (yield from window.mark(CLOSE_MARKS, consume=False)):
+            return True
+        inner = False
+
+
+def _read_to_quote(
+    window: Window, style: ValueStyle, quote: str, closing: Marks | None
+) -> Generator[None, None, bool]:
+    if closing is not None and quote in style.raw_quotes:
+        return (yield from window.find(closing)) is not None
+    inside = STRING_RUN[quote[0]]
+    while True:
+        run = inside.match(window.text, window.pos)
+        if run is not None:
+            window.pos = run.end()
+        rest = len(window.text) - window.pos
+        if rest and window.text[window.pos] != "\\":
+            if closing is None or (yield from window.mark(closing, consume=False)):
+                return True
+            window.pos += 1  # one quote inside a triple-quoted string
+        elif window.ended:
+            window.pos = len(window.text)
+            window.starved = True
+            return False
+        else:
+            yield
+
+
+# --- shared/toolcalls/tags.py ---
+
+_LONGEST_TAG = 300
+
+
+@dataclass(slots=True)
+class TagParameter:
+    """One parameter; `start` and `stop` are offsets into the window's source."""
+
+    attributes: dict[str, str]
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class TaggedBody:
+    """What stood between a call's tags: parameters, or one JSON object."""
+
+    parameters: list[TagParameter] = field(default_factory=list)
+    json_span: tuple[int, int] | None = None
+    closed: bool = False  # by the call's own end tag or its wrapper's
+    open_value: bool = False  # the text ended in the last value
+
+
+def read_tagged(
+    window: Window, dialect: TagDialect, known: Collection[str]
+) -> Generator[None, None, TaggedBody | None]:
+    """Read from behind the call's opening tag to behind its closing one.
+
+    `known` are the parameter names of the tool: they tell a parameter that follows
+    one without its closing tag from text that looks like a tag. None when the text is
+    no such body, or ends amid a value.
+    """
+    body = TaggedBody()
+    while not body.closed:
+        yield from skip_blank(window)
+        literal = yield from window.mark(dialect.param_marks)
+        if literal in dialect.params:
+            if not (yield from _read_parameter(window, dialect, literal, body, known)):
+                return None
+        elif literal is not None or (
+            yield from window.mark(dialect.follow_marks, consume=False)
+        ):
+            body.closed = True
+        elif (yield from window.peek()) == "{" and not body.parameters:
+            start = window.offset
+            if not (yield from read_bracketed(window, JSON_STYLE)):
+                return None
+            body.json_span = (start, window.offset)
+        else:
+            ended = window.pos >= len(window.text)
+            return body if ended and (body.parameters or body.json_span) else None
+    return body
+
+
+def skip_blank(window: Window) -> Generator[None, None, None]:
+    """Skip white space, and line breaks that were escaped once too often."""
+    yield from window.space()
+    while (yield from window.peek()) == "\\":
+        if (yield from window.upto("\\n", 0)) is None:
+            return
+        yield from window.space()
+
+
+def _read_parameter(
+    window: Window,
+    dialect: TagDialect,
+    literal: str,
+    body: TaggedBody,
+    known: Collection[str],
+) -> Generator[None, None, bool]:
+    header = yield from window.upto(dialect.param_end, _LONGEST_TAG)
+    if header is None:
+        return False
+    attributes = tag_attributes(literal, _own_header(dialect, header))
+    seen = {one.attributes.get("name", "").strip() for one in body.parameters}
+    still_open = set(known) - seen - {attributes.get("name", "").strip()}
+    start = window.offset
+    stop = yield from _read_value(window, dialect, body, still_open)
+    if stop is None:
+        return False
+    body.parameters.append(TagParameter(attributes, start, stop))
+    return True
+
+
+def _own_header(dialect: TagDialect, header: str) -> str:
+    """The header of a parameter; of a pair it is `NAME</arg_key>` and blanks.
+
+    A pair whose value is missing stands before the next one's key: the last key counts.
+    """
+    if dialect.heads:
+        return header
+    key = header.rpartition("arg_key>")[0].rpartition("</")[0]
+    return key.rpartition("arg_key>")[2]
+
+
+def _read_value(
+    window: Window, dialect: TagDialect, body: TaggedBody, still_open: Collection[str]
+) -> Generator[None, None, int | None]:
+    """Go behind a value and its closing tag; the offset where the value ends.
+
+    A closing tag inside the value (code, documentation) is told from the value's own
+    by what follows: the next parameter, the end of the call, or the end of the text.
+    """
+    while True:
+        literal = yield from window.find(dialect.inner_marks)
+        stop = window.offset
+        if literal is None:
+            body.open_value = True
+            return None if window.truncated or not dialect.heads else stop
+        if literal in dialect.params:
+            if (yield from _opens_next(window, dialect, literal, still_open)):
+                return _without_line_end(window, stop)
+            window.pos += len(literal)
+            continue
+        window.pos += len(literal)
+        yield from skip_blank(window)
+        own = literal in dialect.value_ends
+        follow = dialect.follow_marks if own else dialect.after_marks
+        follows = yield from window.mark(follow, consume=False)
+        if follows is not None or not (yield from window.peek()):
+            body.closed = not own
+            return stop if own else _without_line_end(window, stop)
+
+
+def _without_line_end(window: Window, stop: int) -> int:
+    """Where a value without its closing tag ends: not with the line break before."""
+    return stop - 1 if window.cut(stop - 1, stop) == "\n" else stop
+
+
+def _opens_next(
+    window: Window, dialect: TagDialect, literal: str, still_open: Collection[str]
+) -> Generator[None, None, bool]:
+    """Whether a parameter tag amid a value is the next one, the value's end missing."""
+    header = yield from window.upto(
+        dialect.param_end, _LONGEST_TAG, start=len(literal), consume=False
+    )
+    if header is None:
+        return False
+    attributes = tag_attributes(literal, _own_header(dialect, header))
+    return attributes.get("name", "").strip() in still_open
+
+
+# --- shared/toolcalls/trees.py ---
+
+_TREE_TAG = re.compile(r"\]<\]minimax\[>\[<(/?)([^<>]+)>")
+_DEEPEST_TREE = 40
+
+
+class _TreeNode:
+    def __init__(self, name: str, start: int) -> None:
+        self.name = name
+        self.start = start
+        self.text = ""
+        self.children: list[_TreeNode] = []
+
+
+def read_tree(text: str, schema: JsonSchema) -> dict[str, Any] | None:
+    """The arguments in nested `<key>value</key>` tags; None when they do not nest."""
+    root = _TreeNode("", 0)
+    open_nodes = [root]
+    for tag in _TREE_TAG.finditer(text):
+        closing, name = tag.groups()
+        node = open_nodes[-1]
+        if not closing:
+            child = _TreeNode(name, tag.end())
+            node.children.append(child)
+            open_nodes.append(child)
+            if len(open_nodes) > _DEEPEST_TREE:
+                return None
+        elif name != node.name or node is root:
+            return None
+        else:
+            node.text = text[node.start : tag.start()]
+            open_nodes.pop()
+    if len(open_nodes) > 1:
+        return None
+    value = _node_value(root, schema, schema) if root.children else {}
+    return value if isinstance(value, dict) else None
+
+
+def _node_value(node: _TreeNode, schema: object, root: JsonSchema) -> Any:
+    if not node.children:
+        if not node.text and _container_type(schema, root) in ("object", "array"):
+            return {} if _container_type(schema, root) == "object" else []
+        return typed_value(node.text, schema, root)
+    option = next(
+        (o for o in schema_options(schema, root) if "properties" in o or "items" in o),
+        resolved_schema(schema, root),
+    )
+    names = [child.name for child in node.children]
+    if _container_type(schema, root) == "array" or set(names) == {"item"}:
+        items = option.get("items", {})
+        return [_node_value(child, items, root) for child in node.children]
+    properties = option.get("properties")
+    known = properties if isinstance(properties, Mapping) else {}
+    return {
+        child.name: _node_value(child, known.get(child.name, {}), root)
+        for child in node.children
+    }
+
+
+def _container_type(schema: object, root: JsonSchema) -> object:
+    return next(
+        (o.get("type") for o in schema_options(schema, root) if "type" in o), None
+    )
+
+
+# --- shared/toolcalls/taggedcalls.py ---
+
+_CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
+_LINE_ENDS = re.compile(r"\A\r?\n|\r?\n\Z")
+_TAG_ATTRIBUTES = frozenset({"name", "tool", "id", "index", "type"})
+
+
+def read_tagged_call(
+    state: BodyState, head: str
+) -> Generator[None, None, list[FoundCall]]:
+    """Read a call from behind `head`, the marker that begins its opening tag."""
+    dialect = TAG_HEADS[head]
+    window = state.window
+    header = yield from window.upto(dialect.head_end, LONGEST_HEAD)
+    if header is None:
+        part = tag_attributes(head, window.text[window.pos :]).get("name", "")
+        state.tool = state.find_tool(part) if window.ended else None
+        return []
+    attributes = tag_attributes(head, header.removesuffix("/"))
+    tool = state.tool = state.find_tool(attributes.get("name", ""))
+    if tool is None or attributes.keys() - _TAG_ATTRIBUTES:
+        return []
+    state.family = _tag_family(dialect, state.opener)
+    if header.endswith("/"):
+        # Build files know such elements, too.
+        sure = state.opener is not None or "DSML" in head
+        return state.fit(tool, {}) if sure else []
+    if dialect.tree:
+        return (yield from _read_nested(state, tool, dialect))
+    return (yield from read_parameters(state, tool, dialect))
+
+
+def _tag_family(dialect: TagDialect, opener: str | None) -> str:
+    told = family_label(opener, "tags") if opener is not None else "qwen3_coder"
+    # A wrapper that several notations share tells less than the notation.
+    return dialect.family if told == "qwen3_coder" else told
+
+
+def _read_nested(
+    state: BodyState, tool: KnownTool, dialect: TagDialect
+) -> Generator[None, None, list[FoundCall]]:
+    start = state.window.offset
+    end = yield from state.window.find(Marks(dialect.ends))
+    if end is None:
+        return []
+    text = state.window.cut(start, state.window.offset)
+    state.window.pos += len(end)
+    return state.fit(tool, read_tree(text, tool.schema.root))
+
+
+def read_parameters(
+    state: BodyState, tool: KnownTool, dialect: TagDialect
+) -> Generator[None, None, list[FoundCall]]:
+    """Read the parameters of a call whose opening tag or name was read."""
+    body = yield from read_tagged(state.window, dialect, tool.schema.properties)
+    if body is None:
+        return []
+    # Only a text that ended by itself may lack closers; and where not even an opener
+    # stands before the tags, every value must have its own.
+    if not body.closed and state.window.truncated:
+        return []
+    if body.open_value and state.opener is None:
+        return []
+    if body.json_span is not None:
+        if state.family == "qwen3_coder" and state.opener is None:
+            state.family = "functionary_v31"
+        text = state.window.cut(*body.json_span)
+        return state.fit_first(tool, possible_values(text))
+    # An empty tag amid a sentence is talk about it.
+    state.strict = state.opener is None and not body.parameters
+    return state.fit(tool, _typed_parameters(state, tool, dialect, body))
+
+
+def _typed_parameters(
+    state: BodyState, tool: KnownTool, dialect: TagDialect, body: TaggedBody
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter in body.parameters:
+        raw = _own_text(state.window.cut(parameter.start, parameter.stop), dialect)
+        name = _parameter_name(parameter, tool)
+        stated = parameter.attributes
+        if stated.get("string") == "true" or stated.get("type") == "string":
+            values[name] = raw
+        else:
+            values[name] = tool.schema.typed(name, raw)
+    return values
+
+
+def _parameter_name(parameter: TagParameter, tool: KnownTool) -> str:
+    name = parameter.attributes.get("name", "")
+    plain = name.strip()
+    for candidate in (name, plain, plain.strip("\"'")):
+        if candidate in tool.schema.properties:
+            return candidate
+    return plain
+
+
+def _own_text(raw: str, dialect: TagDialect) -> str:
+    """A value without the line breaks, or the CDATA frame, that its notation adds."""
+    marked = _CDATA.fullmatch(raw)
+    if marked is not None:
+        return marked.group(1)
+    if dialect.own_lines == "each":
+        return _LINE_ENDS.sub("", raw)
+    if dialect.own_lines == "pair" and raw[:1] == "\n" and raw[-1:] == "\n" != raw:
+        return raw[1:-1]
+    return raw
+
+
+# --- shared/toolcalls/namedcalls.py ---
+
+_DIGITS = re.compile(r"\d{1,6}")
+_KIMI_INDEX = re.compile(r":\d{1,6}")
+_LONGEST_LINE = 2000
+# Separators that tell nothing where the name had no wrapper before it.
+_WEAK_SEPARATORS = frozenset({"json", "code", "```json", "```", ".call", "<|message|>"})
+
+
+def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] | None]:
+    """Read a name and its arguments; None when another body follows, which counts."""
+    window = state.window
+    state.label("named")
+    name = yield from _read_name(state)
+    tool = state.tools.find(name) if name else None
+    # Kimi's index may stand for the name.
+    indexed = not name and not state.strict and (yield from _skip(window, _DIGITS))
+    state.tool = tool or state.tool
+    if state.opener == ">>>" and (yield from window.peek()) not in ("\n", "\r"):
+        return []
+    if tool is not None and (yield from window.peek()) == ":":
+        yield from _skip(window, _KIMI_INDEX)
+    separator = yield from _read_separators(state)
+    char = yield from window.peek()
+    if char == "{" and (tool is not None or indexed):
+        return (yield from _read_json_arguments(state))
+    if tool is None:
+        return []
+    if char == "(" and (state.listed or not state.strict):
+        return (yield from _read_python_arguments(state, tool))
+    if pair := (yield from window.mark(PAIR_HEAD_MARKS, consume=False)):
+        state.label("pairs", separator)
+        return (yield from read_parameters(state, tool, PAIR_HEADS[pair]))
+    if state.strict:
+        below = state.alone and char == "\n" and name == tool.name
+        return (yield from _read_below_name(state, tool)) if below else []
+    if separator == "Action Input:":
+        return (yield from _read_line(state, tool))
+    return (yield from _read_behind_name(state, tool, separator))
+
+
+def _read_name(state: BodyState) -> Generator[None, None, str]:
+    """Read the longest known name that stands here, "" when there is none."""
+    window = state.window
+    size = known = 0
+    while True:
+        if window.pos + size >= len(window.text):
+            if window.ended:
+                break
+            yield
+            continue
+        spelled = window.text[window.pos : window.pos + size + 1]
+        if name_key(spelled) not in state.tools.prefixes:
+            break
+        size += 1
+        if state.tools.find(spelled) is not None:
+            known = size
+    spelled = window.text[window.pos : window.pos + size]
+    if size > known and window.pos + size == len(window.text):
+        if not state.strict:
+            state.tool = state.tools.starting_with(spelled)
+        window.starved = True
+        return ""
+    window.pos += known
+    return spelled[:known]
+
+
+def _skip(window: Window, pattern: re.Pattern[str]) -> Generator[None, None, bool]:
+    """Skip a short run of digits that `pattern` matches; whether there was one."""
+    while len(window.text) - window.pos < 8 and not window.ended:
+        if window.text[window.pos :].strip(":0123456789"):
+            break
+        yield
+    found = pattern.match(window.text, window.pos)
+    if found is not None:
+        window.pos = found.end()
+    return found is not None
+
+
+def _read_separators(state: BodyState) -> Generator[None, None, str | None]:
+    """Skip what stands between name and arguments; the mark that tells the family."""
+    window = state.window
+    telling: str | None = None
+    while True:
+        if not state.strict:
+            yield from skip_blank(window)
+        mark = yield from window.mark(SEPARATOR_MARKS, consume=False)
+        if mark is None or (state.strict and mark in _WEAK_SEPARATORS):
+            return telling
+        window.pos += len(mark)
+        state.strict = False
+        if mark == "[CALL_ID]":
+            yield from window.upto("[ARGS]", LONGEST_HEAD)
+        state.fenced = state.fenced or mark.startswith("```")
+        if SEPARATORS[mark] is not None and telling is None:
+            telling = mark
+            state.label("named", mark)
+
+
+def _read_json_arguments(state: BodyState) -> Generator[None, None, list[FoundCall]]:
+    window = state.window
+    start = window.offset
+    closed = yield from read_bracketed(window, JSON_STYLE)
+    text = window.cut(start, window.offset)
+    if not closed and not state.may_close(text):
+        return []
+    for value in possible_values(text, close=not closed):
+        tool = state.tool or state.tools.by_arguments(value)
+        if tool is not None and (found := state.fit(tool, value)):
+            return found
+    return []
+
+
+def _read_python_arguments(
+    state: BodyState, tool: KnownTool
+) -> Generator[None, None, list[FoundCall]]:
+    window = state.window
+    state.label("python")
+    start = window.offset
+    if not (yield from read_bracketed(window, PYTHON_STYLE)):
+        return []
+    text = window.cut(start, window.offset)
+    try:
+        by_place, by_name = read_arguments(text, PYTHON_STYLE)
+    except ValueError:
+        return []
+    if len(by_place) == 1 and isinstance(by_place[0], dict) and not by_name:
+        return state.fit(tool, by_place[0])
+    names = tool.schema.properties
+    if len(by_place) > len(names) or (state.strict and by_place):
+        return []
+    if state.strict and any(
+        isinstance(value, BareWord) and value not in names.get(name, {}).get("enum", ())
+        for name, value in by_name.items()
+    ):
+        return []  # code that passes on variables
+    return state.fit(tool, dict(zip(names, by_place, strict=False)) | by_name)
+
+
+def _read_below_name(
+    state: BodyState, tool: KnownTool
+) -> Generator[None, None, list[FoundCall]]:
+    """A name as the message's first line, its arguments or only text below."""
+    window = state.window
+    window.pos += 1
+    char = yield from window.peek()
+    if char == "{":
+        state.family = "functionary_v32"
+        return (yield from _read_json_arguments(state))
+    state.family = "plain_line"
+    parameter = only_text_parameter(tool)
+    if parameter is None or not char or char.isspace():
+        return []
+    start = window.offset
+    while True:
+        window.pos = len(window.text)
+        if window.ended:
+            break
+        yield
+    window.starved = True
+    if window.truncated:
+        return []
+    return state.fit(tool, {parameter: window.cut(start).strip()})
+
+
+def _read_line(
+    state: BodyState, tool: KnownTool
+) -> Generator[None, None, list[FoundCall]]:
+    """The rest of a line, for a tool that takes one text."""
+    window = state.window
+    parameter = only_text_parameter(tool)
+    line = yield from window.upto("\n", _LONGEST_LINE)
+    if line is None and window.ended:
+        line = window.text[window.pos :]
+        window.pos = len(window.text)
+    if parameter is None or line is None or not line.strip():
+        return []
+    return state.fit(tool, {parameter: line.strip()})
+
+
+def _read_behind_name(
+    state: BodyState, tool: KnownTool, separator: str | None
+) -> Generator[None, None, list[FoundCall] | None]:
+    """Another opener or tag, whose body counts; or a closer: no arguments."""
+    window = state.window
+    opener = yield from window.mark(OPEN_MARKS)
+    if opener is not None:
+        state.opener = opener
+        yield from window.space()
+        return None
+    if (yield from window.mark(TAG_HEAD_MARKS, consume=False)) is not None:
+        return None
+    if (yield from window.mark(CLOSE_MARKS, consume=False)) is None:
+        return []
+    if state.opener == "<tool_call>":
+        state.label("pairs")
+    # A lone name in a wrapper, amid a sentence, is talk about the wrapper.
+    state.strict = separator is None
+    return state.fit(tool, {})
+
+
+def read_relaxed_call(state: BodyState) -> Generator[None, None, list[FoundCall]]:
+    """Read Gemma's `NAME{key:value}`, from behind its `call:`."""
+    window = state.window
+    state.label("relaxed")
+    name = yield from _read_name(state)
+    tool = state.tools.find(name) if name else None
+    state.tool = tool or state.tool
+    if tool is None or (yield from window.peek()) != "{":
+        return []
+    start = window.offset
+    closed = yield from read_bracketed(window, GEMMA_STYLE)
+    text = window.cut(start, window.offset)
+    if not closed and not state.may_close(text):
+        return []
+    return state.fit_first(tool, possible_values(text, GEMMA_STYLE, close=not closed))
+
+
+# --- shared/toolcalls/callshapes.py ---
+
+_NAME_KEYS = ("name", "tool_name", "tool", "function", "function_name", "action")
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "action_input", "params")
+_OTHER_KEYS = frozenset({"id", "type", "tool_call_id", "index"})
+FIRST_KEYS = frozenset({*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS, "tool_calls"})
+NAMING_KEYS = frozenset(_NAME_KEYS)
+
+NamedArguments = tuple[str, Any]
+
+
+def calls_in(value: object, *, strict: bool) -> list[NamedArguments]:
+    """Names and arguments in a parsed object; [] when it is no call.
+
+    `strict`, for objects without any wrapper, wants the arguments to be there and no
+    key that a call does not have. Otherwise arguments may be missing, and an object
+    may have the tool's name as its only key.
+    """
+    if not isinstance(value, dict):
+        return []
+    if isinstance(listed := value.get("tool_calls"), list):
+        if strict and len(value) > 1:
+            return []
+        found = [calls_in(one, strict=strict) for one in listed]
+        return [call for calls in found for call in calls] if all(found) else []
+    if isinstance(inner := value.get("function"), dict):
+        if strict and value.keys() - {"function"} - _OTHER_KEYS:
+            return []
+        return calls_in(inner, strict=strict)
+    return _named_call(value, strict)
+
+
+def _named_call(value: dict[str, Any], strict: bool) -> list[NamedArguments]:
+    name_key = next((k for k in _NAME_KEYS if isinstance(value.get(k), str)), None)
+    if name_key is None:
+        only = next(iter(value.items())) if len(value) == 1 and not strict else None
+        return [only] if only and isinstance(only[1], dict) else []
+    argument_key = next((k for k in _ARGUMENT_KEYS if k in value), None)
+    if strict:
+        known = {name_key, argument_key} | _OTHER_KEYS
+        if argument_key is None or value.keys() - known:
+            return []
+        if _is_schema(value[argument_key]):
+            return []  # a tool's description, not a call
+    return [(value[name_key], value.get(argument_key) if argument_key else None)]
+
+
+def _is_schema(arguments: object) -> bool:
+    return (
+        isinstance(arguments, dict)
+        and arguments.get("type") == "object"
+        and isinstance(arguments.get("properties"), dict)
+    )
+
+
+# --- shared/toolcalls/objects.py ---
+
+_JSON_NAME = re.compile(r'"(?:tool_|function_)?(?:name|function)"\s*:\s*"([^"]*)("?)')
+_KEY_NAME = re.compile(r'\{\s*"([^"]+)"\s*(?::\s*(?:\{|$)|$)')
+# Pairs that may stand before the name.
+_IDENTITY = re.compile(
+    r'^(?:\s*"(?:id|type|tool_call_id|index)"\s*:\s*(?:"[^"\\]*"|\d+|null)\s*,)+'
+)
+# What a repair may read as something else.
+_ODD = re.compile(r"[&\\]")
+
+
+def read_object_call(state: BodyState) -> Generator[None, None, list[FoundCall]]:
+    """Read an object; its calls, [] when it is none."""
+    state.label("json")
+    start = state.window.offset
+    closed = yield from _read_object(state, start)
+    if closed is None:
+        return []
+    text = state.window.cut(start, state.window.offset)
+    _note_name(state, text)
+    if not closed and not state.may_close(text):
+        return []
+    for value in possible_values(text, close=not closed):
+        if found := state.fit_all(calls_in(value, strict=state.strict)):
+            return found
+    return []
+
+
+def _read_object(state: BodyState, start: int) -> Generator[None, None, bool | None]:
+    """Go behind an object; None as soon as it can be no call.
+
+    That only saves holding back text: the complete object would be refused as well.
+    """
+    reading = read_bracketed(state.window, JSON_STYLE)
+    doubtful = state.first
+    while True:
+        try:
+            next(reading)
+        except StopIteration as ended:
+            return bool(ended.value)
+        if doubtful:
+            if _is_hopeless(state, state.window.cut(start, start + LONGEST_HEAD)):
+                return None
+            doubtful = state.window.offset - start < LONGEST_HEAD
+        yield
+
+
+def _is_hopeless(state: BodyState, text: str) -> bool:
+    """Whether an object that begins like `text` names no known tool."""
+    inner = _IDENTITY.sub("", text[1:]).lstrip()
+    if not inner:
+        return False
+    if inner[0] not in "\"'":
+        return state.strict or not (inner[0] in "}&" or inner[0].isalpha())
+    key, closed, rest = inner[1:].partition(inner[0])
+    if _ODD.search(key):
+        return False
+    if state.strict and not closed:
+        return not any(first.startswith(key) for first in FIRST_KEYS)
+    if state.strict and key not in FIRST_KEYS:
+        return True
+    value = rest.lstrip().removeprefix(":").lstrip()
+    naming = key in NAMING_KEYS if state.strict else key == "name"
+    if not naming or value[:1] not in ('"', "'"):
+        return False
+    name, closed, rest = value[1:].partition(value[0])
+    if _ODD.search(name):
+        return False
+    if not closed:
+        return bool(name) and name_key(name) not in state.tools.prefixes
+    return rest.lstrip()[:1] in (",", "}") and state.tools.find(name) is None
+
+
+def _note_name(state: BodyState, text: str) -> None:
+    """Note the tool that a complete or cut object names."""
+    named = _JSON_NAME.search(text)
+    keyed = None if state.strict else _KEY_NAME.match(text)
+    if keyed is not None:
+        state.tool = state.tools.find(keyed.group(1))
+    if state.tool is None and named is not None:
+        name, whole = named.groups()
+        state.tool = state.tools.find(name)
+        if state.tool is None and not whole and not state.strict:
+            state.tool = state.tools.starting_with(name)
+
+
+# --- shared/toolcalls/bodies.py ---
+
+_RELAXED_MARKS = Marks(["call:"])
+_MOST_OPENERS = 4
+
+
+def read_body(state: BodyState) -> Generator[None, None, list[FoundCall]]:
+    """The calls of the body that begins here, [] when it is none of a known tool."""
+    for _ in range(_MOST_OPENERS):
+        found = yield from _read_one(state)
+        if found is not None:
+            return found
+    return []
+
+
+def _read_one(state: BodyState) -> Generator[None, None, list[FoundCall] | None]:
+    head = yield from state.window.mark(TAG_HEAD_MARKS)
+    if head is not None:
+        state.strict = False
+        return (yield from read_tagged_call(state, head))
+    if (yield from state.window.mark(_RELAXED_MARKS)) is not None:
+        return (yield from read_relaxed_call(state))
+    if (yield from state.window.peek()) == "{":
+        return (yield from read_object_call(state))
+    return (yield from read_named_call(state))
+
+
+# --- shared/toolcalls/leak.py ---
+
+_LONGEST_INFO = 20
+_FENCE_END = Marks(["```"])
+_JOINTS = Marks([",", ";"])
+_OBSERVATION = Marks(["Observation:", "Observation"])
+_INNER_OPENERS = frozenset({"[", "```", "```json", "print("})
+# What goes on with a sentence, so that the call before it was an example in it.
+_GOES_ON = frozenset(",.:+=*/%|&\"'!?([)}]-–—…")
+
+
+# What tells a call from an example: nothing goes on with its sentence; nothing else is in
+# the message; no sentence goes on behind its fence; no result follows it.
+Proof = Literal["sentence", "message", "fence", "react"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What begins where a leak may begin: a sentence, a line, the message; thoughts."""
+
+    sentence: bool
+    line: bool
+    message: bool
+    thoughts: bool
+
+
+class Leak:
+    """Reads one run of calls from `window`, which stands where it may begin.
+
+    `pieces` grows while `read` runs, and `done` is the offset up to which they reach.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        tools: Toolset,
+        site: Site,
+        leave_out: frozenset[str],
+        closers: frozenset[str],
+    ) -> None:
+        self.window = window
+        self.pieces: list[Piece] = []
+        self.done = window.offset
+        self.start = window.offset
+        self._reached = window.offset  # with the pieces that are kept back
+        self._kept: list[Piece] = []
+        self._site = site
+        self._leave_out = leave_out
+        self._tools = tools
+        self._openers_read: list[str] = []
+        self._closed: set[str] = set()
+        self.closers = closers  # of wrappers that earlier calls left open
+        self._no_tool = True  # the last body named none
+        self._sure = False  # a wrapper told that these are calls
+        self._proof: Proof = "sentence"
+        self._list = False  # brackets were opened
+        self._open = False  # the wrapper or list has not been closed
+        self._fenced = False  # nor has the fence
+        self._ends = False  # the last call ends its sentence or line
+
+    def read(self) -> Generator[None, None, None]:
+        """Read calls until there is none."""
+        if (yield from self._owed_closer()) or not (yield from self._call(first=True)):
+            return
+        while True:
+            yield from self._closers()
+            alone = self._sure or (yield from self._stands_alone())
+            if not (yield from self._call(first=False)):
+                break
+        if not self._sure and self._open:
+            alone = self._starved()
+        if alone or self._dangles():
+            self._publish()
+        if self._dangles() and self.done == self._reached:
+            self._keep(Markup(self.window.cut(self._reached)))
+            self._reached = self._end()
+            self._publish()
+
+    def _starved(self) -> bool:
+        """Whether the text ended before the last thing that was tried could."""
+        return self.window.ended and self.window.starved
+
+    def _end(self) -> int:
+        return self.window.offset + len(self.window.text) - self.window.pos
+
+    def _dangles(self) -> bool:
+        """Whether the text ended where markup of a next call had only begun."""
+        rest = self.window.cut(self._reached).strip()
+        return (
+            self._starved() and self._no_tool and rest != "" and not rest[0].isalnum()
+        )
+
+    def _owed_closer(self) -> Generator[None, None, bool]:
+        """Swallow a closer whose call was read before."""
+        if not self.closers:
+            return False
+        mark = yield from self.window.mark(Marks(self.closers))
+        if mark is None:
+            return False
+        self.closers -= {mark}
+        self._keep(Markup(mark))
+        self._reached = self.window.offset
+        self._publish()
+        return True
+
+    def _call(self, *, first: bool) -> Generator[None, None, bool]:
+        """Read one call and take it; False when there is none."""
+        window = self.window
+        window.starved = False
+        self._no_tool = True
+        if not first:
+            yield from window.space()
+            if (yield from window.mark(_JOINTS)) is not None:
+                yield from window.space()
+        openers = yield from self._openers(first)
+        if openers is None:
+            return False
+        outer = [one for one in openers if one not in _INNER_OPENERS]
+        if first:
+            self._proof = _needed_proof(openers, outer)
+        self._list = self._list or "[" in openers
+        self._fenced = self._fenced or any(one.startswith("```") for one in openers)
+        self._open = self._open or bool(openers)
+        body = BodyState(
+            window,
+            self._tools,
+            opener=next(reversed(outer or openers), None),
+            strict=not (outer or (self._open and self._sure)),
+            listed=self._list,
+            first=first,
+            alone=first and self._site.message,
+        )
+        calls = yield from read_body(body)
+        if body.family in self._leave_out:
+            return False
+        if calls:
+            self._openers_read += openers
+            yield from self._take(calls, body)
+            return True
+        self._no_tool = body.tool is None
+        if window.truncated and self._starved() and body.tool is not None:
+            self._keep(CutCall(body.family, window.cut(self._reached)))
+            self._reached = self._end()
+            self._publish()
+        return False
+
+    def _openers(self, first: bool) -> Generator[None, None, list[str] | None]:
+        """The openers that stand here; None when a call may not begin with them."""
+        found: list[str] = []
+        while True:
+            mark = yield from self.window.mark(OPEN_MARKS)
+            if mark is None:
+                break
+            if not self._may_open(mark, first and not found):
+                return None
+            if mark == "```":
+                info = yield from self.window.upto("\n", _LONGEST_INFO)
+                if info is None or not (info.strip() or "x").isidentifier():
+                    return None
+            found.append(mark)
+            if mark != ">>>":
+                yield from self.window.space()
+        if found or not self._site.thoughts:
+            return found
+        head = yield from self.window.mark(TAG_HEAD_MARKS, consume=False)
+        return found if head == "<function=" or not first else None
+
+    def _may_open(self, mark: str, outermost: bool) -> bool:
+        rows = OPENERS[mark]
+        if self._site.thoughts and not any(row.thoughts for row in rows):
+            return mark == "["
+        if not outermost:
+            return True
+        here = {"any"}
+        if self._site.sentence:
+            here.add("stand")
+        if self._site.line:
+            here.add("line")
+        if self._site.message:
+            here.add("start")
+        return any(row.place in here for row in rows)
+
+    def _take(
+        self, calls: list[FoundCall], body: BodyState
+    ) -> Generator[None, None, None]:
+        if not body.strict and self._proof == "sentence":
+            self._sure = True
+        self._fenced = self._fenced or body.fenced
+        sources = _sources(
+            self.window.cut(self._reached, self.window.offset), len(calls)
+        )
+        for call, raw in zip(calls, sources, strict=True):
+            self._keep(RecoveredCall(call.tool.name, call.arguments, body.family, raw))
+        self._reached = self.window.offset
+        self._ends = yield from self._at_sentence_end()
+        if self._sure:
+            self._publish()
+
+    def _closers(self) -> Generator[None, None, None]:
+        """Swallow what closes the wrapper, with the white space before it."""
+        window = self.window
+        while True:
+            yield from window.space()
+            if (closer := (yield from window.mark(CLOSE_MARKS))) is not None:
+                self._open = False
+                self._closed.add(closer)
+            elif window.ended and CLOSE_MARKS.begins(window.text, window.pos):
+                window.pos = len(window.text)
+            elif self._fenced and (yield from window.mark(_FENCE_END)) is not None:
+                self._fenced = self._open = False
+            elif (
+                self._fenced
+                and window.ended
+                and _FENCE_END.begins(window.text, window.pos)
+            ):
+                window.pos = len(window.text)
+            elif (yield from self._is_stray_bracket()):
+                window.pos += 1
+            else:
+                return
+            self._keep(Markup(window.cut(self._reached, window.offset)))
+            self._reached = window.offset
+            if self._sure:
+                self._publish()
+            else:
+                self._ends = yield from self._at_sentence_end()
+
+    def _is_stray_bracket(self) -> Generator[None, None, bool]:
+        """Whether a closing bracket comes that belongs to the call before it."""
+        bracket = yield from self.window.peek()
+        if bracket not in ("]", "}", ")"):
+            return False
+        if (yield from self.window.mark(TAG_HEAD_MARKS, consume=False)) is not None:
+            return False  # MiniMax's tags begin with a bracket
+        adjacent = self.window.offset == self._reached
+        if not self._open and not (adjacent and not self._sure and bracket != ")"):
+            return False
+        if not self._sure and bracket == "]":
+            self._open = False
+        return True
+
+    def _stands_alone(self) -> Generator[None, None, bool]:
+        """Whether what follows calls without a wrapper tells that they are calls."""
+        window = self.window
+        if self._proof == "sentence":
+            return self._ends
+        following = yield from window.peek()
+        if self._proof == "message":
+            return following == ""
+        if self._proof == "fence":
+            return not following.islower()
+        # A model that calls stops here; in an example the result follows.
+        if (yield from window.mark(_OBSERVATION)) is None:
+            return True
+        yield from window.space()
+        return (yield from window.peek()) == ""
+
+    def _at_sentence_end(self) -> Generator[None, None, bool]:
+        char = yield from self.window.glance()
+        if not char or char.isupper():
+            return True
+        return not (char.islower() or char.isdigit() or char in _GOES_ON)
+
+    def left_open(self) -> frozenset[str]:
+        """The closers that may still come for the calls that were read."""
+        return frozenset(closers_of(self._openers_read) - self._closed | self.closers)
+
+    def _keep(self, piece: Piece) -> None:
+        self._kept.append(piece)
+
+    def _publish(self) -> None:
+        self.pieces += self._kept
+        self._kept = []
+        self.done = self._reached
+
+
+def _needed_proof(openers: list[str], outer: list[str]) -> Proof:
+    if outer == ["Action:"] and "```json" not in openers:
+        return "react"
+    if not openers or OPENERS[openers[0]][0].place == "any":
+        return "sentence"
+    if openers[0] == "```tool_code":
+        return "fence"
+    return "message" if openers[0].startswith("```") else "sentence"
+
+
+def _sources(raw: str, count: int) -> list[str]:
+    """`raw` cut behind each call of a `{"tool_calls": […]}` object."""
+    cuts = [0]
+    at = raw.find("[") + 1
+    for _ in range(count - 1):
+        while raw[at : at + 1] in (" ", ",", "\n", "\t"):
+            at += 1
+        try:
+            _, at = JSONDecoder().raw_decode(raw, at)
+        except ValueError:
+            at += 1
+        cuts.append(at)
+    return [raw[a:b] for a, b in zip(cuts, [*cuts[1:], len(raw)], strict=True)]
+
+
+# --- shared/toolcalls/flow.py ---
+
+# Where something may begin or end: code, a marker, a bracket, a sentence.
+_SPECIAL = re.compile(r"[`~\n<>\[\]{}.!?:;*…。！？：；]")
+_SPECIAL_IN_FENCE = re.compile(r"[`~\n]")
+_SENTENCE_ENDS = frozenset(">.!?:;*…。！？：；")
+_QUOTES = frozenset("\"'“„«‘‚「『")
+_BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
+_MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
+_WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
+_TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
+_LONGEST_RUN = 100  # of backticks or tildes; a longer one counts as several
+
+
+class TextFlow:
+    """Follows what is shown, to tell where a call may begin and where it cannot.
+
+    `held` is the end of the text that is not passed on yet: a run of backticks, or a
+    tag that may go on. `closers` are those of wrappers whose calls were read.
+    """
+
+    def __init__(self, tools: Toolset, *, thoughts: bool) -> None:
+        self.held = ""
+        self.closers: frozenset[str] = frozenset()
+        self._name_pairs = tools.pairs
+        self._code = CodeTracker()
+        self._sentence = True  # a sentence or line may begin here
+        self._fresh = True  # the message has shown nothing yet
+        self._framed = False  # the message is in a format that frames all of it
+        self._thoughts = self._always_thoughts = thoughts
+        self._depth = 0  # brackets open in the visible text
+        self._talk = False  # this paragraph talks about markers
+        self._tail = ""  # the last two characters that were shown
+
+    def passes(self, text: str) -> bool:
+        """Whether nothing in `text` can matter; it is then passed on as it is."""
+        if self._sentence or self.held or _SPECIAL.search(text) is not None:
+            return False
+        self._code.plain(text)
+        self._tail = (self._tail + text)[-2:]
+        return True
+
+    def site(self) -> Site:
+        """Where the text stands now."""
+        return Site(
+            sentence=self._sentence and not self._depth,
+            line=self._code.at_line_start,
+            message=self._fresh,
+            thoughts=self._thoughts,
+        )
+
+    def after_calls(self, closers: frozenset[str]) -> None:
+        """The text goes on behind calls that left `closers` to come."""
+        self.closers = closers
+        self._code.plain(".")
+        self._tail = ""
+        self._sentence = self._framed = True
+        self._fresh = False
+
+    def advance(
+        self, text: str, at: int, refused: int, out: list[Piece], *, ended: bool
+    ) -> int | None:
+        """Show text from `at` on until a call may begin: where, or None at its end.
+
+        At `refused` no call begins. What cannot be told yet is left in `held`.
+        """
+        begin = at
+        while True:
+            word = self._word_at(text, at, ended)
+            if word is not None and word != refused:
+                self._pass_plain(text[at:word])
+                self._show(text, begin, word, out)
+                return word
+            pattern = _SPECIAL_IN_FENCE if self._code.in_fence else _SPECIAL
+            found = pattern.search(text, at)
+            special = len(text) if found is None else found.start()
+            self._pass_plain(text[at:special])
+            if found is None:
+                self._show(text, begin, special, out)
+                return None
+            if special != refused and self._may_begin(text, special, ended):
+                self._show(text, begin, special, out)
+                begin = special
+                if not self._is_quoted():
+                    return special
+                if not ended and _is_marker_part(text, special):
+                    self.held = text[special:]
+                    return None
+                self._talk = self._talk or _is_marker(text, special)
+            size = self._frame_size(text, special, ended)
+            if size:
+                self._show(text, begin, special, out)
+                out.append(Markup(text[special : special + size]))
+                begin = at = special + size
+                continue
+            if size is not None:
+                size = self._pass_special(text, special, ended)
+            if not size:
+                self.held = text[special:]
+                self._show(text, begin, special, out)
+                return None
+            at = special + size
+
+    def _show(self, text: str, start: int, stop: int, out: list[Piece]) -> None:
+        if stop > start:
+            out.append(VisibleText(text[start:stop]))
+            self._tail = (self._tail + text[max(start, stop - 2) : stop])[-2:]
+
+    # Where a call may begin
+
+    def _word_at(self, text: str, at: int, ended: bool) -> int | None:
+        """Where a word begins that may open a call at the start of a sentence."""
+        if not self._sentence or self._depth or self._thoughts or self._no_calls():
+            return None
+        while text[at : at + 1] in (" ", "\t"):
+            at += 1
+        pair = text[at : at + 2]
+        if len(pair) == 2 or ended:
+            known = pair in _WORD_PAIRS or name_key(pair) in self._name_pairs
+            return at if known else None
+        return at if pair else None
+
+    def _no_calls(self) -> bool:
+        return self._talk or self._code.in_code
+
+    def _may_begin(self, text: str, at: int, ended: bool) -> bool:
+        """Whether a marker or bracket at `at` may open a call."""
+        char = text[at]
+        if self._no_calls() or (self._thoughts and char != "<"):
+            return False
+        if char == "`":
+            whole_run = at + 3 < len(text) or ended
+            fence = text.startswith("```", at) and not text.startswith("````", at)
+            return fence and whole_run and self._code.at_line_start
+        if char not in "<>[]{":
+            return False
+        if char in "{[" and self._sentence and not self._depth:
+            return True
+        pair = text[at : at + 2]
+        if self.closers and any(one.startswith(pair) for one in self.closers):
+            return True
+        return pair in _MARK_PAIRS if len(pair) == 2 else not ended
+
+    def _is_quoted(self) -> bool:
+        """Whether a quotation mark was just opened: what follows is talked about."""
+        before, mark = self._tail[:-1], self._tail[-1:]
+        if mark not in _QUOTES:
+            return False
+        closing = before.isalnum() or before in _BEFORE_CLOSING_QUOTE
+        return mark not in "\"'" or not closing
+
+    def _frame_size(self, text: str, at: int, ended: bool) -> int | None:
+        """The length of a frame's marker at `at`, 0: there is none, None: wait."""
+        if not (self._fresh or self._framed) or self._code.in_code:
+            return 0
+        if not ended and FRAME_MARKS.begins(text, at):
+            return None
+        mark = FRAME_MARKS.match(text, at)
+        if mark is None or (mark in FRAME_ENDS and not self._framed):
+            return 0
+        self._framed = self._sentence = True
+        return len(mark)
+
+    # What the text was
+
+    def _pass_plain(self, text: str) -> None:
+        if text:
+            self._code.plain(text)
+            if not text.isspace():
+                self._sentence = self._fresh = False
+
+    def _pass_special(self, text: str, at: int, ended: bool) -> int:
+        """Note a special character that begins no call; how much was read, 0: wait."""
+        char = text[at]
+        if char == "\n":
+            if self._code.newline():
+                self._depth = 0
+                self._talk = False
+            self._sentence = True
+            return 1
+        if char in "`~":
+            return self._pass_run(text, at, ended)
+        if char in "<[" and not self._code.in_code:
+            if not ended and THOUGHT_MARKS.begins(text, at):
+                return 0
+            mark = THOUGHT_MARKS.match(text, at)
+            if mark is not None:
+                self._pass_thought(mark)
+                return len(mark)
+        self._code.plain(char)
+        self._sentence = char in _SENTENCE_ENDS
+        self._fresh = False
+        if not self._code.in_code:
+            if char in "{[":
+                self._depth += 1
+            elif char in "}]":
+                self._depth = max(0, self._depth - 1)
+        return 1
+
+    def _pass_run(self, text: str, at: int, ended: bool) -> int:
+        end = at
+        while end - at < _LONGEST_RUN and text[end : end + 1] == text[at]:
+            end += 1
+        if end == len(text) and end - at < _LONGEST_RUN and not ended:
+            return 0
+        self._code.run(text[at], end - at)
+        self._sentence = self._fresh = False
+        return end - at
+
+    def _pass_thought(self, mark: str) -> None:
+        # Code that a thought left open ends with it.
+        self._code = CodeTracker()
+        self._sentence = True
+        opens = mark in THOUGHT_OPENERS
+        self._fresh = self._fresh or not opens
+        self._thoughts = self._always_thoughts or opens
+
+
+def _is_marker(text: str, at: int) -> bool:
+    return text[at] == "<" and any(one.match(text, at) for one in _TAG_MARKS)
+
+
+def _is_marker_part(text: str, at: int) -> bool:
+    return text[at] == "<" and any(one.begins(text, at) for one in _TAG_MARKS)
+
+
+# --- shared/toolcalls/scanner.py ---
+
+# Text may be read again behind a false start, but no message can make that endless.
+_MOST_READ_AGAIN = 400_000
+
+
+class ToolCallScanner:
+    """One message's scanner. Every character fed comes back in exactly one piece.
+
+    `tools` are the request's tool specs: OpenAI's `{"type": "function", "function":
+    {name, parameters}}` or bare `{name, parameters}`. `leave_out` names families that
+    are not recovered. `reasoning`: the text is the model's thoughts, where only some
+    families call tools.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        leave_out: frozenset[str] = frozenset(),
+        reasoning: bool = False,
+    ) -> None:
+        self._tools = make_toolset(tools)
+        self._leave_out = leave_out
+        self._flow = TextFlow(self._tools, thoughts=reasoning)
+        self._leak: Leak | None = None
+        self._reading: Generator[None, None, None] | None = None
+        self._ended = self._truncated = False
+        self._read_again = 0
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are certain now that `text` has come."""
+        if not self._tools or (self._leak is None and self._flow.passes(text)):
+            return [VisibleText(text)] if text else []
+        out: list[Piece] = []
+        self._scan(text, out)
+        return out
+
+    def finish(self, *, truncated: bool = False) -> list[Piece]:
+        """The rest, at the end of the message; `truncated`: by the length limit."""
+        out: list[Piece] = []
+        if self._tools and not self._ended:
+            self._ended = True
+            self._truncated = truncated
+            if self._leak is not None:
+                self._leak.window.end(truncated=truncated)
+            self._scan("", out)
+        return out
+
+    def _scan(self, text: str, out: list[Piece]) -> None:
+        at, refused = 0, -1
+        if self._leak is None:
+            text = self._flow.held + text
+            self._flow.held = ""
+        else:
+            self._leak.window.feed(text)
+            if not self._read_on(self._leak, out):
+                return
+            text, at, refused = self._leave(self._leak)
+        while True:
+            if self._read_again > _MOST_READ_AGAIN:
+                out += [VisibleText(text[at:])] if at < len(text) else []
+                return
+            start = self._flow.advance(text, at, refused, out, ended=self._ended)
+            if start is None:
+                return
+            leak = self._enter(text, start)
+            if not self._read_on(leak, out):
+                return
+            text, at, refused = self._leave(leak)
+
+    def _enter(self, text: str, start: int) -> Leak:
+        window = Window(text, start)
+        if self._ended:
+            window.end(truncated=self._truncated)
+        flow = self._flow
+        leak = Leak(window, self._tools, flow.site(), self._leave_out, flow.closers)
+        self._leak = leak
+        self._reading = leak.read()
+        return leak
+
+    def _read_on(self, leak: Leak, out: list[Piece]) -> bool:
+        """Let the leak read what has come; True when it is over."""
+        over = self._reading is None or next(self._reading, leak) is leak
+        if leak.pieces:
+            out += leak.pieces
+            leak.pieces = []
+        return over
+
+    def _leave(self, leak: Leak) -> tuple[str, int, int]:
+        """The text to go on with, where, and the place that began no call (or -1)."""
+        self._leak = self._reading = None
+        text = leak.window.cut(0)
+        if leak.done > leak.start:
+            self._flow.after_calls(leak.left_open())
+            return text, leak.done, -1
+        self._read_again += leak.window.offset - leak.start
+        return text, leak.done, leak.done
+
+
+# --- shared/agents/recovery.py ---
+
+Sentence = Callable[[str, Mapping[str, Any]], str]
+
+
+class RecoveringReader:
+    """Reads one model call: text and thoughts each through a scanner of their own.
+
+    Some models call tools inside their thoughts. When the kind changes, what a
+    scanner still holds is decided there, so that nothing is shown out of order.
+    """
+
+    def __init__(self, turn: Turn, sentence: Sentence) -> None:
+        self._tools = turn.tools
+        self._sentence = sentence
+        self._kind: type[TextDelta] | type[ReasoningDelta] = TextDelta
+        self._scanner: ToolCallScanner | None = None
+        self._called = False
+
+    def read(self, event: AgentEvent) -> list[AgentEvent]:
+        """What is to be told for this event."""
+        match event:
+            case TextDelta(text) | ReasoningDelta(text):
+                return [*self._switch(type(event)), *self._feed(text)]
+            case ToolCallStarted():
+                return [*self.release(), event]
+            case Finished(reason):
+                rest = self.release(truncated=reason == "length")
+                return [*rest, Finished("tool_calls") if self._called else event]
+        return [event]
+
+    def _switch(self, kind: type[TextDelta] | type[ReasoningDelta]) -> list[AgentEvent]:
+        if kind is self._kind and self._scanner is not None:
+            return []
+        rest = self.release()
+        self._kind = kind
+        self._scanner = ToolCallScanner(self._tools, reasoning=kind is ReasoningDelta)
+        return rest
+
+    def _feed(self, text: str) -> list[AgentEvent]:
+        assert self._scanner is not None
+        return self._events(self._scanner.feed(text))
+
+    def release(self, truncated: bool = False) -> list[AgentEvent]:
+        """What the scanner holds; the next text begins with a new one."""
+        scanner, self._scanner = self._scanner, None
+        return self._events(scanner.finish(truncated=truncated)) if scanner else []
+
+    def _events(self, pieces: list[Piece]) -> list[AgentEvent]:
+        """Pieces as events: markup is left out, a call that was cut is explained."""
+        events: list[AgentEvent] = []
+        for piece in pieces:
+            match piece:
+                case VisibleText(text):
+                    events.append(self._kind(text))
+                case RecoveredCall(name, arguments):
+                    self._called = True
+                    call_id = f"call_{uuid.uuid4().hex[:24]}"
+                    status = self._sentence("tool_recovered", {"tool": name})
+                    events += [
+                        Status(status, done=True),
+                        ToolCallStarted(call_id, name),
+                        ToolCallCompleted(call_id, name, arguments),
+                    ]
+                case CutCall():
+                    notice = self._sentence("tool_call_cut", {})
+                    events.append(TextDelta(f"\n\n{notice}"))
+        return events
+
+
+async def recover_leaked_calls(
+    events: AsyncGenerator[AgentEvent, None], turn: Turn, sentence: Sentence
+) -> AsyncGenerator[AgentEvent, None]:
+    """The same events, with leaked calls of the turn's tools as real ones."""
+    reader = RecoveringReader(turn, sentence)
+    try:
+        async for event in events:
+            for told in reader.read(event):
+                yield told
+    except AqueductError:
+        for told in reader.release(truncated=True):
+            yield told
+        raise
+    finally:
+        await events.aclose()
+
+
 # --- shared/agents/tasks.py ---
 
 # Task -> the key of the JSON object it asks for, and an empty value of its type.
@@ -1184,7 +4329,7 @@ TASK_SHAPES: dict[str, tuple[str, str | list[str]]] = {
 def shape_task_answer(task: str, text: str) -> str:
     """The agent's answer in the JSON shape that the task asked for.
 
-    Agents wrap JSON in prose or fences, or answer in prose alone: the object is cut
+    Agents wrap JSON in prose or fences, or answer in prose alone: the value is cut
     out; a bare title becomes one; anything else gives an empty answer, so that
     prose never ends up as a tag.
     """
@@ -1193,29 +4338,30 @@ def shape_task_answer(task: str, text: str) -> str:
         return text.strip()
     key, empty = shape
     found = find_object(text, key)
-    if found is None:
+    value = found.get(key)
+    if isinstance(empty, list):
+        items = value if isinstance(value, list) else []
+        value = [item for item in items if isinstance(item, str)]
+    elif not isinstance(value, str):
         line = text.strip().strip("`\"'*# ").strip()
-        usable = isinstance(empty, str) and line and "\n" not in line
-        found = {key: line if usable else empty}
-    return orjson.dumps(found).decode()
+        value = "" if "\n" in line or line.startswith(("{", "[")) else line
+    return orjson.dumps({**found, key: value}).decode()
 
 
-def find_object(text: str, key: str) -> dict[str, Any] | None:
-    """The first JSON object in the text that has this key."""
+def find_object(text: str, key: str) -> dict[str, Any]:
+    """The first JSON object of the text that has this key, or an empty one."""
+    decoder = json.JSONDecoder()
     start = text.find("{")
     while start >= 0:
-        end = text.rfind("}")
-        while end > start:
-            try:
-                value = orjson.loads(text[start : end + 1])
-            except orjson.JSONDecodeError:
-                end = text.rfind("}", start, end)
-                continue
-            if isinstance(value, dict) and key in value:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except ValueError:
+            end = start + 1
+        else:
+            if key in value:
                 return value
-            break
-        start = text.find("{", start + 1)
-    return None
+        start = text.find("{", end)
+    return {}
 
 
 # --- shared/agents/texts.py ---
@@ -1368,6 +4514,13 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} voulait utiliser « {tool} », ce qui n'est pas permis ici.",
         "zh": "{agent} 想使用“{tool}”，但这里不允许。",
     },
+    "too_many_tool_rounds": {
+        "en": "{agent} still wanted to call tools after {limit} rounds and gave no answer.",
+        "de": "{agent} wollte nach {limit} Runden noch Werkzeuge aufrufen und gab keine Antwort.",
+        "es": "{agent} aún quería llamar a herramientas tras {limit} rondas y no respondió.",
+        "fr": "Après {limit} tours, {agent} voulait encore appeler des outils, sans répondre.",
+        "zh": "{agent} 在 {limit} 轮之后仍要调用工具，没有给出回答。",
+    },
     "tool_recovered": {
         "en": "Recovered a call to {tool}",
         "de": "Aufruf von {tool} wiederhergestellt",
@@ -1381,6 +4534,13 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "es": "*(El límite de longitud cortó una llamada a una herramienta; no se ejecutó.)*",
         "fr": "*(Un appel d'outil a été coupé par la limite de longueur et n'a pas été exécuté.)*",
         "zh": "*（工具调用因长度限制被截断，没有执行。）*",
+    },
+    "tool_call_broken": {
+        "en": "This call was not run: the answer broke off.",
+        "de": "Dieser Aufruf wurde nicht ausgeführt: Die Antwort brach ab.",
+        "es": "Esta llamada no se ejecutó: la respuesta se cortó.",
+        "fr": "Cet appel n'a pas été exécuté : la réponse s'est interrompue.",
+        "zh": "此调用未执行：回答中断。",
     },
     "internal": {
         "en": "Something went wrong inside Aqueduct. The server log has it under {id}.",
@@ -1475,8 +4635,9 @@ async def answer_with_tools(
     """An agent's answer, its tool calls treated by the policy.
 
     What is run or answered here goes back to the agent in a further model call, at
-    most `max_rounds` times; then the agent is asked once more without tools. Calls
-    that are left without a result when this ends are for the caller to run.
+    most `max_rounds` times; then the agent is asked once more without tools, and
+    what it calls all the same is refused. Calls that are left without a result when
+    this ends are for the caller to run.
     """
     said = False
     for rounds_left in range(policy.max_rounds, -1, -1):
@@ -1491,7 +4652,13 @@ async def answer_with_tools(
         finally:
             await events.aclose()
         said = said or bool(current.text)
-        results = await settle_calls(current.pending, policy) if rounds_left else []
+        if rounds_left:
+            results = await settle_calls(current.pending, policy)
+        else:
+            results = [
+                failed_result(call, {"error": "No more tool calls are allowed."})
+                for call in current.pending.values()
+            ]
         for result in results:
             yield result
         answered = {result.call_id for result in results}
@@ -1500,7 +4667,9 @@ async def answer_with_tools(
         turn = turn.with_messages(*round_messages(current, results))
     if current.dropped and not said and not current.pending:
         yield Failed("tool_not_allowed", {"tool": current.dropped[0]})
-    yield current.finished
+    if answered and not said:
+        yield Failed("too_many_tool_rounds", {"limit": policy.max_rounds})
+    yield Finished() if answered else current.finished
 
 
 async def settle_calls(
@@ -1723,11 +4892,15 @@ def build_turn(
     """
     offered = with_tools and agent.tools != "suppress"
     tools = tuple(body.get("tools") or ()) if offered else ()
-    params = {k: v for k, v in body.items() if k not in HOST_KEYS and k[0] != "_"}
+    params = {
+        key: value
+        for key, value in body.items()
+        if key not in HOST_KEYS and key[0] != "_" and value is not None
+    }
     if not tools:
         params.pop("tool_choice", None)
         params.pop("parallel_tool_calls", None)
-    messages = undo_own_cards(body.get("messages") or (), tool_names(tools))
+    messages = clean_history(body.get("messages") or (), tool_names(tools))
     return Turn(
         messages=tuple(add_system_prompt(messages, agent.system)),
         tools=tools,
@@ -1754,6 +4927,19 @@ def call_ids(messages: Iterable[Mapping[str, Any]]) -> set[str]:
     }
 
 
+def clean_history(
+    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
+) -> list[dict[str, Any]]:
+    """The messages an agent gets: earlier turns without our own cards.
+
+    What follows the last user message is this turn's own loop and stays whole: a
+    call whose result went missing would be made again without end.
+    """
+    clean = [{k: m[k] for k in MESSAGE_KEYS if k in m} for m in messages]
+    asked = max((i for i, m in enumerate(clean) if m.get("role") == "user"), default=0)
+    return [*undo_own_cards(clean[:asked], offered), *clean[asked:]]
+
+
 def undo_own_cards(
     messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
 ) -> list[dict[str, Any]]:
@@ -1767,7 +4953,7 @@ def undo_own_cards(
     for message in messages:
         if message.get("role") == "tool" and message.get("tool_call_id") in dropped:
             continue
-        clean = {key: message[key] for key in MESSAGE_KEYS if key in message}
+        clean = dict(message)
         calls = clean.pop("tool_calls", None) or []
         known = [c for c in calls if (c.get("function") or {}).get("name") in offered]
         dropped |= call_ids([{"tool_calls": calls}]) - call_ids([{"tool_calls": known}])
@@ -1858,6 +5044,7 @@ async def attach_files(
 ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
 TRAILER_SECONDS = 5.0
+SECRET_CHARS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -1873,12 +5060,12 @@ class Timeouts:
 class Endpoint:
     """Where a server is and how to speak to it.
 
-    `agent` is the name users know, for error sentences. `headers` may carry
+    `agent` is the name users know, for error sentences. The others may carry
     secrets, hence no repr.
     """
 
     agent: str
-    url: str
+    url: str = field(repr=False)
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeouts: Timeouts = Timeouts()
@@ -1910,17 +5097,18 @@ def new_http_client() -> httpx.AsyncClient:
 class SilenceClock:
     """Ends a read that waits too long for a token, for the price of two stores.
 
-    A timer per read would cost more than reading a chunk does, so one timer looks
-    now and then whether its deadline has moved. The clock stands still between
-    `pause` and `resume`: the time our own reader takes is not the upstream's.
+    A timer per token would cost more than reading one does, so one timer looks when
+    its deadline has come whether that has moved. Keep-alives do not move it. The
+    clock stands still between `pause` and `resume`: the time our own reader takes is
+    not the upstream's.
     """
 
     def __init__(self, timeouts: Timeouts, scope: asyncio.Timeout) -> None:
         self._loop = asyncio.get_running_loop()
         self._between = timeouts.between_tokens
         self._scope = scope
-        self._deadline = self._loop.time() + timeouts.first_token
         self._paused = False
+        self._deadline = self._loop.time() + timeouts.first_token
         self._timer = self._loop.call_at(self._deadline, self._look)
         self.heard = False
         self.complete = False
@@ -1930,40 +5118,55 @@ class SilenceClock:
 
     def resume(self) -> None:
         self._paused = False
-        if self.heard:
-            self._deadline = self._loop.time() + self._between
 
     def token(self) -> None:
-        """The upstream said something of substance: from now on gaps are timed."""
-        self.heard = True
+        """The upstream said something of substance."""
+        self._deadline = self._loop.time() + self._between
+        if not self.heard:
+            self.heard = True
+            self._look_at_deadline()
 
     def answer_complete(self) -> None:
         """All of substance was said; what trails behind (usage) gets a short time."""
         self.heard = self.complete = True
         self._between = min(self._between, TRAILER_SECONDS)
+        self._deadline = self._loop.time() + self._between
+        self._look_at_deadline()
 
     def close(self) -> None:
         self._timer.cancel()
 
+    def _look_at_deadline(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
     def _look(self) -> None:
         now = self._loop.time()
         if self._paused:
-            self._timer = self._loop.call_at(now + self._between, self._look)
-        elif now >= self._deadline:
+            self._deadline = now + self._between
+        if now >= self._deadline:
             self._scope.reschedule(now)
         else:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._look_at_deadline()
 
 
 @contextmanager
 def upstream_errors(endpoint: Endpoint) -> Iterator[None]:
-    """Turn every error of the HTTP library into one of ours."""
+    """Turn every error of the HTTP library into one of ours.
+
+    What a server said of an error loses our secrets here, before anybody reads it.
+    """
     try:
         yield
     except httpx.HTTPError as error:
         raise as_upstream_error(error, endpoint) from error
     except httpx.InvalidURL as error:
         raise UpstreamUnreachable("bad_address") from error
+    except UpstreamError as error:
+        if "detail" in error.fields:
+            shown = shown_detail(error.fields["detail"], endpoint)
+            error.fields = {**error.fields, "detail": shown}
+        raise
 
 
 def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamError:
@@ -2069,7 +5272,7 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
     if response.is_success:
         return
     status = response.status_code
-    detail = hide_secrets(await read_error_detail(response), endpoint)
+    detail = await read_error_detail(response)
     code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
     fields: dict[str, Any] = {"detail": detail}
     if status == 429:
@@ -2082,7 +5285,7 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
 
 
 async def read_error_detail(response: httpx.Response) -> str:
-    """The server's own sentence about its refusal, clipped, or ""."""
+    """The server's own sentence about its refusal, or ""."""
     body = b""
     try:
         async with asyncio.timeout(5.0):
@@ -2102,7 +5305,7 @@ async def read_error_detail(response: httpx.Response) -> str:
 
 
 def error_detail(payload: Any) -> str:
-    """The sentence in an error object of any of the usual shapes, clipped.
+    """The sentence in an error object of any of the usual shapes, on one line.
 
     Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
     """
@@ -2111,33 +5314,34 @@ def error_detail(payload: Any) -> str:
             return error_detail(payload[key])
     if isinstance(payload, list) and payload:
         return error_detail(payload[0])
-    if not isinstance(payload, str):
-        return ""
-    text = " ".join(payload.split())
+    return " ".join(payload.split()) if isinstance(payload, str) else ""
+
+
+def shown_detail(text: str, endpoint: Endpoint) -> str:
+    """What a server said, clipped, without our key or headers: servers echo them.
+
+    Of a header such as `Bearer …` the parts count too; short ones are no secrets.
+    """
+    values = [endpoint.key, *endpoint.headers.values()]
+    words = [word for value in values for word in (value, *value.split())]
+    for secret in sorted(set(words), key=len, reverse=True):
+        if len(secret) >= SECRET_CHARS:
+            text = text.replace(secret, "•••")
     if len(text) > ERROR_DETAIL_CHARS:
         text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
     return text
 
 
-def hide_secrets(text: str, endpoint: Endpoint) -> str:
-    """The text without the endpoint's key or header values: servers echo them."""
-    for secret in (endpoint.key, *endpoint.headers.values()):
-        if len(secret) >= 4:
-            text = text.replace(secret, "•••")
-    return text
-
-
 def parse_retry_after(value: str | None) -> int | None:
     """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
-    if not value:
-        return None
-    if value.strip().isdigit():
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return max(0, round(moment.timestamp() - time.time()))
+    except (ValueError, OverflowError):
         return None
-    return max(0, round(moment.timestamp() - time.time()))
 
 
 # --- shared/backends/think_tags.py ---
@@ -2253,7 +5457,7 @@ class ToolCallAssembler:
         for fragment in fragments:
             function = fragment.get("function") or {}
             call = self._find(fragment, function)
-            name = function.get("name")
+            name = str(function.get("name") or "")
             if name and not call.name:
                 call.name = name
                 events.append(ToolCallStarted(call.call_id, name))
@@ -2285,7 +5489,7 @@ class ToolCallAssembler:
         self, fragment: Mapping[str, Any], function: Mapping[str, Any]
     ) -> PartialToolCall:
         index = fragment.get("index")
-        call_id = fragment.get("id") or ""
+        call_id = str(fragment.get("id") or "")
         if index is None:
             same = [c for c in self._calls if not c.completed and c.call_id == call_id]
             known = same[-1] if same else None
@@ -2301,7 +5505,9 @@ class ToolCallAssembler:
             ):
                 known = None
         if known is None:
-            known = PartialToolCall(call_id or f"call_{uuid.uuid4().hex[:24]}")
+            if not call_id or any(call.call_id == call_id for call in self._calls):
+                call_id = f"call_{uuid.uuid4().hex[:24]}"
+            known = PartialToolCall(call_id)
             self._calls.append(known)
             if index is not None:
                 self._by_index[index] = known
@@ -2365,7 +5571,7 @@ class ChatCompletionsDecoder:
             if delta:
                 events = self._delta(delta)
             if choice.get("finish_reason"):
-                self._reason = choice["finish_reason"]
+                self._reason = str(choice["finish_reason"])
                 self.ended = True
         if payload.get("usage"):
             self._usage.update(payload["usage"])
@@ -2379,6 +5585,10 @@ class ChatCompletionsDecoder:
     def done(self) -> None:
         """The `[DONE]` line came."""
         self.ended = True
+
+    def held(self) -> list[AgentEvent]:
+        """What was not yet told, when the stream broke."""
+        return self._think.finish()
 
     def finish(self) -> list[AgentEvent]:
         """What remains to be told when the stream has ended."""
@@ -2467,6 +5677,7 @@ def image_outputs(images: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
         link = image.get("image_url")
         url = link.get("url") if isinstance(link, Mapping) else link
         if url:
+            url = must_be_text(url)
             mime = url[5:].partition(";")[0] if url.startswith("data:") else "image/*"
             events.append(FileOutput(url, mime))
     return events
@@ -2493,7 +5704,14 @@ def read_citation(entry: Any) -> Citation | None:
     title = inner.get("title") or inner.get("name") or url
     documents = entry.get("document")
     text = documents[0] if isinstance(documents, list) and documents else ""
-    return Citation(url, str(title), str(inner.get("content") or text))
+    return Citation(must_be_text(url), str(title), str(inner.get("content") or text))
+
+
+def must_be_text(value: Any) -> str:
+    """The value; raises TypeError where it is no string, as the API says it is."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, not {type(value).__name__}")
+    return value
 
 
 # --- shared/backends/openai_responses.py ---
@@ -2674,13 +5892,14 @@ class ResponsesDecoder:
         key = item_key(payload)
         if kind in TEXT_DELTAS:
             self._told.add(key)
-            return [TextDelta(payload.get("delta", ""))]
+            return [TextDelta(must_be_text(payload.get("delta", "")))]
         if kind in REASONING_DELTAS:
             self._told.add(key)
-            return [ReasoningDelta(payload.get("delta", ""))]
+            return [ReasoningDelta(must_be_text(payload.get("delta", "")))]
         if kind in ARGUMENT_DELTAS:
             call_id = self._call_ids.get(key, "")
-            return [ToolCallArgumentsDelta(call_id, payload.get("delta", ""))]
+            delta = must_be_text(payload.get("delta", ""))
+            return [ToolCallArgumentsDelta(call_id, delta)]
         if kind == "response.reasoning_summary_part.added":
             return [ReasoningDelta("\n\n")] if payload.get("summary_index") else []
         if kind == "response.output_text.annotation.added":
@@ -2694,6 +5913,10 @@ class ResponsesDecoder:
     def done(self) -> None:
         """The `[DONE]` line that some gateways add."""
         self.ended = True
+
+    def held(self) -> list[AgentEvent]:
+        """What was not yet told, when the stream broke: nothing is held here."""
+        return []
 
     def finish(self) -> list[AgentEvent]:
         """What remains to be told when the stream has ended."""
@@ -2902,6 +6125,8 @@ class StreamDecoder(Protocol):
 
     def done(self) -> None: ...
 
+    def held(self) -> list[AgentEvent]: ...
+
     def finish(self) -> list[AgentEvent]: ...
 
 
@@ -2939,28 +6164,38 @@ class OpenAIBackend:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
         try:
-            async for event in self._run_once(turn):
-                yield event
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    yield event
         except UpstreamRefused as error:
             # A server that has forgotten the session gets the whole conversation.
             if not turn.session or error.status not in (400, 404):
                 raise
-            async for event in self._run_once(replace(turn, session=None)):
-                yield event
+            async with aclosing(self._run_once(replace(turn, session=None))) as events:
+                async for event in events:
+                    yield event
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         path, body, decoder = self._request(turn)
-        async with open_stream(self.client, self.endpoint, path, body) as opened:
-            response, clock = opened
-            if "application/json" in response.headers.get("content-type", ""):
-                payload = load_json(await read_plain_answer(response, clock))
-                for event in feed_decoder(decoder, "", payload):
-                    yield event
-            else:
-                async for event in self._stream(response, clock, decoder):
-                    yield event
-        if not decoder.ended:
-            raise UpstreamBroken("cut_short")
+        try:
+            async with open_stream(self.client, self.endpoint, path, body) as opened:
+                response, clock = opened
+                if "application/json" in response.headers.get("content-type", ""):
+                    payload = load_json(await read_plain_answer(response, clock))
+                    for event in feed_decoder(decoder, "", payload):
+                        yield event
+                    decoder.done()
+                else:
+                    stream = self._stream(response, clock, decoder)
+                    async with aclosing(stream) as events:
+                        async for event in events:
+                            yield event
+            if not decoder.ended:
+                raise UpstreamBroken("cut_short")
+        except UpstreamError:
+            for event in decoder.held():
+                yield event
+            raise
         for event in decoder.finish():
             yield event
 
@@ -2976,21 +6211,26 @@ class OpenAIBackend:
     ) -> AsyncGenerator[AgentEvent, None]:
         """Events as they arrive, until the stream ends or says `[DONE]`."""
         lines, sse = LineBuffer(), SSEDecoder()
-        async for data in read_bytes(response, clock):
-            for message in sse_events(lines.feed(data), sse):
-                if message.data == b"[DONE]":
-                    decoder.done()
-                    return
-                for event in read_message(decoder, message):
-                    clock.token()
-                    yield event
-                if decoder.ended and not clock.complete:
-                    clock.answer_complete()
+        async with aclosing(read_bytes(response, clock)) as body:
+            async for data in body:
+                for message in sse_events(lines.feed(data), sse):
+                    if message.data == b"[DONE]":
+                        decoder.done()
+                        return
+                    for event in read_message(decoder, message):
+                        clock.token()
+                        yield event
+                    if decoder.ended and not clock.complete:
+                        clock.answer_complete()
         rest = [*sse_events(lines.finish(), sse), sse.finish()]
         for last in rest:
-            if last is not None and last.data != b"[DONE]":
-                for event in read_message(decoder, last):
-                    yield event
+            if last is None:
+                continue
+            if last.data == b"[DONE]":
+                decoder.done()
+                return
+            for event in read_message(decoder, last):
+                yield event
 
 
 def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
@@ -3002,15 +6242,26 @@ def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentE
     """Feed a decoder; JSON of another shape than the API's is the server's fault."""
     try:
         return decoder.feed(name, payload)
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UpstreamBroken("unreadable") from error
 
 
 def load_json(data: bytes) -> Any:
+    """JSON as servers write it; raises UpstreamBroken for what is none.
+
+    Python's servers write NaN, and JavaScript's cut an emoji in half: neither is
+    JSON to a strict reader, and neither should end an answer.
+    """
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        lenient = json.dumps(json.loads(data), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
         raise UpstreamBroken("unreadable") from error
+    halves = lenient.encode("utf-16", "surrogatepass")
+    return json.loads(halves.decode("utf-16", "replace"))
 
 
 async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> bytes:
@@ -3318,8 +6569,19 @@ async def answer(
         return await answer_task(entry, call, names)
     turn = await prepare_turn(entry.agent, call)
     policy = tool_policy(entry.agent, turn, call)
-    events = answer_with_tools(backend.run, turn, policy)
+    run = backend.run
+    if entry.agent.recover_tool_calls:
+        run = partial(run_recovering, backend, partial(sentence_for, call.language))
+    events = answer_with_tools(run, turn, policy)
     return await respond(events, call, entry.agent.id, names)
+
+
+def run_recovering(
+    backend: Backend, sentence: Sentence, turn: Turn
+) -> AsyncGenerator[AgentEvent, None]:
+    """A backend's run, leaked calls mended; without tools there is nothing to mend."""
+    events = backend.run(turn)
+    return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
 async def unknown_agent(agent_id: str) -> AsyncGenerator[AgentEvent, None]:

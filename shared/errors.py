@@ -17,9 +17,15 @@ class AqueductError(Exception):
     """An error a user is told of: `code` names the sentence, `fields` fill it."""
 
     def __init__(self, code: str, **fields: Any) -> None:
-        super().__init__(code, fields)
+        super().__init__(code)
         self.code = code
         self.fields: Mapping[str, Any] = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
+        return f"{type(self).__name__}({self.code}: {fields})"
+
+    __str__ = __repr__
 
 
 class ConfigurationError(AqueductError):

@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -74,13 +75,14 @@ async def chat_stream(
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
     try:
-        async for event in joined(events):
-            for item in renderer.render(event):
-                yield server_sent(item)
+        async with aclosing(joined(events)) as turn:
+            async for event in turn:
+                for item in renderer.render(event):
+                    yield server_sent(item)
         yield b"data: [DONE]\n\n"
     finally:
         # Stopped: nothing can be yielded any more, but a status must not shimmer on.
-        if renderer.open_status and emit is not None:
+        if renderer.open_status is not None and emit is not None:
             await emit(status_event(renderer.open_status, True)["event"])
 
 
@@ -88,9 +90,10 @@ async def completion_stream(
     events: AsyncGenerator[AgentEvent, None], renderer: CompletionRenderer
 ) -> AsyncGenerator[bytes, None]:
     """The turn as Chat Completions chunks, for an API caller."""
-    async for event in joined(events, frame=0.0):
-        for chunk in renderer.render(event):
-            yield server_sent(chunk)
+    async with aclosing(joined(events, frame=0.0)) as turn:
+        async for event in turn:
+            for chunk in renderer.render(event):
+                yield server_sent(chunk)
     yield b"data: [DONE]\n\n"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -14,11 +15,12 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
-TOP_LEVEL_ENTRY = re.compile(r"^- ", re.MULTILINE)
+FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -36,7 +38,7 @@ class TimeoutSettings(BaseModel):
 
     connect: float = Field(default=10.0, gt=0)
     first_token: float = Field(default=120.0, gt=0)
-    between_tokens: float = Field(default=60.0, gt=0)
+    between_tokens: float = Field(default=120.0, gt=0)
 
 
 class AgentConfig(BaseModel):
@@ -48,7 +50,7 @@ class AgentConfig(BaseModel):
     name: str = ""
     description: str = ""
     backend: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=r"^https?://", repr=False)
     model: str = ""
     api: Literal["chat", "responses"] = "chat"
     key: SecretStr = SecretStr("")
@@ -65,6 +67,18 @@ class AgentConfig(BaseModel):
     task_model: str = ""
     files: Literal["text", "attach"] = "text"
     access: Literal["private", "public"] = "private"
+
+    @field_validator("url")
+    @classmethod
+    def _has_a_host(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.port is None or parts.port > 0
+        except ValueError as error:
+            raise ValueError("this is not a valid address") from error
+        if not (parts.hostname and usable):
+            raise ValueError("the address names no host")
+        return url
 
     @model_validator(mode="after")
     def _names_a_model(self) -> "AgentConfig":
@@ -137,9 +151,9 @@ def entry_nodes(
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         part: list[ConfigProblem] = []
-        starts = [match.start() for match in TOP_LEVEL_ENTRY.finditer(text)]
+        starts = entry_starts(text)
         if len(starts) > 1:
             ends = [*starts[1:], len(text)]
             nodes = []
@@ -150,10 +164,7 @@ def entry_nodes(
                 nodes += [(node, offset + above) for node, offset in found]
                 problems += [replace(p, line=p.line + above) for p in part]
             return nodes
-        mark = error.problem_mark
-        line = mark.line + 1 if mark else 1
-        message = error.problem or "this is not YAML"
-        problems.append(ConfigProblem(line, "", message))
+        problems.append(ConfigProblem(error_line(error, text), "", error_words(error)))
         return []
     if root is None:
         return []
@@ -163,6 +174,42 @@ def entry_nodes(
         problems.append(ConfigProblem(line, "", message))
         return []
     return [(node, 0) for node in root.value]
+
+
+def entry_starts(text: str) -> list[int]:
+    """Where the pieces of a list begin: what stands above it, and every entry."""
+    first = FIRST_ENTRY.search(text)
+    if first is None:
+        return []
+    same = re.compile(f"^{first.group()}", re.MULTILINE)
+    starts = [match.start() for match in same.finditer(text)]
+    above = [line for line in text[: starts[0]].splitlines() if line.strip()]
+    return [0, *starts] if any(line[0] != "#" for line in above) else starts
+
+
+def error_line(error: Exception, text: str) -> int:
+    """The line of a YAML error, counted from 1 and inside the text."""
+    last = max(0, len(text.splitlines()) - 1)
+    mark = getattr(error, "problem_mark", None)
+    position = getattr(error, "position", None)
+    if mark is not None:
+        # What is never closed is noticed at the end; the context is where it opens.
+        opened = getattr(error, "context_mark", None)
+        line = opened.line if opened and mark.line >= last else mark.line
+    else:
+        line = text.count("\n", 0, position) if isinstance(position, int) else 0
+    return min(line, last) + 1
+
+
+def error_words(error: Exception) -> str:
+    """What is wrong, without quoting a value: it may be a secret."""
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return str(error.problem or "this is not YAML")
+    if isinstance(error, RecursionError):
+        return "the brackets are nested too deeply"
+    if isinstance(error, yaml.reader.ReaderError):
+        return "there is a character that YAML does not allow"
+    return "this value cannot be read; put it in quotes"
 
 
 def read_entry(
@@ -180,13 +227,19 @@ def read_entry(
     lines = key_lines(node, offset)
     try:
         data = yaml.SafeLoader("").construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        problems.append(ConfigProblem(first_line, "", str(error.problem)))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 + offset if mark else first_line
+        problems.append(ConfigProblem(line, "", error_words(error)))
         return None
     missing: list[tuple[str, str]] = []
     for key in ("url", "key", "headers"):
         if key in data:
             data[key] = fill_variables(data[key], key, secrets, missing)
+    for key, message in missing:
+        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
+    if missing:
+        return None
     try:
         agent = AgentConfig.model_validate(data)
     except ValidationError as error:
@@ -200,9 +253,7 @@ def read_entry(
                 message = PATTERN_WORDS.get(path[0], message)
             problems.append(ConfigProblem(line, ".".join(path), message))
         return None
-    for key, message in missing:
-        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
-    return None if missing else agent
+    return agent
 
 
 def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
@@ -235,6 +286,6 @@ def fill_variables(
         if name not in source:
             where = "environment" if kind == "env" else "SECRETS valve"
             missing.append((key, f"`{name}` is not set in the {where}"))
-        return source.get(name, "")
+        return source.get(name, "").strip()
 
     return VARIABLE.sub(fill, value)

@@ -19,6 +19,7 @@ from shared.agents.answers import (
 )
 from shared.agents.catalogue import AgentEntry, discover_models, find_entry
 from shared.agents.config import AgentConfig, AgentsConfig
+from shared.agents.recovery import Sentence, recover_leaked_calls
 from shared.agents.tasks import shape_task_answer
 from shared.agents.texts import AGENT_TEXTS
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
@@ -158,8 +159,19 @@ async def answer(
         return await answer_task(entry, call, names)
     turn = await prepare_turn(entry.agent, call)
     policy = tool_policy(entry.agent, turn, call)
-    events = answer_with_tools(backend.run, turn, policy)
+    run = backend.run
+    if entry.agent.recover_tool_calls:
+        run = partial(run_recovering, backend, partial(sentence_for, call.language))
+    events = answer_with_tools(run, turn, policy)
     return await respond(events, call, entry.agent.id, names)
+
+
+def run_recovering(
+    backend: Backend, sentence: Sentence, turn: Turn
+) -> AsyncGenerator[AgentEvent, None]:
+    """A backend's run, leaked calls mended; without tools there is nothing to mend."""
+    events = backend.run(turn)
+    return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
 async def unknown_agent(agent_id: str) -> AsyncGenerator[AgentEvent, None]:

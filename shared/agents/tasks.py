@@ -1,5 +1,6 @@
 """Open WebUI's own errands: titles, tags, follow-ups, search queries."""
 
+import json
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ TASK_SHAPES: dict[str, tuple[str, str | list[str]]] = {
 def shape_task_answer(task: str, text: str) -> str:
     """The agent's answer in the JSON shape that the task asked for.
 
-    Agents wrap JSON in prose or fences, or answer in prose alone: the object is cut
+    Agents wrap JSON in prose or fences, or answer in prose alone: the value is cut
     out; a bare title becomes one; anything else gives an empty answer, so that
     prose never ends up as a tag.
     """
@@ -27,26 +28,27 @@ def shape_task_answer(task: str, text: str) -> str:
         return text.strip()
     key, empty = shape
     found = find_object(text, key)
-    if found is None:
+    value = found.get(key)
+    if isinstance(empty, list):
+        items = value if isinstance(value, list) else []
+        value = [item for item in items if isinstance(item, str)]
+    elif not isinstance(value, str):
         line = text.strip().strip("`\"'*# ").strip()
-        usable = isinstance(empty, str) and line and "\n" not in line
-        found = {key: line if usable else empty}
-    return orjson.dumps(found).decode()
+        value = "" if "\n" in line or line.startswith(("{", "[")) else line
+    return orjson.dumps({**found, key: value}).decode()
 
 
-def find_object(text: str, key: str) -> dict[str, Any] | None:
-    """The first JSON object in the text that has this key."""
+def find_object(text: str, key: str) -> dict[str, Any]:
+    """The first JSON object of the text that has this key, or an empty one."""
+    decoder = json.JSONDecoder()
     start = text.find("{")
     while start >= 0:
-        end = text.rfind("}")
-        while end > start:
-            try:
-                value = orjson.loads(text[start : end + 1])
-            except orjson.JSONDecodeError:
-                end = text.rfind("}", start, end)
-                continue
-            if isinstance(value, dict) and key in value:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except ValueError:
+            end = start + 1
+        else:
+            if key in value:
                 return value
-            break
-        start = text.find("{", start + 1)
-    return None
+        start = text.find("{", end)
+    return {}

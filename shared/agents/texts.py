@@ -153,6 +153,13 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} voulait utiliser « {tool} », ce qui n'est pas permis ici.",
         "zh": "{agent} 想使用“{tool}”，但这里不允许。",
     },
+    "too_many_tool_rounds": {
+        "en": "{agent} still wanted to call tools after {limit} rounds and gave no answer.",
+        "de": "{agent} wollte nach {limit} Runden noch Werkzeuge aufrufen und gab keine Antwort.",
+        "es": "{agent} aún quería llamar a herramientas tras {limit} rondas y no respondió.",
+        "fr": "Après {limit} tours, {agent} voulait encore appeler des outils, sans répondre.",
+        "zh": "{agent} 在 {limit} 轮之后仍要调用工具，没有给出回答。",
+    },
     "tool_recovered": {
         "en": "Recovered a call to {tool}",
         "de": "Aufruf von {tool} wiederhergestellt",
@@ -166,6 +173,13 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "es": "*(El límite de longitud cortó una llamada a una herramienta; no se ejecutó.)*",
         "fr": "*(Un appel d'outil a été coupé par la limite de longueur et n'a pas été exécuté.)*",
         "zh": "*（工具调用因长度限制被截断，没有执行。）*",
+    },
+    "tool_call_broken": {
+        "en": "This call was not run: the answer broke off.",
+        "de": "Dieser Aufruf wurde nicht ausgeführt: Die Antwort brach ab.",
+        "es": "Esta llamada no se ejecutó: la respuesta se cortó.",
+        "fr": "Cet appel n'a pas été exécuté : la réponse s'est interrompue.",
+        "zh": "此调用未执行：回答中断。",
     },
     "internal": {
         "en": "Something went wrong inside Aqueduct. The server log has it under {id}.",

@@ -100,8 +100,9 @@ async def answer_with_tools(
     """An agent's answer, its tool calls treated by the policy.
 
     What is run or answered here goes back to the agent in a further model call, at
-    most `max_rounds` times; then the agent is asked once more without tools. Calls
-    that are left without a result when this ends are for the caller to run.
+    most `max_rounds` times; then the agent is asked once more without tools, and
+    what it calls all the same is refused. Calls that are left without a result when
+    this ends are for the caller to run.
     """
     said = False
     for rounds_left in range(policy.max_rounds, -1, -1):
@@ -116,7 +117,13 @@ async def answer_with_tools(
         finally:
             await events.aclose()
         said = said or bool(current.text)
-        results = await settle_calls(current.pending, policy) if rounds_left else []
+        if rounds_left:
+            results = await settle_calls(current.pending, policy)
+        else:
+            results = [
+                failed_result(call, {"error": "No more tool calls are allowed."})
+                for call in current.pending.values()
+            ]
         for result in results:
             yield result
         answered = {result.call_id for result in results}
@@ -125,7 +132,9 @@ async def answer_with_tools(
         turn = turn.with_messages(*round_messages(current, results))
     if current.dropped and not said and not current.pending:
         yield Failed("tool_not_allowed", {"tool": current.dropped[0]})
-    yield current.finished
+    if answered and not said:
+        yield Failed("too_many_tool_rounds", {"limit": policy.max_rounds})
+    yield Finished() if answered else current.finished
 
 
 async def settle_calls(

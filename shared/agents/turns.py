@@ -65,11 +65,15 @@ def build_turn(
     """
     offered = with_tools and agent.tools != "suppress"
     tools = tuple(body.get("tools") or ()) if offered else ()
-    params = {k: v for k, v in body.items() if k not in HOST_KEYS and k[0] != "_"}
+    params = {
+        key: value
+        for key, value in body.items()
+        if key not in HOST_KEYS and key[0] != "_" and value is not None
+    }
     if not tools:
         params.pop("tool_choice", None)
         params.pop("parallel_tool_calls", None)
-    messages = undo_own_cards(body.get("messages") or (), tool_names(tools))
+    messages = clean_history(body.get("messages") or (), tool_names(tools))
     return Turn(
         messages=tuple(add_system_prompt(messages, agent.system)),
         tools=tools,
@@ -96,6 +100,19 @@ def call_ids(messages: Iterable[Mapping[str, Any]]) -> set[str]:
     }
 
 
+def clean_history(
+    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
+) -> list[dict[str, Any]]:
+    """The messages an agent gets: earlier turns without our own cards.
+
+    What follows the last user message is this turn's own loop and stays whole: a
+    call whose result went missing would be made again without end.
+    """
+    clean = [{k: m[k] for k in MESSAGE_KEYS if k in m} for m in messages]
+    asked = max((i for i, m in enumerate(clean) if m.get("role") == "user"), default=0)
+    return [*undo_own_cards(clean[:asked], offered), *clean[asked:]]
+
+
 def undo_own_cards(
     messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
 ) -> list[dict[str, Any]]:
@@ -109,7 +126,7 @@ def undo_own_cards(
     for message in messages:
         if message.get("role") == "tool" and message.get("tool_call_id") in dropped:
             continue
-        clean = {key: message[key] for key in MESSAGE_KEYS if key in message}
+        clean = dict(message)
         calls = clean.pop("tool_calls", None) or []
         known = [c for c in calls if (c.get("function") or {}).get("name") in offered]
         dropped |= call_ids([{"tool_calls": calls}]) - call_ids([{"tool_calls": known}])

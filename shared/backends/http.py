@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import re
 import socket
 import ssl
 import time
@@ -25,6 +26,7 @@ from shared.errors import (
 ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
 TRAILER_SECONDS = 5.0
+SECRET_CHARS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,12 @@ class Timeouts:
 class Endpoint:
     """Where a server is and how to speak to it.
 
-    `agent` is the name users know, for error sentences. `headers` may carry
+    `agent` is the name users know, for error sentences. The others may carry
     secrets, hence no repr.
     """
 
     agent: str
-    url: str
+    url: str = field(repr=False)
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeouts: Timeouts = Timeouts()
@@ -77,17 +79,18 @@ def new_http_client() -> httpx.AsyncClient:
 class SilenceClock:
     """Ends a read that waits too long for a token, for the price of two stores.
 
-    A timer per read would cost more than reading a chunk does, so one timer looks
-    now and then whether its deadline has moved. The clock stands still between
-    `pause` and `resume`: the time our own reader takes is not the upstream's.
+    A timer per token would cost more than reading one does, so one timer looks when
+    its deadline has come whether that has moved. Keep-alives do not move it. The
+    clock stands still between `pause` and `resume`: the time our own reader takes is
+    not the upstream's.
     """
 
     def __init__(self, timeouts: Timeouts, scope: asyncio.Timeout) -> None:
         self._loop = asyncio.get_running_loop()
         self._between = timeouts.between_tokens
         self._scope = scope
-        self._deadline = self._loop.time() + timeouts.first_token
         self._paused = False
+        self._deadline = self._loop.time() + timeouts.first_token
         self._timer = self._loop.call_at(self._deadline, self._look)
         self.heard = False
         self.complete = False
@@ -97,40 +100,55 @@ class SilenceClock:
 
     def resume(self) -> None:
         self._paused = False
-        if self.heard:
-            self._deadline = self._loop.time() + self._between
 
     def token(self) -> None:
-        """The upstream said something of substance: from now on gaps are timed."""
-        self.heard = True
+        """The upstream said something of substance."""
+        self._deadline = self._loop.time() + self._between
+        if not self.heard:
+            self.heard = True
+            self._look_at_deadline()
 
     def answer_complete(self) -> None:
         """All of substance was said; what trails behind (usage) gets a short time."""
         self.heard = self.complete = True
         self._between = min(self._between, TRAILER_SECONDS)
+        self._deadline = self._loop.time() + self._between
+        self._look_at_deadline()
 
     def close(self) -> None:
         self._timer.cancel()
 
+    def _look_at_deadline(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
     def _look(self) -> None:
         now = self._loop.time()
         if self._paused:
-            self._timer = self._loop.call_at(now + self._between, self._look)
-        elif now >= self._deadline:
+            self._deadline = now + self._between
+        if now >= self._deadline:
             self._scope.reschedule(now)
         else:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._look_at_deadline()
 
 
 @contextmanager
 def upstream_errors(endpoint: Endpoint) -> Iterator[None]:
-    """Turn every error of the HTTP library into one of ours."""
+    """Turn every error of the HTTP library into one of ours.
+
+    What a server said of an error loses our secrets here, before anybody reads it.
+    """
     try:
         yield
     except httpx.HTTPError as error:
         raise as_upstream_error(error, endpoint) from error
     except httpx.InvalidURL as error:
         raise UpstreamUnreachable("bad_address") from error
+    except UpstreamError as error:
+        if "detail" in error.fields:
+            shown = shown_detail(error.fields["detail"], endpoint)
+            error.fields = {**error.fields, "detail": shown}
+        raise
 
 
 def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamError:
@@ -236,7 +254,7 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
     if response.is_success:
         return
     status = response.status_code
-    detail = hide_secrets(await read_error_detail(response), endpoint)
+    detail = await read_error_detail(response)
     code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
     fields: dict[str, Any] = {"detail": detail}
     if status == 429:
@@ -249,7 +267,7 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
 
 
 async def read_error_detail(response: httpx.Response) -> str:
-    """The server's own sentence about its refusal, clipped, or ""."""
+    """The server's own sentence about its refusal, or ""."""
     body = b""
     try:
         async with asyncio.timeout(5.0):
@@ -269,7 +287,7 @@ async def read_error_detail(response: httpx.Response) -> str:
 
 
 def error_detail(payload: Any) -> str:
-    """The sentence in an error object of any of the usual shapes, clipped.
+    """The sentence in an error object of any of the usual shapes, on one line.
 
     Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
     """
@@ -278,30 +296,31 @@ def error_detail(payload: Any) -> str:
             return error_detail(payload[key])
     if isinstance(payload, list) and payload:
         return error_detail(payload[0])
-    if not isinstance(payload, str):
-        return ""
-    text = " ".join(payload.split())
+    return " ".join(payload.split()) if isinstance(payload, str) else ""
+
+
+def shown_detail(text: str, endpoint: Endpoint) -> str:
+    """What a server said, clipped, without our key or headers: servers echo them.
+
+    Of a header such as `Bearer …` the parts count too; short ones are no secrets.
+    """
+    values = [endpoint.key, *endpoint.headers.values()]
+    words = [word for value in values for word in (value, *value.split())]
+    for secret in sorted(set(words), key=len, reverse=True):
+        if len(secret) >= SECRET_CHARS:
+            text = text.replace(secret, "•••")
     if len(text) > ERROR_DETAIL_CHARS:
         text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
     return text
 
 
-def hide_secrets(text: str, endpoint: Endpoint) -> str:
-    """The text without the endpoint's key or header values: servers echo them."""
-    for secret in (endpoint.key, *endpoint.headers.values()):
-        if len(secret) >= 4:
-            text = text.replace(secret, "•••")
-    return text
-
-
 def parse_retry_after(value: str | None) -> int | None:
     """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
-    if not value:
-        return None
-    if value.strip().isdigit():
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return max(0, round(moment.timestamp() - time.time()))
+    except (ValueError, OverflowError):
         return None
-    return max(0, round(moment.timestamp() - time.time()))

@@ -3,7 +3,9 @@
 vLLM, llama.cpp, Ollama, LM Studio, gateways, and Open WebUI itself.
 """
 
+import json
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -21,7 +23,7 @@ from shared.backends.http import (
 from shared.backends.openai_chat import ChatCompletionsDecoder, chat_completions_body
 from shared.backends.openai_responses import ResponsesDecoder, responses_body
 from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
-from shared.errors import UpstreamBroken, UpstreamRefused
+from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from shared.events import AgentEvent
 
 PLAIN_ANSWER_BYTES = 64 * 1024 * 1024
@@ -35,6 +37,8 @@ class StreamDecoder(Protocol):
     def feed(self, name: str, payload: Any) -> list[AgentEvent]: ...
 
     def done(self) -> None: ...
+
+    def held(self) -> list[AgentEvent]: ...
 
     def finish(self) -> list[AgentEvent]: ...
 
@@ -73,28 +77,38 @@ class OpenAIBackend:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
         try:
-            async for event in self._run_once(turn):
-                yield event
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    yield event
         except UpstreamRefused as error:
             # A server that has forgotten the session gets the whole conversation.
             if not turn.session or error.status not in (400, 404):
                 raise
-            async for event in self._run_once(replace(turn, session=None)):
-                yield event
+            async with aclosing(self._run_once(replace(turn, session=None))) as events:
+                async for event in events:
+                    yield event
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         path, body, decoder = self._request(turn)
-        async with open_stream(self.client, self.endpoint, path, body) as opened:
-            response, clock = opened
-            if "application/json" in response.headers.get("content-type", ""):
-                payload = load_json(await read_plain_answer(response, clock))
-                for event in feed_decoder(decoder, "", payload):
-                    yield event
-            else:
-                async for event in self._stream(response, clock, decoder):
-                    yield event
-        if not decoder.ended:
-            raise UpstreamBroken("cut_short")
+        try:
+            async with open_stream(self.client, self.endpoint, path, body) as opened:
+                response, clock = opened
+                if "application/json" in response.headers.get("content-type", ""):
+                    payload = load_json(await read_plain_answer(response, clock))
+                    for event in feed_decoder(decoder, "", payload):
+                        yield event
+                    decoder.done()
+                else:
+                    stream = self._stream(response, clock, decoder)
+                    async with aclosing(stream) as events:
+                        async for event in events:
+                            yield event
+            if not decoder.ended:
+                raise UpstreamBroken("cut_short")
+        except UpstreamError:
+            for event in decoder.held():
+                yield event
+            raise
         for event in decoder.finish():
             yield event
 
@@ -110,21 +124,26 @@ class OpenAIBackend:
     ) -> AsyncGenerator[AgentEvent, None]:
         """Events as they arrive, until the stream ends or says `[DONE]`."""
         lines, sse = LineBuffer(), SSEDecoder()
-        async for data in read_bytes(response, clock):
-            for message in sse_events(lines.feed(data), sse):
-                if message.data == b"[DONE]":
-                    decoder.done()
-                    return
-                for event in read_message(decoder, message):
-                    clock.token()
-                    yield event
-                if decoder.ended and not clock.complete:
-                    clock.answer_complete()
+        async with aclosing(read_bytes(response, clock)) as body:
+            async for data in body:
+                for message in sse_events(lines.feed(data), sse):
+                    if message.data == b"[DONE]":
+                        decoder.done()
+                        return
+                    for event in read_message(decoder, message):
+                        clock.token()
+                        yield event
+                    if decoder.ended and not clock.complete:
+                        clock.answer_complete()
         rest = [*sse_events(lines.finish(), sse), sse.finish()]
         for last in rest:
-            if last is not None and last.data != b"[DONE]":
-                for event in read_message(decoder, last):
-                    yield event
+            if last is None:
+                continue
+            if last.data == b"[DONE]":
+                decoder.done()
+                return
+            for event in read_message(decoder, last):
+                yield event
 
 
 def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
@@ -136,15 +155,26 @@ def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentE
     """Feed a decoder; JSON of another shape than the API's is the server's fault."""
     try:
         return decoder.feed(name, payload)
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UpstreamBroken("unreadable") from error
 
 
 def load_json(data: bytes) -> Any:
+    """JSON as servers write it; raises UpstreamBroken for what is none.
+
+    Python's servers write NaN, and JavaScript's cut an emoji in half: neither is
+    JSON to a strict reader, and neither should end an answer.
+    """
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        lenient = json.dumps(json.loads(data), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
         raise UpstreamBroken("unreadable") from error
+    halves = lenient.encode("utf-16", "surrogatepass")
+    return json.loads(halves.decode("utf-16", "replace"))
 
 
 async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> bytes:

@@ -78,7 +78,7 @@ class ChatCompletionsDecoder:
             if delta:
                 events = self._delta(delta)
             if choice.get("finish_reason"):
-                self._reason = choice["finish_reason"]
+                self._reason = str(choice["finish_reason"])
                 self.ended = True
         if payload.get("usage"):
             self._usage.update(payload["usage"])
@@ -92,6 +92,10 @@ class ChatCompletionsDecoder:
     def done(self) -> None:
         """The `[DONE]` line came."""
         self.ended = True
+
+    def held(self) -> list[AgentEvent]:
+        """What was not yet told, when the stream broke."""
+        return self._think.finish()
 
     def finish(self) -> list[AgentEvent]:
         """What remains to be told when the stream has ended."""
@@ -180,6 +184,7 @@ def image_outputs(images: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
         link = image.get("image_url")
         url = link.get("url") if isinstance(link, Mapping) else link
         if url:
+            url = must_be_text(url)
             mime = url[5:].partition(";")[0] if url.startswith("data:") else "image/*"
             events.append(FileOutput(url, mime))
     return events
@@ -206,4 +211,11 @@ def read_citation(entry: Any) -> Citation | None:
     title = inner.get("title") or inner.get("name") or url
     documents = entry.get("document")
     text = documents[0] if isinstance(documents, list) and documents else ""
-    return Citation(url, str(title), str(inner.get("content") or text))
+    return Citation(must_be_text(url), str(title), str(inner.get("content") or text))
+
+
+def must_be_text(value: Any) -> str:
+    """The value; raises TypeError where it is no string, as the API says it is."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, not {type(value).__name__}")
+    return value

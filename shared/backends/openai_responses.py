@@ -10,7 +10,7 @@ import orjson
 
 from shared.backends.base import Turn
 from shared.backends.http import error_detail
-from shared.backends.openai_chat import content_text, read_citation
+from shared.backends.openai_chat import content_text, must_be_text, read_citation
 from shared.errors import UpstreamBroken
 from shared.events import (
     AgentEvent,
@@ -202,13 +202,14 @@ class ResponsesDecoder:
         key = item_key(payload)
         if kind in TEXT_DELTAS:
             self._told.add(key)
-            return [TextDelta(payload.get("delta", ""))]
+            return [TextDelta(must_be_text(payload.get("delta", "")))]
         if kind in REASONING_DELTAS:
             self._told.add(key)
-            return [ReasoningDelta(payload.get("delta", ""))]
+            return [ReasoningDelta(must_be_text(payload.get("delta", "")))]
         if kind in ARGUMENT_DELTAS:
             call_id = self._call_ids.get(key, "")
-            return [ToolCallArgumentsDelta(call_id, payload.get("delta", ""))]
+            delta = must_be_text(payload.get("delta", ""))
+            return [ToolCallArgumentsDelta(call_id, delta)]
         if kind == "response.reasoning_summary_part.added":
             return [ReasoningDelta("\n\n")] if payload.get("summary_index") else []
         if kind == "response.output_text.annotation.added":
@@ -222,6 +223,10 @@ class ResponsesDecoder:
     def done(self) -> None:
         """The `[DONE]` line that some gateways add."""
         self.ended = True
+
+    def held(self) -> list[AgentEvent]:
+        """What was not yet told, when the stream broke: nothing is held here."""
+        return []
 
     def finish(self) -> list[AgentEvent]:
         """What remains to be told when the stream has ended."""

@@ -42,7 +42,7 @@ class ToolCallAssembler:
         for fragment in fragments:
             function = fragment.get("function") or {}
             call = self._find(fragment, function)
-            name = function.get("name")
+            name = str(function.get("name") or "")
             if name and not call.name:
                 call.name = name
                 events.append(ToolCallStarted(call.call_id, name))
@@ -74,7 +74,7 @@ class ToolCallAssembler:
         self, fragment: Mapping[str, Any], function: Mapping[str, Any]
     ) -> PartialToolCall:
         index = fragment.get("index")
-        call_id = fragment.get("id") or ""
+        call_id = str(fragment.get("id") or "")
         if index is None:
             same = [c for c in self._calls if not c.completed and c.call_id == call_id]
             known = same[-1] if same else None
@@ -90,7 +90,9 @@ class ToolCallAssembler:
             ):
                 known = None
         if known is None:
-            known = PartialToolCall(call_id or f"call_{uuid.uuid4().hex[:24]}")
+            if not call_id or any(call.call_id == call_id for call in self._calls):
+                call_id = f"call_{uuid.uuid4().hex[:24]}"
+            known = PartialToolCall(call_id)
             self._calls.append(known)
             if index is not None:
                 self._by_index[index] = known

@@ -1,8 +1,6 @@
 """Files in Open WebUI's storage."""
 
 import asyncio
-import base64
-import io
 import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,30 +41,3 @@ def read_within(path: Path, limit: int) -> bytes | None:
     if not path.is_file() or path.stat().st_size > limit:
         return None
     return path.read_bytes()
-
-
-async def store_data_url(
-    request: Any, user: Mapping[str, Any], name: str, data_url: str
-) -> str:
-    """Store what a base64 data URL holds as this user's file; gives its address."""
-    from fastapi import UploadFile
-    from open_webui.models.users import UserModel
-    from open_webui.routers.files import upload_file_handler
-    from starlette.datastructures import Headers
-
-    head, _, encoded = data_url.partition(",")
-    mime = head[5:].partition(";")[0] or "application/octet-stream"
-    suffix = mimetypes.guess_extension(mime) or ""
-    upload = UploadFile(
-        file=io.BytesIO(base64.b64decode(encoded)),
-        filename=name or f"file{suffix}",
-        headers=Headers({"content-type": mime}),
-    )
-    stored = await upload_file_handler(
-        request,
-        file=upload,
-        metadata={},
-        process=False,
-        user=UserModel(**{k: v for k, v in user.items() if k != "valves"}),
-    )
-    return str(request.app.url_path_for("get_file_content_by_id", id=stored.id))

@@ -44,7 +44,7 @@ class CompletionRenderer:
         self._sentence = sentence
         self._include_usage = include_usage
         self._pending: dict[str, ToolCallCompleted] = {}
-        self._usage: Mapping[str, Any] | None = None
+        self._usage: dict[str, Any] | None = None
         self._begun = False
         self._message: dict[str, Any] = {"role": "assistant", "content": ""}
         self._finish_reason = "stop"
@@ -66,7 +66,7 @@ class CompletionRenderer:
                 image = {"type": "image_url", "image_url": {"url": event.url}}
                 return [self._chunk({"images": [image]})]
             case Usage(counts):
-                self._usage = counts
+                self._usage = add_usage(self._usage or {}, chat_usage(counts))
             case Failed(code, fields):
                 message = self._sentence(code, fields)
                 return [{"error": {"message": message, "code": code}}]
@@ -90,7 +90,7 @@ class CompletionRenderer:
         }
         whole = {**self._head, "object": "chat.completion", "choices": [choice]}
         if self._usage:
-            whole["usage"] = dict(self._usage)
+            whole["usage"] = self._usage
         return whole
 
     def _finish(self, reason: str) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class CompletionRenderer:
             reason = "stop"
         chunks.append(self._chunk({}, reason))
         if self._include_usage and self._usage:
-            usage = {**self._chunk({}), "choices": [], "usage": dict(self._usage)}
+            usage = {**self._chunk({}), "choices": [], "usage": self._usage}
             chunks.append(usage)
         return chunks
 
@@ -129,6 +129,32 @@ class CompletionRenderer:
             self._message[key] = value
 
 
+def chat_usage(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Token counts with Chat Completions' names, whichever API counted them."""
+    prompt = counts.get("prompt_tokens", counts.get("input_tokens", 0))
+    completion = counts.get("completion_tokens", counts.get("output_tokens", 0))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        **counts,
+    }
+
+
+def add_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of two model calls together, also one level down."""
+    total = dict(first)
+    for key, value in second.items():
+        known = total.get(key)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            total[key] = add_usage(known, value)
+        elif isinstance(value, int | float) and isinstance(known, int | float):
+            total[key] = known + value
+        else:
+            total[key] = value
+    return total
+
+
 def tool_call_delta(index: int, call: ToolCallCompleted) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {
@@ -140,5 +166,11 @@ def tool_call_delta(index: int, call: ToolCallCompleted) -> dict[str, Any]:
 
 
 def url_citation(citation: Citation) -> dict[str, Any]:
-    inner = {"url": citation.url, "title": citation.title or citation.url}
+    """A citation of the whole answer: the place in its text is not known."""
+    inner = {
+        "url": citation.url,
+        "title": citation.title or citation.url,
+        "start_index": 0,
+        "end_index": 0,
+    }
     return {"type": "url_citation", "url_citation": inner}

@@ -55,11 +55,12 @@ class ChatRenderer:
         self._open_index = 0
         self._open_item: HostEvent | None = None
         self._open_text: list[str] = []
-        self._open_status = ""
+        self._open_status: str | None = None
+        self._files: list[HostEvent] = []
 
     @property
-    def open_status(self) -> str:
-        """The status line that still shimmers, or ""."""
+    def open_status(self) -> str | None:
+        """The status line that still shimmers, or None."""
         return self._open_status
 
     def render(self, event: AgentEvent) -> list[HostEvent]:
@@ -80,9 +81,9 @@ class ChatRenderer:
             case Citation():
                 return [source_event(event)]
             case FileOutput():
-                return [file_event(event)]
+                return self._file(event)
             case Status():
-                self._open_status = "" if event.done else event.text
+                self._open_status = None if event.done else event.text
                 return [status_event(event.text, event.done)]
             case Usage(counts):
                 return [{"usage": dict(counts)}]
@@ -90,7 +91,7 @@ class ChatRenderer:
                 return self._state(data)
             case Failed(code, fields):
                 error = {"message": self._sentence(code, fields)}
-                return [*self._close_all(), {"error": error}]
+                return [*self._close_all(give_up=True), {"error": error}]
             case Finished(reason):
                 choice = {"index": 0, "delta": {}, "finish_reason": reason}
                 return [*self._close_all(), {"choices": [choice]}]
@@ -145,14 +146,42 @@ class ChatRenderer:
             item["duration"] = int(item["ended_at"] - item["started_at"])
         return [done_event(self._open_index, item)]
 
-    def _close_all(self) -> list[HostEvent]:
+    def _close_all(self, give_up: bool = False) -> list[HostEvent]:
+        """Close what is open at the end of the turn.
+
+        Open WebUI runs every call that has no output. So calls that did not become
+        whole get one, and after a failure (`give_up`) all calls do.
+        """
         events = self._close_item()
-        if self._open_status:
+        broken = self._sentence("tool_call_broken", {})
+        for call_id, (_, item) in list(self._calls.items()):
+            if give_up or item["status"] != "completed":
+                events += self._call_result(ToolResult(call_id, broken, failed=True))
+        if self._files:
+            data = {"files": self._files}
+            events.append({"event": {"type": "files", "data": data}})
+            self._files = []
+        if self._open_status is not None:
             events.append(status_event(self._open_status, True))
-            self._open_status = ""
+            self._open_status = None
         return events
 
+    def _file(self, file: FileOutput) -> list[HostEvent]:
+        """An image is a delta, which Open WebUI stores itself.
+
+        Other files go together at the end: each `files` event replaces the last one
+        in the page.
+        """
+        if file.mime_type.startswith("image/"):
+            image = {"type": "image_url", "image_url": {"url": file.url}}
+            return [{"choices": [{"index": 0, "delta": {"images": [image]}}]}]
+        name = file.name or file.url
+        self._files.append({"type": "file", "url": file.url, "name": name})
+        return []
+
     def _call_started(self, event: ToolCallStarted) -> list[HostEvent]:
+        if event.call_id in self._calls:
+            return []
         call_id = event.call_id
         if not call_id or call_id in self._used_call_ids:
             call_id = new_item_id("call")
@@ -214,8 +243,10 @@ class ChatRenderer:
         closed = self._close_item()
         _, added = self._added(item)
         events = [*closed, added]
-        if event.failed:
-            events.append(done_event(index, {**call, "status": status}))
+        if call["status"] != status:
+            arguments = call["arguments"] or "{}"
+            call = {**call, "arguments": arguments, "status": status}
+            events.append(done_event(index, call))
         return events
 
     def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
@@ -263,12 +294,3 @@ def source_event(citation: Citation) -> HostEvent:
         "metadata": [{"source": citation.url, "name": title}],
     }
     return {"event": {"type": "source", "data": data}}
-
-
-def file_event(file: FileOutput) -> HostEvent:
-    """An image is a delta, which Open WebUI stores itself; a file has its address."""
-    if file.mime_type.startswith("image/"):
-        image = {"type": "image_url", "image_url": {"url": file.url}}
-        return {"choices": [{"index": 0, "delta": {"images": [image]}}]}
-    entry = {"type": "file", "url": file.url, "name": file.name or file.url}
-    return {"event": {"type": "files", "data": {"files": [entry]}}}

@@ -96,4 +96,6 @@ async def joined(
         await reader
     finally:
         reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
+        # Not `gather`: it would hand a second cancellation on to the reader while
+        # that closes the connection, and the server would work on for nobody.
+        await asyncio.wait([reader])
