@@ -105,7 +105,7 @@ async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
 
     AqueductError where the chat is gone, is not this user's to write to, where an
     answer is being written in it or a model is not this user's; the tree then is as
-    it was.
+    it was. So it is when this is cancelled.
     """
     chat = await writable_chat(turn.chat_id, person)
     models = [
@@ -117,14 +117,33 @@ async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
     if turn.stored and turn.user_message["id"] not in chat_messages(chat):
         # Open WebUI would put a question that was deleted meanwhile back.
         raise AqueductError("message_gone")
+    # Between the insertion and the last task, a cancellation would leave half a turn.
+    starting = asyncio.ensure_future(begin_turn(request, person, chat, turn, models))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            await withdraw_turn(request, person, chat, turn)
+        raise
+
+
+async def begin_turn(
+    request: Any,
+    person: Any,
+    chat: Any,
+    turn: NewTurn,
+    models: Sequence[UsableModel],
+) -> StartedTurn:
+    """Write the turn and start every model, or take all of it back."""
     branches_off = await insert_turn(chat, person, turn)
     task_ids: list[str] = []
-    for answerer, model in zip(turn.answerers, models, strict=True):
-        try:
+    try:
+        for answerer, model in zip(turn.answerers, models, strict=True):
             task_ids += await run_answerer(request, person, chat, turn, answerer, model)
-        except BaseException:
-            await withdraw(chat, person, turn, started=bool(task_ids))
-            raise
+    except BaseException:
+        await withdraw_turn(request, person, chat, turn)
+        raise
     await keep_chat_fields(chat)
     if branches_off:
         # Other tabs stay on the branch they show; the one that asked follows.
@@ -224,16 +243,19 @@ async def run_answerer(
     return list(started["task_ids"])
 
 
-async def withdraw(chat: Any, person: Any, turn: NewTurn, started: bool) -> None:
-    """Take back what was inserted: the answers, and a user message that is new."""
+async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> None:
+    """Take back what was inserted: the answers, and a user message that is new.
+
+    `chat` is the chat as it was before.
+    """
     from open_webui.models.chats import Chats
-    from open_webui.tasks import stop_item_tasks
+    from open_webui.tasks import stop_task
 
-    if started:
-        from open_webui.main import app
-
-        await stop_item_tasks(app.state.redis, turn.chat_id)
     answers = [answerer.message_id for answerer in turn.answerers]
+    for message_id in answers:
+        message = await stored_message(turn.chat_id, message_id)
+        if task_id := (message.get("meta") or {}).get("task_id"):
+            await stop_task(request.app.state.redis, task_id)
     # Deleting a message deletes the answers below it.
     for message_id in answers if turn.stored else [turn.user_message["id"]]:
         await Chats.delete_message_from_chat_by_id_and_message_id(
@@ -287,24 +309,27 @@ async def run_as_task(request: Any, work: Any, chat_id: str | None = None) -> An
 async def wait_for_turn(turn: StartedTurn, seconds: float) -> bool:
     """Wait until the answers are written or failed; False where one was stopped.
 
-    AqueductError `time_over` after `seconds`; the answers then are stopped. When the
-    waiting itself is stopped, so are the answers.
+    AqueductError `time_over` after `seconds`; the answers then are stopped.
     """
-    from open_webui.main import app
-    from open_webui.tasks import stop_task, tasks
+    from open_webui.tasks import tasks
 
     running = {tasks[task_id] for task_id in turn.task_ids if task_id in tasks}
-    try:
-        late: set[asyncio.Task[Any]] = set()
-        if running:
-            _, late = await asyncio.wait(running, timeout=max(seconds, 0))
-        if late:
-            raise AqueductError("time_over")
-    except BaseException:
-        for task_id in turn.task_ids:
-            await stop_task(app.state.redis, task_id)
-        raise
+    if not running:
+        return True
+    _, late = await asyncio.wait(running, timeout=max(seconds, 0))
+    if late:
+        await stop_turn(turn)
+        raise AqueductError("time_over")
     return not any(task.cancelled() for task in running)
+
+
+async def stop_turn(turn: StartedTurn) -> None:
+    """Stop the answers of a turn, as the Stop button does."""
+    from open_webui.main import app
+    from open_webui.tasks import stop_task
+
+    for task_id in turn.task_ids:
+        await stop_task(app.state.redis, task_id)
 
 
 async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:

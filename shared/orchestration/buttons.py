@@ -14,7 +14,12 @@ from shared.orchestration.forms import (
     chosen_value,
     text_field,
 )
-from shared.orchestration.tree import answer_at, column_models, question_of
+from shared.orchestration.tree import (
+    answer_at,
+    answering_models,
+    column_models,
+    question_of,
+)
 
 
 async def press_continue(desk: Desk) -> None:
@@ -50,7 +55,7 @@ async def press_opinion(desk: Desk) -> None:
     messages = await stored_messages(desk)
     answer = answer_at(messages, desk.press.message_id)
     question = question_of(messages, answer)
-    picker = await desk.picker()
+    picker = await desk.picker(answering_models(messages, question))
     answers = await desk.ask({"model": model_field(desk, picker)}, ("model",))
     model_id = chosen_value(answers, "model", picker.labels)
     extra: dict[str, Any] = {}
@@ -66,8 +71,10 @@ async def press_opinion(desk: Desk) -> None:
 
 async def press_compare(desk: Desk) -> None:
     """Further models answer the same question, in columns beside this answer."""
-    answer = answer_at(await stored_messages(desk), desk.press.message_id)
-    picker = await desk.picker()
+    messages = await stored_messages(desk)
+    answer = answer_at(messages, desk.press.message_id)
+    question = question_of(messages, answer)
+    picker = await desk.picker(answering_models(messages, question))
     chosen = await ask_for_models(desk, picker)
     # Read anew: a form may stand open for minutes.
     messages = await stored_messages(desk)

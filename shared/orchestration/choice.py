@@ -1,6 +1,6 @@
 """Which models a picker offers, and in which order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from shared.host.usable_models import UsableModel
 
@@ -34,11 +34,15 @@ def offered_models(
 
 
 def in_picker_order(
-    models: Iterable[UsableModel], current_id: str, recent: Sequence[str]
+    models: Iterable[UsableModel],
+    current_id: str,
+    recent: Sequence[str],
+    answered: Collection[str] = (),
 ) -> list[UsableModel]:
     """Last chosen first, then those that share most tags with the current model.
 
-    The current model comes last, models that are otherwise alike by name.
+    Models that have `answered` already come after the others, the current model last;
+    models that are otherwise alike are in the order of their names.
     """
     listed = list(models)
     current_tags = {
@@ -46,10 +50,11 @@ def in_picker_order(
     }
     rank = {model_id: place for place, model_id in enumerate(recent)}
 
-    def place(model: UsableModel) -> tuple[bool, int, int, str, str]:
+    def place(model: UsableModel) -> tuple[bool, bool, int, int, str, str]:
         shared_tags = current_tags.intersection(tag.lower() for tag in model.tags)
         return (
             model.id == current_id,
+            model.id in answered,
             rank.get(model.id, len(rank)),
             -len(shared_tags),
             model.name.casefold(),

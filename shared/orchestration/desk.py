@@ -1,6 +1,6 @@
 """What every button has at hand: who pressed it, where, and the words to answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,13 +80,17 @@ class Desk:
         models = await usable_models(self.press.request, self.person)
         return {model.id: model.name for model in models.values()}
 
-    async def picker(self) -> "Picker":
-        """The models to choose from; AqueductError where there is none."""
+    async def picker(self, answered: Collection[str] = ()) -> "Picker":
+        """The models to choose from; AqueductError where there is none.
+
+        Models that have `answered` the question are proposed after the others.
+        """
         usable = await usable_models(self.press.request, self.person)
         models = in_picker_order(
             offered_models(usable, self.settings.offered).values(),
             self.press.model_id,
             recent_models(self.person),
+            answered,
         )
         if not models:
             raise AqueductError("no_models")

@@ -13,6 +13,7 @@ from shared.host.turns import (
     emit_and_store,
     run_as_task,
     start_turn,
+    stop_turn,
     stored_message,
     wait_for_turn,
     writable_chat,
@@ -127,19 +128,22 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         if number > 1 and not await ends_with(desk, tip):
             await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
             return
-        started = await speak(desk, talk, number, tip, words)
-        tip = started.message_ids[0]
-        heard = await listen(desk, talk, number, started, deadline)
-        if heard is None:
-            return
-        words, is_done = heard, talk.says_done(heard)
-        if is_done and was_done:
-            await talk_status(desk, talk, tip, number, "talk_agreed")
+        try:
+            started = await speak(desk, talk, number, tip, words)
+            tip = started.message_ids[0]
+            code, words = await listen(desk, talk, number, started, deadline)
+        except asyncio.CancelledError:
+            await talk_status(desk, talk, tip, number, "talk_stopped")
+            raise
+        is_done = talk.says_done(words)
+        if code == "talk_status" and is_done and was_done:
+            code = "talk_agreed"
+        elif code == "talk_status" and number == talk.turns:
+            code = "talk_finished"
+        await talk_status(desk, talk, tip, number, code)
+        if code != "talk_status":
             return
         was_done = is_done
-        last = number == talk.turns
-        code = "talk_finished" if last else "talk_status"
-        await talk_status(desk, talk, tip, number, code)
 
 
 async def ends_with(desk: Desk, message_id: str) -> bool:
@@ -163,35 +167,32 @@ async def speak(
             "background_tasks": {},
         },
     )
-    started = await start_turn(desk.press.request, desk.person, turn)
-    await talk_status(
-        desk, talk, started.message_ids[0], number, "talk_status", done=False
-    )
-    return started
+    return await start_turn(desk.press.request, desk.person, turn)
 
 
 async def listen(
     desk: Desk, talk: Talk, number: int, started: StartedTurn, deadline: float
-) -> str | None:
-    """The words of a turn once it is over, or None where the talk ends with it."""
+) -> tuple[str, str]:
+    """How a turn ended, as a code of a status, and its words.
+
+    `talk_status` is the code of a turn after which the talk may go on.
+    """
     message_id = started.message_ids[0]
     try:
+        await talk_status(desk, talk, message_id, number, "talk_status", done=False)
         finished = await wait_for_turn(started, deadline - time.monotonic())
     except asyncio.CancelledError:
-        await talk_status(desk, talk, message_id, number, "talk_stopped")
+        await stop_turn(started)
         raise
     except AqueductError:
-        await talk_status(desk, talk, message_id, number, "talk_late")
-        return None
+        return "talk_late", ""
     message = await stored_message(started.chat_id, message_id)
     words = message_text(message)
     if not finished:
-        await talk_status(desk, talk, message_id, number, "talk_stopped")
-    elif message.get("error") or not words.strip():
-        await talk_status(desk, talk, message_id, number, "talk_failed")
-    else:
-        return words
-    return None
+        return "talk_stopped", words
+    if message.get("error") or not words.strip():
+        return "talk_failed", words
+    return "talk_status", words
 
 
 async def talk_status(

@@ -35,6 +35,15 @@ def column_models(messages: Messages, question: Mapping[str, Any]) -> list[str]:
     return [str(message.get("model")) for message in first if message][:1]
 
 
+def answering_models(messages: Messages, question: Mapping[str, Any]) -> set[str]:
+    """The models that have answered a question."""
+    return {
+        str(messages[child].get("model"))
+        for child in question.get("childrenIds") or []
+        if child in messages
+    }
+
+
 def is_tip(messages: Messages, current_id: str | None, message_id: str) -> bool:
     """Whether the conversation still ends with this message."""
     message = messages.get(message_id)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from devkit.demo_agent import DemoAgent
+from devkit.demo_config import agents_yaml, demo_agents
+from devkit.webui import Account
+from tests.e2e.continue_with.presses import Tab, open_tab
+from tests.webui import WebUI
+
+
+def agent_entries(demo_url: str, slow_url: str) -> list[dict[str, object]]:
+    """The demo's models, one more of the kind, a slow one, and one for admins only."""
+    entries = demo_agents(demo_url)
+    more = {"backend": "openai", "url": f"{demo_url}/v1", "model": "aqueduct-demo"}
+    return [
+        *entries,
+        {"id": "third", "name": "Third model", "access": "public", **more},
+        {"id": "slow", "name": "Slow model", "access": "public", **more}
+        | {"url": f"{slow_url}/v1"},
+        {"id": "secret", "name": "Secret model", **more},
+    ]
+
+
+@pytest.fixture(scope="package")
+def slow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A demo agent whose answers take seconds, so that they can be stopped."""
+    agent = DemoAgent(tmp_path_factory.mktemp("slow") / "demo.log", pace=0.15)
+    try:
+        agent.start()
+        yield agent.url
+    finally:
+        agent.stop()
+
+
+@pytest.fixture(scope="package")
+def place(suite_installed: WebUI, slow_url: str) -> Iterator[WebUI]:
+    """Open WebUI with models enough to hand conversations around."""
+    before = suite_installed.agents()
+    entries = agent_entries(suite_installed.demo.url, slow_url)
+    suite_installed.set_agents(agents_yaml(entries))
+    with suite_installed.client() as admin:
+        # Lists the models once, which is what lets everybody use the public ones.
+        admin.get("/api/models").raise_for_status()
+    yield suite_installed
+    suite_installed.set_agents(before)
+
+
+@pytest.fixture(scope="package")
+def user(place: WebUI) -> Account:
+    """An ordinary user, who does without proposed questions below each answer."""
+    account = place.create_user("Bea")
+    with place.client(account) as client:
+        settings = {"ui": {"autoFollowUps": False}}
+        client.post("/api/v1/users/user/settings/update", json=settings)
+    return account
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(place: WebUI, user: Account) -> AsyncIterator[Tab]:
+    """A tab of an ordinary user; the demo agent has forgotten earlier tests."""
+    place.demo.reset()
+    async with open_tab(place.url, user.token) as tab:
+        yield tab
