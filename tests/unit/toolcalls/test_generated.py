@@ -24,6 +24,7 @@ from tests.unit.toolcalls.support import (
     at_random,
     canonical,
     check,
+    check_untouched,
     in_tokens,
     merge,
     scan,
@@ -196,6 +197,48 @@ def test_an_unknown_tool_is_shown_as_it_came(family):
     rendering = FAMILIES[family]
     text, _ = around(rendering, [Call("unheard_of", {"text": "x"})])
     assert scan([text], NOTE_TOOLS) == [VisibleText(text)]
+
+
+@every_family
+@pytest.mark.parametrize(
+    "code",
+    [
+        "It writes:\n\n````\n{}\n````\n\nand waits.",
+        "It writes:\n~~~~xml\n{}\n~~~~\nand waits.",
+        "* It writes:\n\n  ````text\n  {}\n  ````\n* It waits.",
+        "It writes:\n\n````\n{}",
+    ],
+)
+def test_in_a_fence_it_is_an_example(family, code):
+    call = FAMILIES[family].write([Call("save_note", {"text": "x"})])
+    check_untouched(code.replace("{}", call), tools=NOTE_TOOLS)
+
+
+@every_family
+def test_in_inline_code_it_is_an_example(family):
+    call = FAMILIES[family].write([Call("save_note", {"text": "x"})])
+    line = call.replace("\n", " ")
+    check_untouched(f"It writes ````{line}```` and waits.", tools=NOTE_TOOLS)
+
+
+@every_family
+def test_cut_anywhere(family):
+    """Never a wrong call; nothing but prose is shown once the tool's name was read."""
+    rendering = FAMILIES[family]
+    note = Call("save_note", {"text": 'a "b" {c} 12', "count": 31, "tags": ["x", "yz"]})
+    calls = [note, CLOCK] if rendering.several else [note]
+    text, told = around(rendering, calls)
+    text = text.removesuffix(f"\n\n{AFTER}")
+    wanted = canonical_story(calls)
+    known = text.rindex("save_note") + len("save_note") + 2
+    for end in range(text.index("save_note"), len(text) + 1):
+        pieces = scan([text[:end]], NOTE_TOOLS, truncated=True)
+        found = canonical_story(story(pieces))
+        recovered = [part for part in found if isinstance(part, tuple)]
+        assert recovered == wanted[: len(recovered)]
+        if end > known:
+            shown = [part for part in found if isinstance(part, str)]
+            assert (text[:end], shown) == (text[:end], told[: told.index(note)])
 
 
 @every_family
