@@ -74,7 +74,7 @@ async def current_branch(chat_id: str) -> list[dict[str, Any]]:
     return [message | {"id": message.get("id")} for message in branch or ()]
 
 
-async def chat_link(chat_id: str, base_url: str) -> str:
+async def saved_chat_address(chat_id: str, base_url: str) -> str:
     """The address of a chat; `base_url` is used where an admin has set none."""
     from open_webui.models.config import Config
 

@@ -4,45 +4,42 @@ from collections.abc import Sequence
 from typing import Any
 
 
+class HostVectors:
+    """Open WebUI's own client for it; there is none on the slim image."""
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> bool:
+        """Insert or replace items (id, text, vector, metadata); False without a store."""
+        client = vector_client()
+        if client is None:
+            return False
+        await client.upsert(collection, list(items))
+        return True
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None:
+        """Ids and cosines of the nearest; None where nothing of the collection is left."""
+        client = vector_client()
+        if client is None or not await client.has_collection(collection):
+            return None
+        found = await client.search(collection, [list(vector)], limit=limit)
+        if found is None or not found.ids or not found.ids[0]:
+            return None
+        # Open WebUI brings every store's cosine from -1..1 to 0..1.
+        return {
+            item: 2 * score - 1
+            for item, score in zip(found.ids[0], found.distances[0], strict=True)
+        }
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None:
+        """Delete these items."""
+        client = vector_client()
+        if client is not None and await client.has_collection(collection):
+            await client.delete(collection, ids=list(ids))
+
+
 def vector_client() -> Any:
-    """Open WebUI's own client; None where there is none, as on the slim image."""
+    """Open WebUI's client; None where there is none."""
     from open_webui.retrieval.vector.async_client import ASYNC_VECTOR_DB_CLIENT
 
     return ASYNC_VECTOR_DB_CLIENT
-
-
-async def put_vectors(collection: str, items: Sequence[dict[str, Any]]) -> bool:
-    """Insert or replace items (id, text, vector, metadata); False without a store."""
-    client = vector_client()
-    if client is None:
-        return False
-    await client.upsert(collection, list(items))
-    return True
-
-
-async def nearest_vectors(
-    collection: str, vector: Sequence[float], limit: int
-) -> dict[str, float] | None:
-    """Ids and cosines of the nearest; None where the collection does not exist."""
-    client = vector_client()
-    if client is None or not await client.has_collection(collection):
-        return None
-    found = await client.search(collection, [list(vector)], limit=limit)
-    if found is None or not found.ids or not found.ids[0]:
-        return None
-    # Open WebUI brings every store's cosine from -1..1 to 0..1.
-    return {
-        item: 2 * score - 1
-        for item, score in zip(found.ids[0], found.distances[0], strict=True)
-    }
-
-
-async def drop_vectors(collection: str, ids: Sequence[str] | None = None) -> None:
-    """Delete these items, or the whole collection without ids."""
-    client = vector_client()
-    if client is None or not await client.has_collection(collection):
-        return
-    if ids is None:
-        await client.delete_collection(collection)
-    else:
-        await client.delete(collection, ids=list(ids))

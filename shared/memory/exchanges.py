@@ -73,7 +73,7 @@ def strip_notes(text: str) -> str:
     return NOTES_BLOCK.sub("", text)
 
 
-def content_text(content: object) -> str:
+def said_text(content: object) -> str:
     """The text of a message's content: a string, or a list of typed parts."""
     if isinstance(content, str):
         return content
@@ -94,11 +94,11 @@ def visible_text(message: Mapping[str, Any]) -> str:
     `content` comes first: it is what an edit changes. Where it is empty, the text is
     in the `output` items of type `message`, as Open WebUI 0.12 writes them.
     """
-    text = readable(content_text(message.get("content")))
+    text = readable(said_text(message.get("content")))
     if not text:
         items = message.get("output") or ()
         texts = [
-            content_text(item.get("content"))
+            said_text(item.get("content"))
             for item in items
             if isinstance(item, Mapping) and item.get("type") == "message"
         ]

@@ -10,7 +10,7 @@ from shared.memory.exchanges import (
     NOTES_OPEN,
     StoredExchange,
     clip_text,
-    content_text,
+    said_text,
 )
 from shared.memory.wording import day_of
 
@@ -99,6 +99,6 @@ def with_notes(
         if isinstance(content, list):
             message["content"] = [{"type": "text", "text": block}, *content]
         else:
-            message["content"] = block + content_text(content)
+            message["content"] = block + said_text(content)
         break
     return changed

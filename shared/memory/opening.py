@@ -6,9 +6,10 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from shared.host.database import data_folder, on_postgres
+from shared.host.database import data_folder, database_session, on_postgres
 from shared.host.embeddings import embed_texts, embedding_model_name
 from shared.host.resources import shared_resource
+from shared.host.vectors import HostVectors
 from shared.memory.base import Embedder, Floats, MemoryStore
 from shared.memory.postgres_schema import migrate_postgres
 from shared.memory.postgres_store import PostgresStore
@@ -36,9 +37,9 @@ async def open_memory() -> MemoryStore:
     async with lock:
         if on_postgres():
             if not kept.get("migrated"):
-                await migrate_postgres()
+                await migrate_postgres(database_session)
                 kept["migrated"] = True
-            return PostgresStore()
+            return PostgresStore(database_session, HostVectors())
         path = data_folder() / "aqueduct" / "memory.db"
         if kept.get("path") == path:
             return SqliteStore(SqliteFile(path, kept))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from shared.host.database import database_session
 from shared.memory.sqlite_file import NewerSchemaError
 
 # Any number of ours: one replica migrates while the others wait.
@@ -60,10 +59,10 @@ POSTGRES_MIGRATIONS = (
 )
 
 
-async def migrate_postgres() -> None:
+async def migrate_postgres(sessions: Any) -> None:
     """Bring the schema to the present version; raises NewerSchemaError."""
     newest = len(POSTGRES_MIGRATIONS)
-    async with database_session() as session:
+    async with sessions() as session:
         await run_sql(session, f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         await run_sql(session, "CREATE SCHEMA IF NOT EXISTS aqueduct_memory")
         await run_sql(

@@ -3,14 +3,13 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from shared.host.database import database_session
-from shared.host.vectors import drop_vectors, nearest_vectors, put_vectors
 from shared.memory.base import Candidates, Embedder, Floats, Matches, Query
 from shared.memory.exchanges import (
     Exchange,
@@ -65,6 +64,8 @@ MATCH_SQL = """
     WHERE exchange.user_id = :user_id
     """
 
+Sessions = Callable[[], AbstractAsyncContextManager[Any]]
+
 postgres_log = logging.getLogger("aqueduct.memory.postgres")
 
 
@@ -83,12 +84,38 @@ def embedder_label(embedder: Embedder) -> str:
     return f"{embedder.name}:{embedder.dimension}"
 
 
+class VectorStore(Protocol):
+    """Where vectors are kept, by collection: `HostVectors` says what is what."""
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> bool: ...
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None: ...
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None: ...
+
+
 class PostgresStore:
-    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store."""
+    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store.
+
+    `sessions()` opens a SQLAlchemy AsyncSession.
+    """
+
+    def __init__(self, sessions: Sessions, vectors: VectorStore) -> None:
+        self._sessions = sessions
+        self._vectors = vectors
+
+    async def _execute(self, sql: str, **values: Any) -> list[Any]:
+        """One statement in a transaction of its own."""
+        async with self._sessions() as session:
+            rows = await run_sql(session, sql, **values)
+            await session.commit()
+        return rows
 
     async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
         saved = 0
-        async with database_session() as session:
+        async with self._sessions() as session:
             prefix = await owner_prefix(session, user_id, make=True)
             for exchange in exchanges:
                 values = exchange_values(exchange) | {"prefix": prefix}
@@ -100,7 +127,7 @@ class PostgresStore:
 
     async def candidates(self, user_id: str, query: Query) -> Candidates:
         label = embedder_label(query.embedder) if query.embedder else ""
-        async with database_session() as session:
+        async with self._sessions() as session:
             prefix = await owner_prefix(session, user_id)
             rows = await run_sql(session, FEATURE_SQL, user_id=user_id, embedder=label)
             terms = list(query.terms)
@@ -124,7 +151,7 @@ class PostgresStore:
         if not any(row[6] for row in rows):
             return dense
         collection = collection_name(user_id, query.embedder)
-        near = await nearest_vectors(collection, query.vector.tolist(), NEAREST)
+        near = await self._vectors.nearest(collection, query.vector.tolist(), NEAREST)
         if near is None:
             await self._vectors_were_lost(user_id)
             return dense
@@ -138,13 +165,13 @@ class PostgresStore:
     async def _vectors_were_lost(self, user_id: str) -> None:
         """Somebody has reset the vector store: have them made again."""
         postgres_log.warning("No vectors of %s are left; they will be rebuilt", user_id)
-        await execute(
+        await self._execute(
             "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE user_id = :u",
             u=user_id,
         )
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
-        rows = await execute(
+        rows = await self._execute(
             f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
             "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[])) "
             "ORDER BY asked_at, id",
@@ -160,7 +187,7 @@ class PostgresStore:
         limit: int = 1000,
         after: int = 0,
     ) -> list[StoredExchange]:
-        rows = await execute(
+        rows = await self._execute(
             f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
             "WHERE user_id = :u AND id > :after AND "
             "(CAST(:chat AS text) IS NULL OR chat_id = :chat) ORDER BY id LIMIT :n",
@@ -172,11 +199,15 @@ class PostgresStore:
         return [stored_row(row) for row in rows]
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        return await self._delete(
-            "user_id = :u AND id = ANY(CAST(:ids AS bigint[]))",
-            u=user_id,
-            ids=list(ids),
+        where = "user_id = :u AND id = ANY(CAST(:ids AS bigint[]))"
+        values = {"u": user_id, "ids": list(ids)}
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "SELECT user_id, chat_id, question_id FROM aqueduct_memory.exchange "
+            f"WHERE {where} ON CONFLICT DO NOTHING",
+            **values,
         )
+        return await self._delete(where, **values)
 
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         return await self._delete(
@@ -188,7 +219,7 @@ class PostgresStore:
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
         chats = list(chat_ids)
         for table in ("excluded", "forgotten"):
-            await execute(
+            await self._execute(
                 f"DELETE FROM aqueduct_memory.{table} WHERE chat_id = ANY(:c)", c=chats
             )
         return await self._delete("chat_id = ANY(:c)", c=chats)
@@ -196,14 +227,14 @@ class PostgresStore:
     async def forget_user(self, user_id: str) -> int:
         deleted = await self._delete("user_id = :u", u=user_id)
         for table in ("excluded", "forgotten", "owner"):
-            await execute(
+            await self._execute(
                 f"DELETE FROM aqueduct_memory.{table} WHERE user_id = :u", u=user_id
             )
         return deleted
 
     async def _delete(self, where: str, **values: Any) -> int:
         """Delete rows and their vectors; `where` is a condition of ours."""
-        rows = await execute(
+        rows = await self._execute(
             f"DELETE FROM aqueduct_memory.exchange WHERE {where} "
             "RETURNING id, user_id, embedder",
             **values,
@@ -215,11 +246,11 @@ class PostgresStore:
                 embedder = Embedder(name, int(dimension))
                 gone[collection_name(user_id, embedder)].append(str(row_id))
         for collection, ids in gone.items():
-            await drop_vectors(collection, ids)
+            await self._vectors.drop(collection, ids)
         return len(rows)
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
-        rows = await execute(
+        rows = await self._execute(
             "SELECT DISTINCT chat_id FROM aqueduct_memory.exchange "
             "WHERE chat_id > :after ORDER BY chat_id LIMIT :n",
             after=after,
@@ -230,7 +261,7 @@ class PostgresStore:
     async def pending(
         self, embedder: Embedder, limit: int
     ) -> list[tuple[str, StoredExchange]]:
-        rows = await execute(
+        rows = await self._execute(
             f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
             "WHERE embedder IS DISTINCT FROM :e "
             "ORDER BY embedder IS NOT NULL, asked_at DESC LIMIT :n",
@@ -253,10 +284,10 @@ class PostgresStore:
                 }
             )
         for user_id, items in by_user.items():
-            if not await put_vectors(collection_name(user_id, embedder), items):
+            if not await self._vectors.put(collection_name(user_id, embedder), items):
                 return 0
         kept = 0
-        async with database_session() as session:
+        async with self._sessions() as session:
             for _, row_id, digest, vector in vectors:
                 rows = await run_sql(
                     session,
@@ -277,11 +308,11 @@ class PostgresStore:
             if excluded
             else "DELETE FROM aqueduct_memory.excluded WHERE user_id=:u AND chat_id=:c"
         )
-        await execute(sql, u=user_id, c=chat_id)
+        await self._execute(sql, u=user_id, c=chat_id)
 
     async def is_excluded(self, user_id: str, chat_id: str) -> bool:
         return bool(
-            await execute(
+            await self._execute(
                 "SELECT 1 FROM aqueduct_memory.excluded "
                 "WHERE user_id = :u AND chat_id = :c",
                 u=user_id,
@@ -290,33 +321,25 @@ class PostgresStore:
         )
 
     async def count(self, user_id: str) -> int:
-        rows = await execute(
+        rows = await self._execute(
             "SELECT count(*) FROM aqueduct_memory.exchange WHERE user_id = :u",
             u=user_id,
         )
         return int(rows[0][0])
 
     async def state(self, key: str) -> Any:
-        rows = await execute(
+        rows = await self._execute(
             "SELECT value FROM aqueduct_memory.state WHERE name = :k", k=key
         )
         return json.loads(rows[0][0]) if rows else None
 
     async def set_state(self, key: str, value: Any) -> None:
-        await execute(
+        await self._execute(
             "INSERT INTO aqueduct_memory.state VALUES (:k, :v) "
             "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             k=key,
             v=json.dumps(value),
         )
-
-
-async def execute(sql: str, **values: Any) -> list[Any]:
-    """One statement in a transaction of its own."""
-    async with database_session() as session:
-        rows = await run_sql(session, sql, **values)
-        await session.commit()
-    return rows
 
 
 async def owner_prefix(session: Any, user_id: str, *, make: bool = False) -> str:

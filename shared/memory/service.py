@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from shared.host.dialogs import Emit
 from shared.host.resources import shared_resource
 from shared.host.saved_chats import (
-    chat_link,
     chat_owners,
     compaction_is_on,
     is_saved_chat,
+    saved_chat_address,
 )
 from shared.memory.base import MemoryStore
 from shared.memory.exchanges import branch_exchanges
@@ -43,8 +44,6 @@ CITATIONS_KEY = "aqueduct_memory_citations"
 # Of the time a recall may take, what the question's vector may take of it. A slow
 # embedding server then costs the vectors, not the recall.
 EMBEDDING_SHARE = 0.6
-
-Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
 memory_service_log = logging.getLogger("aqueduct.memory.service")
 
@@ -177,7 +176,7 @@ async def citation(note: Note, text: str, call: MemoryCall) -> dict[str, Any]:
     The part after # is there because Open WebUI shows one entry an address.
     """
     exchange = note.stored.exchange
-    link = await chat_link(exchange.chat_id, call.base_url)
+    link = await saved_chat_address(exchange.chat_id, call.base_url)
     url = f"{link}#{exchange.question_id}"
     name = note_heading(note)
     return {

@@ -3,29 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.memory.exchanges import content_text, question_key, strip_notes
+from shared.memory.exchanges import question_key, said_text, strip_notes
 
-Messages = Sequence[Mapping[str, Any]]
+TurnMessages = Sequence[Mapping[str, Any]]
 
 
-def last_user_text(messages: Messages) -> str:
+def last_user_text(messages: TurnMessages) -> str:
     """What the user says now."""
     for message in reversed(messages):
         if message.get("role") == "user":
-            return strip_notes(content_text(message.get("content"))).strip()
+            return strip_notes(said_text(message.get("content"))).strip()
     return ""
 
 
-def shown_questions(messages: Messages) -> set[int]:
+def shown_questions(messages: TurnMessages) -> set[int]:
     """Keys of the questions that the model sees in full anyway."""
     return {
-        question_key(strip_notes(content_text(message.get("content"))).strip())
+        question_key(strip_notes(said_text(message.get("content"))).strip())
         for message in messages
         if message.get("role") == "user"
     }
 
 
-def keep_last(messages: Messages, exchanges: int) -> list[dict[str, Any]]:
+def keep_last(messages: TurnMessages, exchanges: int) -> list[dict[str, Any]]:
     """System messages and the last `exchanges` exchanges with the present message.
 
     An exchange begins with a user message and is kept or dropped with all its

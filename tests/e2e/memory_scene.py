@@ -54,18 +54,32 @@ def embedded(server: WebUI, chat_id: str) -> int:
     return int(found[0][0]) if found else 0
 
 
+def sent(server: WebUI) -> list[tuple[str, str]]:
+    """Role and text of each message of the last request that a model was sent."""
+    bodies = [request["body"] or {} for request in server.demo.requests()]
+    messages = [body["messages"] for body in bodies if body.get("messages")][-1]
+    return [(message["role"], flat(message["content"])) for message in messages]
+
+
 def told(server: WebUI) -> str:
     """The user message that a model was last sent, as one text."""
-    messages = [
-        message
-        for request in server.demo.requests()
-        for message in (request["body"] or {}).get("messages") or ()
-        if message["role"] == "user"
+    return [text for role, text in sent(server) if role == "user"][-1]
+
+
+def all_told(server: WebUI) -> list[str]:
+    """The last user message of every request, oldest first."""
+    bodies = [request["body"] or {} for request in server.demo.requests()]
+    return [
+        [flat(one["content"]) for one in body["messages"] if one["role"] == "user"][-1]
+        for body in bodies
+        if body.get("messages")
     ]
-    content = messages[-1]["content"]
+
+
+def flat(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "\n".join(part.get("text", "") for part in content)
+    return "\n".join(part.get("text", "") for part in content or ())
 
 
 def citations(answer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -124,10 +124,8 @@ class StoreCases:
         await store.save("ada", [CAT])
         await model.index(store)
         found = await store.candidates("ada", await asked(model, "Ophelia"))
-        made = await model.encode(
-            ["8 May 2023\nAda: " + CAT.question]
-            + ["8 May 2023\nAda: " + CAT.question + "\n" + CAT.answer]
-        )
+        question = f"8 May 2023\nAda: {CAT.question}"
+        made = await model.encode([question, f"{question}\n{CAT.answer}"])
         _, vector = await model.question("Ophelia")
         cosines = [np.dot(vector, one) / np.linalg.norm(one) for one in made]
         assert abs(found.dense[0] - np.mean(cosines)) < 0.01

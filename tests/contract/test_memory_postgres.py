@@ -1,0 +1,164 @@
+"""The memory in a real PostgreSQL: all that stores do, and its vectors' loss."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from shared.memory.base import Query
+from shared.memory.postgres_schema import migrate_postgres, run_sql
+from shared.memory.postgres_store import PostgresStore
+from shared.memory.sqlite_file import NewerSchemaError
+from tests.postgres import PostgresServer
+from tests.unit.memory.conftest import BagOfWords
+from tests.unit.memory.exchanges import BIKE, CAT, said
+from tests.unit.memory.store_cases import StoreCases, asked, find
+
+pytestmark = pytest.mark.contract
+
+
+class VectorsInMemory:
+    """A vector store as Open WebUI's are: it compares directions."""
+
+    def __init__(self) -> None:
+        self.collections: dict[str, dict[str, Any]] = {}
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> bool:
+        kept = self.collections.setdefault(collection, {})
+        kept.update({item["id"]: np.array(item["vector"]) for item in items})
+        return True
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None:
+        kept = self.collections.get(collection) or {}
+        query = np.array(vector)
+        found = {
+            key: float(one @ query / np.linalg.norm(one) / np.linalg.norm(query))
+            for key, one in kept.items()
+        }
+        best = sorted(found, key=lambda key: -found[key])[:limit]
+        return {key: found[key] for key in best} or None
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None:
+        for one in ids:
+            self.collections.get(collection, {}).pop(one, None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def sessions(server: PostgresServer) -> AsyncIterator[Any]:
+    url = server.url.replace("postgresql:", "postgresql+psycopg:")
+    engine = create_async_engine(url)
+    open_session = partial(AsyncSession, engine)
+    async with open_session() as session:
+        await run_sql(session, "DROP SCHEMA IF EXISTS aqueduct_memory CASCADE")
+        await session.commit()
+    await migrate_postgres(open_session)
+    yield open_session
+    await engine.dispose()
+
+
+@pytest.fixture
+def vectors() -> VectorsInMemory:
+    return VectorsInMemory()
+
+
+@pytest.fixture
+def store(sessions: Any, vectors: VectorsInMemory) -> PostgresStore:
+    return PostgresStore(sessions, vectors)
+
+
+@pytest.fixture
+def model() -> BagOfWords:
+    return BagOfWords()
+
+
+class TestPostgresStore(StoreCases):
+    pass
+
+
+async def test_lost_vectors_are_made_again(store, vectors, model):
+    await store.save("ada", [CAT, BIKE])
+    await model.index(store)
+    vectors.collections.clear()
+    assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
+    assert await model.index(store) == 2
+    found = await store.candidates("ada", await asked(model, "tyre"))
+    assert not np.isnan(found.dense).any()
+
+
+async def test_vectors_go_with_their_exchange(store, vectors, model):
+    await store.save("ada", [CAT, BIKE])
+    await model.index(store)
+    await store.forget_chats(["cats"])
+    assert [len(kept) for kept in vectors.collections.values()] == [1]
+
+
+async def test_a_collection_holds_one_user_and_no_text(store, vectors, model):
+    await store.save("ada", [CAT])
+    await store.save("bob", [BIKE])
+    await model.index(store)
+    names = sorted(vectors.collections)
+    assert len(names) == 2
+    assert all(name.startswith("user-memory-aq-") for name in names)
+    assert {name.rpartition("-")[2] for name in names} == {"ada", "bob"}
+
+
+async def test_without_a_vector_store_words_still_find(store, vectors, model):
+    async def nowhere(*_: Any) -> bool:
+        return False
+
+    vectors.put = nowhere
+    await store.save("ada", [CAT, BIKE])
+    [(user, one), _] = await store.pending(model.embedder, 5)
+    vector = np.ones(model.embedder.dimension, np.float32)
+    kept = [(user, one.id, one.exchange.digest, vector)]
+    assert await store.set_vectors(model.embedder, kept) == 0
+    assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
+
+
+async def test_migrating_twice_changes_nothing(store, sessions):
+    await store.save("ada", [CAT])
+    await migrate_postgres(sessions)
+    assert await store.count("ada") == 1
+
+
+async def test_tables_of_a_newer_version_are_left_alone(sessions):
+    async with sessions() as session:
+        await run_sql(session, "UPDATE aqueduct_memory.version SET version = 99")
+        await session.commit()
+    with pytest.raises(NewerSchemaError):
+        await migrate_postgres(sessions)
+
+
+async def test_looking_up_a_word_reads_its_owners_rows_only(store, sessions):
+    for person in range(30):
+        many = [said(f"Number {n}", number=n) for n in range(40)]
+        await store.save(f"person-{person}", many)
+    found = await store.candidates("person-7", Query(["number"]))
+    assert len(found.matches[0].anywhere) == 40
+    async with sessions() as session:
+        await run_sql(session, "ANALYZE aqueduct_memory.exchange")
+        await run_sql(session, "SET enable_seqscan = off")
+        key = await run_sql(
+            session, "SELECT key FROM aqueduct_memory.owner WHERE user_id = 'person-7'"
+        )
+        plan = await run_sql(
+            session,
+            "EXPLAIN ANALYZE SELECT id FROM aqueduct_memory.exchange "
+            f"WHERE words @@ '''{key[0][0]}:number'''::tsquery",
+        )
+    text = "\n".join(row[0] for row in plan)
+    assert "exchange_words" in text
+    assert "rows=40" in text

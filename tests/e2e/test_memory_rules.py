@@ -1,0 +1,197 @@
+"""What may be stored and told: switches, bars, temporary chats, the window, crowds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from devkit.webui import model_ids, set_valves
+from tests.e2e.memory_scene import (
+    MODEL,
+    citations,
+    embedded,
+    eventually,
+    rows,
+    sent,
+    stored,
+    told,
+)
+from tests.e2e.test_memory_recall import ASKED, TOLD, asked, remembered
+
+FILTER = "conversation_memory"
+
+
+@pytest.fixture
+def ada(suite_installed):
+    return suite_installed.create_user("Ada")
+
+
+DEFAULTS = {"keep_exchanges": 0, "barred_models": "", "max_wait_ms": 400}
+
+
+@contextmanager
+def changed(server, **values):
+    """Valves of the filter for a while; afterwards they are as they were."""
+    with server.client() as admin:
+        set_valves(admin, FILTER, **values)
+        try:
+            yield
+        finally:
+            set_valves(admin, FILTER, **DEFAULTS)
+
+
+def set_own(server, account, **values):
+    """What a person sets for themselves."""
+    with server.client(account) as client:
+        path = f"/api/v1/functions/id/{FILTER}/valves/user/update"
+        assert client.post(path, json=values).is_success
+
+
+async def test_a_temporary_chat_leaves_no_row(suite_installed, ada):
+    before = rows(suite_installed, "SELECT count(*) FROM exchange")
+    async with suite_installed.chats(ada) as chats:
+        body = {"chat_id": f"temporary:{uuid4()}"}
+        turn = await chats.send(MODEL, TOLD, messages=[user(TOLD)], **body)
+        async for _ in turn.events():
+            pass
+    # What comes after it in the same queue is there, so it would be there too.
+    await remembered(suite_installed, ada, "I moved to Lisbon in March.")
+    sql = (
+        "SELECT count(*) FROM exchange WHERE question LIKE '%Ophelia%' AND chat_id = ?"
+    )
+    assert rows(suite_installed, sql, turn.chat_id) == [(0,)]
+    assert rows(suite_installed, "SELECT count(*) FROM exchange")[0][0] == (
+        (before[0][0] if before else 0) + 1
+    )
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+async def test_who_does_not_want_to_be_remembered_is_not(suite_installed, ada):
+    set_own(suite_installed, ada, remember=False)
+    turn, _ = await asked(suite_installed, ada, TOLD)
+    set_own(suite_installed, ada, remember=True)
+    later = await remembered(suite_installed, ada, "I moved to Lisbon in March.")
+    assert stored(suite_installed, later.chat_id)
+    assert not stored(suite_installed, turn.chat_id)
+
+
+async def test_who_wants_no_recall_gets_none(suite_installed, ada):
+    await remembered(suite_installed, ada)
+    set_own(suite_installed, ada, recall=False)
+    await asked(suite_installed, ada)
+    assert told(suite_installed) == ASKED
+
+
+async def test_other_chats_stay_out_when_a_person_says_so(suite_installed, ada):
+    await remembered(suite_installed, ada)
+    set_own(suite_installed, ada, other_chats=False)
+    await asked(suite_installed, ada)
+    assert told(suite_installed) == ASKED
+
+
+async def test_a_barred_model_receives_no_notes(suite_installed, ada):
+    await remembered(suite_installed, ada)
+    with changed(suite_installed, barred_models="gpt-*, agents.dem*"):
+        turn, _ = await asked(suite_installed, ada)
+        assert told(suite_installed) == ASKED
+    # Barred from hearing, not from being remembered.
+    await eventually(lambda: stored(suite_installed, turn.chat_id))
+
+
+async def test_a_workspace_model_is_barred_with_its_base(suite_installed, ada):
+    await remembered(suite_installed, ada)
+    with suite_installed.client() as admin:
+        form = {
+            "id": "pirate",
+            "name": "Pirate",
+            "base_model_id": MODEL,
+            "meta": {},
+            "params": {},
+            "access_grants": [
+                {
+                    "principal_type": "user",
+                    "principal_id": "*",
+                    "permission": "read",
+                }
+            ],
+        }
+        assert admin.post("/api/v1/models/create", json=form).is_success
+        # Open WebUI takes up new models when the list is asked for.
+        assert "pirate" in model_ids(admin)
+    server = suite_installed
+    with changed(server, barred_models=MODEL):
+        server.demo.reset()
+        async with server.chats(ada) as chats:
+            await (await chats.send("pirate", ASKED)).answer()
+        assert told(server) == ASKED
+
+
+async def test_a_recall_that_comes_too_late_is_left_out(suite_installed, ada):
+    await remembered(suite_installed, ada)
+    with changed(suite_installed, max_wait_ms=0):
+        await asked(suite_installed, ada)
+        assert told(suite_installed) == ASKED
+    assert "is left out" in suite_installed.log_path.read_text(errors="replace")
+
+
+async def test_a_cut_history_comes_back_as_notes(suite_installed, ada):
+    """Beyond the window a turn is not sent any more, and recalled when it matters."""
+    server = suite_installed
+    with changed(server, keep_exchanges=1):
+        async with server.chats(ada) as chats:
+            turn = await chats.send(MODEL, TOLD)
+            await turn.answer()
+            await eventually(lambda: embedded(server, turn.chat_id))
+            for text in ("I like to ride through rain.", "Trains are fine as well."):
+                turn = await chats.send(MODEL, text, after=turn)
+                await turn.answer()
+            server.demo.reset()
+            turn = await chats.send(MODEL, ASKED, after=turn)
+            answer = await turn.answer()
+    questions = [text for role, text in sent(server) if role == "user"]
+    assert questions[0] == "Trains are fine as well."
+    assert "Ophelia" in questions[1]
+    assert len(questions) == 2
+    assert len(citations(answer)) == 1
+
+
+async def test_what_is_still_shown_is_not_told_twice(suite_installed, ada):
+    server = suite_installed
+    async with server.chats(ada) as chats:
+        turn = await chats.send(MODEL, TOLD)
+        await turn.answer()
+        await eventually(lambda: embedded(server, turn.chat_id))
+        server.demo.reset()
+        await (await chats.send(MODEL, ASKED, after=turn)).answer()
+    assert told(server) == ASKED
+
+
+async def test_images_stay_with_the_message_they_came_with(suite_installed, ada):
+    await remembered(suite_installed, ada)
+    server = suite_installed
+    server.demo.reset()
+    dot = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42"
+        "mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    picture = {"type": "image", "url": dot, "content_type": "image/png"}
+    message = {
+        "id": str(uuid4()),
+        "parentId": None,
+        "childrenIds": [],
+        "role": "user",
+        "content": ASKED,
+        "files": [picture],
+        "models": [MODEL],
+    }
+    async with server.chats(ada) as chats:
+        await (await chats.send(MODEL, ASKED, user_message=message)).answer()
+    parts = server.demo.requests()[0]["body"]["messages"][-1]["content"]
+    assert [part["type"] for part in parts] == ["text", "text", "image_url"]
+    assert "Ophelia" in parts[0]["text"]
+    assert parts[1]["text"] == ASKED
