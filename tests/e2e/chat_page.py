@@ -82,7 +82,8 @@ class ChatPage:
     async def finished(self) -> str:
         """Wait for the end of the answer and return its text, "" if there is none."""
         # The row of buttons below an answer is drawn when the answer is done.
-        copy = self.answer().get_by_role("button", name="Copy", exact=True)
+        # By its class: blocks of code have a button of the same name.
+        copy = self.answer().locator(".copy-response-button")
         await expect(copy).to_be_visible(timeout=ANSWER_TIMEOUT)
         await expect(self.stop_button).to_be_hidden(timeout=ANSWER_TIMEOUT)
         return "\n".join(await self.text().all_inner_texts())

@@ -166,5 +166,9 @@ def screenshot() -> Callable[..., Awaitable[None]]:
 
 async def _picture(page: Page, name: str) -> None:
     await page.screenshot(
-        path=PICTURES / f"{name}.png", animations="disabled", caret="hide"
+        path=PICTURES / f"{name}.png",
+        animations="disabled",
+        caret="hide",
+        # When a message was written would make every picture a new one.
+        style="time { visibility: hidden }",
     )
