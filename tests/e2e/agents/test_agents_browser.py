@@ -7,6 +7,7 @@ import re
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.e2e.agents.answers import eventually
 from tests.e2e.agents.scene import TOOL_ID
 from tests.e2e.chat_page import ChatPage
 from tests.e2e.conftest import PageFor
@@ -116,13 +117,19 @@ async def test_a_tool_of_open_webui_has_its_card(page_for: PageFor, scene: WebUI
 
 
 async def test_titles_tags_and_follow_ups_come_from_the_agent(
-    tab: ChatPage, scene: WebUI
+    page_for: PageFor, scene: WebUI
 ):
+    account = scene.create_user("User")
+    tab = await page_for(account)
     await tab.open("agents.demo")
     await tab.ask(CALCULATION)
     await expect(tab.page.get_by_role("heading", level=1)).to_have_text(
         "Sums With the Agent"
     )
+    with scene.client(account) as client:
+        path = f"/api/v1/chats/{tab.chat_id}/tags"
+        tags = await eventually(lambda: client.get(path).json(), "tags")
+    assert all(tag["name"] for tag in tags)
     follow_up = tab.answer().get_by_role("button", name="Follow up: ").first
     question = (await follow_up.inner_text()).strip()
     await follow_up.click()

@@ -52,6 +52,11 @@ async def test_an_edit_and_a_regeneration_fork_the_conversation(
     assert [fork["previous_response_id"] for fork in forks] == [parent] * 3
     assert ["plum" in said(fork) for fork in forks] == [False] * 3
 
+    # Titles and the like are no part of the conversation.
+    errands = [r["body"] for r in demo.requests() if not r["body"].get("store")]
+    assert errands
+    assert all("previous_response_id" not in errand for errand in errands)
+
     # Both forks can be paged through: the answers first, then the questions.
     answer, question = tab.answer(), tab.page.locator('div[id^="message-"]')
     await expect(answer).to_contain_text("2/2")
