@@ -94,7 +94,8 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
             published.add(model_id)
     models = [{"id": entry.id, "name": entry.name} for entry in entries]
     if config.problems:
-        name = f"Agents: configuration error in {config.problems[0]}"
+        place = str(config.problems[0]).replace("`", "")  # no Markdown in a name
+        name = f"Agents: configuration error in {place}"
         models.append({"id": PROBLEM_MODEL, "name": clip(name, 120)})
     elif not config.agents:
         models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})

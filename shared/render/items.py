@@ -286,11 +286,15 @@ def status_event(text: str, done: bool) -> HostEvent:
 
 
 def source_event(citation: Citation) -> HostEvent:
-    """One source in the shape that Open WebUI shows under an answer."""
+    """One source in the shape that Open WebUI shows under an answer.
+
+    `external` has its title shown; without it the page shows the address, and asks
+    a search engine for the icon of every host.
+    """
     title = citation.title or citation.url
     data = {
         "source": {"name": title, "url": citation.url},
         "document": [citation.text or title],
-        "metadata": [{"source": citation.url, "name": title}],
+        "metadata": [{"source": citation.url, "name": title, "external": True}],
     }
     return {"event": {"type": "source", "data": data}}
