@@ -24,6 +24,8 @@ _BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
 _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
+_WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
+_BLANKS = re.compile(r"[ \t]*")
 _LONGEST_RUN = 100  # of backticks or tildes; a longer one counts as several
 
 
@@ -38,6 +40,7 @@ class TextFlow:
         self.held = ""
         self.closers: frozenset[str] = frozenset()
         self._name_pairs = tools.pairs
+        self._name_initials = {pair[0] for pair in tools.pairs}
         self._code = CodeTracker()
         self._sentence = True  # a sentence or line may begin here
         self._fresh = True  # the message has shown nothing yet
@@ -81,12 +84,15 @@ class TextFlow:
         """
         begin = at
         while True:
-            word = self._word_at(text, at, ended)
-            if word is not None and word != refused:
+            if self._sentence:
+                word = _behind_blanks(text, at)
                 self._pass_plain(text[at:word])
-                self._show(text, begin, word, out)
-                return word
-            pattern = _SPECIAL_IN_FENCE if self._code.in_fence else _SPECIAL
+                at = word
+                if at != refused and self._word_begins(text, at, ended):
+                    self._show(text, begin, at, out)
+                    return at
+            deaf = self._code.in_fence and not self._thoughts
+            pattern = _SPECIAL_IN_FENCE if deaf else _SPECIAL
             found = pattern.search(text, at)
             special = len(text) if found is None else found.start()
             self._pass_plain(text[at:special])
@@ -123,17 +129,14 @@ class TextFlow:
 
     # Where a call may begin
 
-    def _word_at(self, text: str, at: int, ended: bool) -> int | None:
-        """Where a word begins that may open a call at the start of a sentence."""
-        if not self._sentence or self._depth or self._thoughts or self._no_calls():
-            return None
-        while text[at : at + 1] in (" ", "\t"):
-            at += 1
+    def _word_begins(self, text: str, at: int, ended: bool) -> bool:
+        """Whether the word at the start of a sentence may open a call."""
+        if self._depth or self._thoughts or self._no_calls():
+            return False
         pair = text[at : at + 2]
         if len(pair) == 2 or ended:
-            known = pair in _WORD_PAIRS or name_key(pair) in self._name_pairs
-            return at if known else None
-        return at if pair else None
+            return pair in _WORD_PAIRS or name_key(pair) in self._name_pairs
+        return pair in _WORD_INITIALS or name_key(pair) in self._name_initials
 
     def _no_calls(self) -> bool:
         return self._talk or self._code.in_code
@@ -147,9 +150,11 @@ class TextFlow:
             whole_run = at + 3 < len(text) or ended
             fence = text.startswith("```", at) and not text.startswith("````", at)
             return fence and whole_run and self._code.at_line_start
-        if char == "{" or (char == "[" and self._sentence):
-            return self._sentence and not self._depth
-        if char not in "<>[]":
+        if char not in "<>[]{":
+            return False
+        if char in "{[" and self._sentence and not self._depth:
+            return True
+        if char == "{":
             return False
         pair = text[at : at + 2]
         if self.closers and any(one.startswith(pair) for one in self.closers):
@@ -195,7 +200,7 @@ class TextFlow:
             return 1
         if char in "`~":
             return self._pass_run(text, at, ended)
-        if char in "<[" and not self._code.in_code:
+        if char in "<[" and (self._thoughts or not self._code.in_code):
             if not ended and THOUGHT_MARKS.begins(text, at):
                 return 0
             mark = THOUGHT_MARKS.match(text, at)
@@ -229,6 +234,11 @@ class TextFlow:
         opens = mark in THOUGHT_OPENERS
         self._fresh = self._fresh or not opens
         self._thoughts = self._always_thoughts or opens
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    blanks = _BLANKS.match(text, at)
+    return blanks.end() if blanks is not None else at
 
 
 def _is_marker(text: str, at: int) -> bool:

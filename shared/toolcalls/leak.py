@@ -8,6 +8,7 @@ an example (no wrapper, a fence, a list) it keeps them until it knows.
 from collections.abc import Generator
 from dataclasses import dataclass
 from json import JSONDecoder
+from typing import Literal
 
 from shared.toolcalls.bodies import read_body
 from shared.toolcalls.bodystate import BodyState, FoundCall
@@ -25,10 +26,16 @@ from shared.toolcalls.window import Marks, Window
 _LONGEST_INFO = 20
 _FENCE_END = Marks(["```"])
 _JOINTS = Marks([",", ";"])
+_MINIMAX = Marks(["]<]minimax["])  # its tags begin with a bracket
 _OBSERVATION = Marks(["Observation:", "Observation"])
 _INNER_OPENERS = frozenset({"[", "```", "```json", "print("})
 # What goes on with a sentence, so that the call before it was an example in it.
 _GOES_ON = frozenset(",.:+=*/%|&\"'!?([)}]-–—…")
+
+
+# What tells a call from an example: nothing goes on with its sentence; nothing else is in
+# the message; no sentence goes on behind its fence; no result follows it.
+Proof = Literal["sentence", "message", "fence", "react"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,10 @@ class Leak:
         self._openers_read: list[str] = []
         self._closed: set[str] = set()
         self.closers = closers  # of wrappers that earlier calls left open
+        self._no_tool = True  # the last body named none
+        self._wrapped = False  # the calls stand in a wrapper
         self._sure = False  # a wrapper told that these are calls
-        self._react = False  # the calls are a ReAct agent's
-        self._whole = False  # the message must hold nothing else
+        self._proof: Proof = "sentence"
         self._list = False  # brackets were opened
         self._open = False  # the wrapper or list has not been closed
         self._fenced = False  # nor has the fence
@@ -81,10 +89,31 @@ class Leak:
             return
         while True:
             yield from self._closers()
+            alone = self._sure or (yield from self._stands_alone())
             if not (yield from self._call(first=False)):
                 break
-        if not self._sure and (yield from self._stands_alone()):
+        if not self._sure and self._open:
+            alone = self._starved()
+        if alone or self._dangles():
             self._publish()
+        if self._dangles() and self.done == self._reached:
+            self._keep(Markup(self.window.cut(self._reached)))
+            self._reached = self._end()
+            self._publish()
+
+    def _starved(self) -> bool:
+        """Whether the text ended before the last thing that was tried could."""
+        return self.window.ended and self.window.starved
+
+    def _end(self) -> int:
+        return self.window.offset + len(self.window.text) - self.window.pos
+
+    def _dangles(self) -> bool:
+        """Whether the text ended where markup of a next call had only begun."""
+        rest = self.window.cut(self._reached).strip()
+        return (
+            self._starved() and self._no_tool and rest != "" and not rest[0].isalnum()
+        )
 
     def _owed_closer(self) -> Generator[None, None, bool]:
         """Swallow a closer whose call was read before."""
@@ -102,6 +131,8 @@ class Leak:
     def _call(self, *, first: bool) -> Generator[None, None, bool]:
         """Read one call and take it; False when there is none."""
         window = self.window
+        window.starved = False
+        self._no_tool = True
         if not first:
             yield from window.space()
             if (yield from window.mark(_JOINTS)) is not None:
@@ -111,10 +142,7 @@ class Leak:
             return False
         outer = [one for one in openers if one not in _INNER_OPENERS]
         if first:
-            self._whole = bool(openers) and (
-                OPENERS[openers[0]][0].place == "start" or outer == ["Action:"]
-            )
-            self._whole = self._whole and "```json" not in openers[1:]
+            self._proof = _needed_proof(openers, outer)
         self._list = self._list or "[" in openers
         self._fenced = self._fenced or any(one.startswith("```") for one in openers)
         self._open = self._open or bool(openers)
@@ -122,7 +150,7 @@ class Leak:
             window,
             self._tools,
             opener=next(reversed(outer or openers), None),
-            strict=not (outer or (self._open and self._sure)),
+            strict=not (outer or (self._open and self._wrapped)),
             listed=self._list,
             first=first,
             alone=first and self._site.message,
@@ -132,11 +160,13 @@ class Leak:
             return False
         if calls:
             self._openers_read += openers
+            self._wrapped = self._wrapped or bool(outer)
             yield from self._take(calls, body)
             return True
-        if window.truncated and window.starved and body.tool is not None:
+        self._no_tool = body.tool is None
+        if window.truncated and self._starved() and body.tool is not None:
             self._keep(CutCall(body.family, window.cut(self._reached)))
-            self._reached = window.offset + len(window.text) - window.pos
+            self._reached = self._end()
             self._publish()
         return False
 
@@ -179,7 +209,7 @@ class Leak:
     def _take(
         self, calls: list[FoundCall], body: BodyState
     ) -> Generator[None, None, None]:
-        if not body.strict and not self._whole:
+        if not body.strict and self._proof == "sentence":
             self._sure = True
         self._fenced = self._fenced or body.fenced
         sources = _sources(
@@ -188,7 +218,6 @@ class Leak:
         for call, raw in zip(calls, sources, strict=True):
             self._keep(RecoveredCall(call.tool.name, call.arguments, body.family, raw))
         self._reached = self.window.offset
-        self._react = body.family == "react"
         self._ends = yield from self._at_sentence_end()
         if self._sure:
             self._publish()
@@ -205,6 +234,12 @@ class Leak:
                 window.pos = len(window.text)
             elif self._fenced and (yield from window.mark(_FENCE_END)) is not None:
                 self._fenced = self._open = False
+            elif (
+                self._fenced
+                and window.ended
+                and _FENCE_END.begins(window.text, window.pos)
+            ):
+                window.pos = len(window.text)
             elif (yield from self._is_stray_bracket()):
                 window.pos += 1
             else:
@@ -221,8 +256,11 @@ class Leak:
         bracket = yield from self.window.peek()
         if bracket not in ("]", "}", ")"):
             return False
-        if (yield from self.window.mark(TAG_HEAD_MARKS, consume=False)) is not None:
-            return False  # MiniMax's tags begin with a bracket
+        cut_tag = self.window.ended and len(self.window.text) - self.window.pos > 1
+        if cut_tag and _MINIMAX.begins(self.window.text, self.window.pos):
+            return False
+        if (yield from self.window.mark(_MINIMAX, consume=False)) is not None:
+            return False
         adjacent = self.window.offset == self._reached
         if not self._open and not (adjacent and not self._sure and bracket != ")"):
             return False
@@ -231,20 +269,20 @@ class Leak:
         return True
 
     def _stands_alone(self) -> Generator[None, None, bool]:
-        """Whether the surroundings of calls without a wrapper tell they are calls."""
-        if self._whole and self._react:
-            # A model that calls stops here; in an example the result follows.
-            yield from self.window.space()
-            if (yield from self.window.mark(_OBSERVATION)) is None:
-                return True
-            yield from self.window.space()
-            return (yield from self.window.peek()) == ""
-        if self._whole:
-            yield from self.window.space()
-            return (yield from self.window.peek()) == "" and not self._fenced
-        if self._open:
-            return self.window.ended and not self.window.truncated
-        return self._ends
+        """Whether what follows calls without a wrapper tells that they are calls."""
+        window = self.window
+        if self._proof == "sentence":
+            return self._ends
+        following = yield from window.peek()
+        if self._proof == "message":
+            return following == ""
+        if self._proof == "fence":
+            return not following.islower()
+        # A model that calls stops here; in an example the result follows.
+        if (yield from window.mark(_OBSERVATION)) is None:
+            return True
+        yield from window.space()
+        return (yield from window.peek()) == ""
 
     def _at_sentence_end(self) -> Generator[None, None, bool]:
         char = yield from self.window.glance()
@@ -263,6 +301,16 @@ class Leak:
         self.pieces += self._kept
         self._kept = []
         self.done = self._reached
+
+
+def _needed_proof(openers: list[str], outer: list[str]) -> Proof:
+    if outer == ["Action:"] and "```json" not in openers:
+        return "react"
+    if not openers or OPENERS[openers[0]][0].place == "any":
+        return "sentence"
+    if openers[0] == "```tool_code":
+        return "fence"
+    return "message" if openers[0].startswith("```") else "sentence"
 
 
 def _sources(raw: str, count: int) -> list[str]:

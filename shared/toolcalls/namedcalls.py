@@ -81,11 +81,11 @@ def _read_name(state: BodyState) -> Generator[None, None, str]:
         if state.tools.find(spelled) is not None:
             known = size
     spelled = window.text[window.pos : window.pos + size]
-    if size > known and window.pos + size == len(window.text):
-        if not state.strict:
-            state.tool = state.tools.starting_with(spelled)
+    if window.pos + size == len(window.text):
         window.starved = True
-        return ""
+        if size > known:
+            state.tool = None if state.strict else state.tools.starting_with(spelled)
+            return ""
     window.pos += known
     return spelled[:known]
 
@@ -99,6 +99,8 @@ def _skip(window: Window, pattern: re.Pattern[str]) -> Generator[None, None, boo
     found = pattern.match(window.text, window.pos)
     if found is not None:
         window.pos = found.end()
+    elif window.ended and len(window.text) - window.pos < 8:
+        window.starved = True
     return found is not None
 
 

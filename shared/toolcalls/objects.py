@@ -11,7 +11,7 @@ from shared.toolcalls.styles import JSON_STYLE
 from shared.toolcalls.toolset import name_key
 
 _JSON_NAME = re.compile(r'"(?:tool_|function_)?(?:name|function)"\s*:\s*"([^"]*)("?)')
-_KEY_NAME = re.compile(r'\{\s*"([^"]+)"\s*:\s*\{')
+_KEY_NAME = re.compile(r'\{\s*"([^"]+)"\s*(?::\s*(?:\{|$)|$)')
 # Pairs that may stand before the name.
 _IDENTITY = re.compile(
     r'^(?:\s*"(?:id|type|tool_call_id|index)"\s*:\s*(?:"[^"\\]*"|\d+|null)\s*,)+'
@@ -85,11 +85,12 @@ def _is_hopeless(state: BodyState, text: str) -> bool:
 def _note_name(state: BodyState, text: str) -> None:
     """Note the tool that a complete or cut object names."""
     named = _JSON_NAME.search(text)
-    keyed = _KEY_NAME.match(text)
-    if keyed is not None and not state.strict:
+    keyed = None if state.strict else _KEY_NAME.match(text)
+    if keyed is not None:
         state.tool = state.tools.find(keyed.group(1))
-    elif named is not None:
+    if state.tool is None and named is not None:
         name, whole = named.groups()
-        state.tool = state.tools.find(name)
-        if state.tool is None and not whole and not state.strict:
+        if whole:
+            state.tool = state.tools.find(name)
+        elif not state.strict:
             state.tool = state.tools.starting_with(name)

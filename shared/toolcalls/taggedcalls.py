@@ -23,8 +23,11 @@ def read_tagged_call(
 ) -> Generator[None, None, list[FoundCall]]:
     """Read a call from behind `head`, the marker that begins its opening tag."""
     dialect = TAG_HEADS[head]
-    header = yield from state.window.upto(dialect.head_end, LONGEST_HEAD)
+    window = state.window
+    header = yield from window.upto(dialect.head_end, LONGEST_HEAD)
     if header is None:
+        part = tag_attributes(head, window.text[window.pos :]).get("name", "")
+        state.tool = state.find_tool(part) if window.ended else None
         return []
     attributes = tag_attributes(head, header.removesuffix("/"))
     tool = state.tool = state.find_tool(attributes.get("name", ""))
