@@ -55,8 +55,13 @@ def openwebui(
 
 @pytest.fixture(scope="session")
 def suite_installed(openwebui: WebUI) -> WebUI:
-    """The server with every function of dist/ and the demo agent's models."""
+    """The server with every function of dist/ and the demo agent's models.
+
+    The memory is off: its own tests switch it on, others want to see requests as they
+    are without notes.
+    """
     openwebui.install()
+    openwebui.set_active("conversation_memory", False)
     openwebui.set_agents(agents_yaml(demo_agents(openwebui.demo.url)))
     return openwebui
 

@@ -16,7 +16,7 @@ from devkit.process import free_port
 
 DEBIAN = "/usr/lib/postgresql"
 ADVICE = "needs PostgreSQL: apt-get install postgresql"
-SETTINGS = ("fsync=off", "full_page_writes=off", "max_connections=120")
+SETTINGS = ("fsync=off", "full_page_writes=off", "max_connections=300")
 
 
 def program(name: str) -> str:

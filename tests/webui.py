@@ -70,6 +70,14 @@ class WebUI:
         with Installer.connect(self.url, self.admin.token, ROOT) as installer:
             installer.install()
 
+    def set_active(self, function_id: str, active: bool) -> None:
+        """Switch a function on or off."""
+        path = f"/api/v1/functions/id/{function_id}"
+        with self.client() as admin:
+            if admin.get(path).raise_for_status().json()["is_active"] is not active:
+                # The route turns over whatever there is.
+                admin.post(f"{path}/toggle").raise_for_status()
+
     def agents(self) -> str:
         """Return the AGENTS valve."""
         with self.client() as admin:

@@ -74,12 +74,11 @@ async def current_branch(chat_id: str) -> list[dict[str, Any]]:
     return [message | {"id": message.get("id")} for message in branch or ()]
 
 
-async def saved_chat_address(chat_id: str, base_url: str) -> str:
-    """The address of a chat; `base_url` is used where an admin has set none."""
+async def public_address(base_url: str) -> str:
+    """Where users reach Open WebUI; `base_url` where an admin has not said it."""
     from open_webui.models.config import Config
 
-    base = str(await Config.get("webui.url") or base_url)
-    return f"{base.rstrip('/')}/c/{chat_id}"
+    return str(await Config.get("webui.url") or base_url).rstrip("/")
 
 
 async def compaction_is_on() -> bool:

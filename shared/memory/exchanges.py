@@ -9,6 +9,7 @@ from typing import Any
 CLIP_MARK = "\n[… shortened …]\n"
 # Open WebUI draws reasoning and tool cards of older answers from these blocks.
 DETAILS_BLOCK = re.compile(r"<details\b[^>]*>.*?</details>\s*", re.DOTALL)
+KEY_CHARS = 1_000
 NOTES_OPEN = "<earlier_conversations>"
 NOTES_CLOSE = "</earlier_conversations>"
 NOTES_BLOCK = re.compile(
@@ -54,8 +55,11 @@ def stable_key(text: str) -> int:
 
 
 def question_key(text: str) -> int:
-    """A number by which a question is known again, whatever its white space."""
-    return stable_key(" ".join(text.split()))
+    """A number by which a question is known again, whatever its white space.
+
+    Of a long one the head decides, for its rest may be stored shortened.
+    """
+    return stable_key(" ".join(text[:KEY_CHARS].split()))
 
 
 def clip_text(text: str, limit: int) -> str:

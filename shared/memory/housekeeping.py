@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.host.saved_chats import (
@@ -16,7 +16,12 @@ from shared.host.valves import function_is_active, user_named
 from shared.memory.base import MemoryStore
 from shared.memory.exchanges import branch_exchanges
 from shared.memory.looking_up import MEMORY_FILTER_ID, memory_options, personal_options
-from shared.memory.opening import open_memory, request_indexing, start_once
+from shared.memory.opening import (
+    in_background,
+    open_memory,
+    request_indexing,
+    start_once,
+)
 from shared.memory.options import MemoryOptions
 
 BACKFILL_STATE = "backfill"
@@ -62,6 +67,9 @@ async def keep_house(name: str, event: Mapping[str, Any]) -> None:
     elif name == "message.updated":
         if chat_id := data.get("chat_id"):
             await store_again(str(chat_id))
+    elif name == "chat.imported":
+        store = await open_memory()
+        in_background("import", store_imported(store, data.get("chat_ids") or ()))
     elif name in WAKING_EVENTS:
         await wake(await open_memory(), name)
 
@@ -75,6 +83,17 @@ async def wake(store: MemoryStore, name: str) -> None:
     request_indexing(store)
     if (await memory_options()).backfill:
         start_once("backfill", backfill(store))
+
+
+async def store_imported(store: MemoryStore, chat_ids: Sequence[str]) -> None:
+    """Store chats that somebody brought along, as slowly as those from before."""
+    options = await memory_options()
+    if not (options.backfill and await function_is_active(MEMORY_FILTER_ID)):
+        return
+    for chat_id, owner in (await chat_owners(list(chat_ids))).items():
+        await store_chat(store, chat_id, owner.user_id, options)
+        await asyncio.sleep(SHORTEST_REST)
+    request_indexing(store)
 
 
 async def forget_what_is_gone(store: MemoryStore) -> None:

@@ -93,7 +93,9 @@ class Inspection:
     async def confirm(self, title: str, message: str) -> bool:
         data = {"title": title, "message": message}
         answer = await self.event_call({"type": "confirmation", "data": data})
-        return answer is True
+        # Open WebUI's dialog confirms with what was last put into an input dialog, if
+        # anything was; cancelled it gives False, and a lost tab an error as a dict.
+        return answer is True or isinstance(answer, str)
 
 
 def used_ids(messages: Sequence[Mapping[str, Any]], message_id: str) -> list[int]:

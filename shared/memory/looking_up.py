@@ -9,7 +9,7 @@ from shared.memory.notes import Note, note_heading, notes_within
 from shared.memory.opening import embed_question, open_memory
 from shared.memory.options import MemoryOptions, PersonalMemoryOptions, is_barred
 from shared.memory.recall import Scope, recall
-from shared.memory.service import MemoryCall, citation, proven_notes
+from shared.memory.service import MemoryCall, make_citations, proven_notes
 from shared.memory.texts import MEMORY_TEXTS
 from shared.texts import translate
 
@@ -74,6 +74,5 @@ async def show_looked_up(told: list[tuple[Note, str]], call: MemoryCall) -> None
     fields = {"count": len(told)}
     text = translate(MEMORY_TEXTS, "looked_up", call.language, fields)
     await call.emit({"type": "status", "data": {"description": text, "done": True}})
-    for note, said in told:
-        source = await citation(note, said, call)
+    for source in await make_citations(told, call):
         await call.emit({"type": "source", "data": source})

@@ -11,9 +11,9 @@ from shared.host.embeddings import embed_texts, embedding_model_name
 from shared.host.resources import shared_resource
 from shared.host.vectors import HostVectors
 from shared.memory.base import Embedder, Floats, MemoryStore
-from shared.memory.postgres_schema import migrate_postgres
+from shared.memory.postgres_schema import POSTGRES_MIGRATIONS, migrate_postgres
 from shared.memory.postgres_store import PostgresStore
-from shared.memory.sqlite_file import SqliteFile
+from shared.memory.sqlite_file import SqliteFile, is_open
 from shared.memory.sqlite_store import SqliteStore
 from shared.memory.vectors import exchange_vectors, unit_vector
 
@@ -36,12 +36,12 @@ async def open_memory() -> MemoryStore:
     lock = shared_resource("memory_opening", asyncio.Lock)
     async with lock:
         if on_postgres():
-            if not kept.get("migrated"):
+            if kept.get("migrated") != len(POSTGRES_MIGRATIONS):
                 await migrate_postgres(database_session)
-                kept["migrated"] = True
+                kept["migrated"] = len(POSTGRES_MIGRATIONS)
             return PostgresStore(database_session, HostVectors())
         path = data_folder() / "aqueduct" / "memory.db"
-        if kept.get("path") == path:
+        if is_open(path, kept):
             return SqliteStore(SqliteFile(path, kept))
         return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
 

@@ -5,14 +5,25 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shared.memory.base import Embedder, Floats, MemoryStore, Query
-from shared.memory.exchanges import StoredExchange, stable_key
+from shared.memory.base import (
+    Candidates,
+    Embedder,
+    Floats,
+    MemoryStore,
+    Numbers,
+    Query,
+)
+from shared.memory.exchanges import StoredExchange, question_key, stable_key
 from shared.memory.recipe import rank
 from shared.memory.terms import query_terms
 
 # A question is embedded and searched by its head: a pasted document is no question.
 MAX_QUESTION_CHARS = 2_000
+
+# Ranking more than this takes longer than the event loop should be held up.
+MOST_AT_ONCE = 5_000
 
 EmbedQuestion = Callable[[str], Awaitable[tuple[Embedder, Floats] | None]]
 
@@ -58,17 +69,37 @@ async def recall(
     made = await embed(question)
     embedder, vector = made or (None, None)
     found = await store.candidates(user_id, Query(terms, vector, embedder))
-    here = found.chats == stable_key(scope.chat_id)
-    allowed = ~(here & np.isin(found.questions, list(scope.shown)))
-    if scope.only_chat:
-        allowed &= here
+    allowed = in_scope(found, scope, question)
     ranking = (
-        await asyncio.to_thread(rank, found) if found.ids.size > 5_000 else rank(found)
+        await asyncio.to_thread(rank, found)
+        if len(found.ids) > MOST_AT_ONCE
+        else rank(found)
     )
     choose = ranking.relevant if gated else ranking.best
-    best = choose(allowed, limit)
+    best = first_of_each(found, choose(allowed, 2 * limit))[:limit]
     strengths = {int(found.ids[i]): float(ranking.strengths[i]) for i in best}
     stored = await store.fetch(user_id, list(strengths))
     hits = [Recalled(one, strengths[one.id]) for one in stored]
     place = {row_id: number for number, row_id in enumerate(strengths)}
     return sorted(hits, key=lambda hit: place[hit.stored.id])
+
+
+def in_scope(found: Candidates, scope: Scope, question: str) -> NDArray[np.bool_]:
+    """Which candidates may be told.
+
+    What the model sees anyway is left out, in other chats too: those are copies of
+    this one. Only the present question itself may well have been asked elsewhere.
+    """
+    here = found.chats == stable_key(scope.chat_id)
+    shown = np.isin(found.questions, list(scope.shown))
+    asked_now = found.questions == question_key(question)
+    allowed = ~shown | (asked_now & ~here)
+    return allowed & here if scope.only_chat else allowed
+
+
+def first_of_each(found: Candidates, best: Numbers) -> list[int]:
+    """Without what stands in the memory twice, as in a chat and its copy."""
+    kinds: dict[tuple[int, int], int] = {}
+    for place in best.tolist():
+        kinds.setdefault((found.questions[place], found.lengths[place]), place)
+    return list(kinds.values())

@@ -30,8 +30,10 @@ CONTEXT_WORDS = 60
 # The gate: coverage and cosine together, or coverage alone where there is no vector.
 GATE = 0.91
 GATE_WORDS_ONLY = 0.47
-# What a further note must reach, as a share of the gate.
+# What a further note must reach, as a share of the gate and of the best hit: three
+# notes of which one matters serve better than seven of which one does.
 NOTE_SHARE = 0.8
+BEST_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ class Ranking:
     def relevant(self, allowed: NDArray[np.bool_], limit: int) -> Numbers:
         """The best that pass the gate: none at all where none is sure enough."""
         best = self.best(allowed, limit)
-        if not best.size or self.strengths[best].max() < 1:
+        strengths = self.strengths[best]
+        if not best.size or strengths.max() < 1:
             return best[:0]
-        return best[self.strengths[best] >= NOTE_SHARE]
+        return best[strengths >= max(NOTE_SHARE, BEST_SHARE * strengths.max())]
 
 
 def rank(found: Candidates) -> Ranking:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,9 @@ from shared.host.saved_chats import (
     chat_owners,
     compaction_is_on,
     is_saved_chat,
-    saved_chat_address,
+    public_address,
 )
-from shared.memory.base import MemoryStore
-from shared.memory.exchanges import branch_exchanges
+from shared.memory.exchanges import StoredExchange, branch_exchanges
 from shared.memory.notes import (
     Note,
     note_heading,
@@ -95,25 +93,21 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     """The body with its history cut, if so set, and with notes of what matters."""
     if not call.concerns_memory:
         return body
-    store = await open_memory()
-    if await store.is_excluded(call.user_id, call.chat_id):
-        return body
     messages = await cut_history(body.get("messages") or [], call)
     body = body | {"messages": messages}
     if not call.personal.recall or is_barred(call.options, call.model):
         return body
-    started = time.monotonic()
     try:
         async with asyncio.timeout(call.options.max_wait_ms / 1000):
-            notes = await find_notes(store, messages, call)
+            told = await told_notes(messages, call)
+            citations = await make_citations(told, call)
     except TimeoutError:
-        waited = (time.monotonic() - started) * 1000
-        memory_service_log.warning("Recall took over %.0f ms and is left out", waited)
+        memory_service_log.warning(
+            "Recall took over %d ms and is left out", call.options.max_wait_ms
+        )
         return body
-    told = notes_within(notes, call.options.token_budget)
     if not told:
         return body
-    citations = [await citation(note, text, call) for note, text in told]
     if isinstance(call.metadata, dict):
         call.metadata[CITATIONS_KEY] = citations
     await say_recalled(len(told), call)
@@ -139,10 +133,13 @@ async def cut_history(
     return keep_last(messages, keep)
 
 
-async def find_notes(
-    store: MemoryStore, messages: Sequence[Mapping[str, Any]], call: MemoryCall
-) -> list[Note]:
-    """What is worth telling, best first; nothing of a chat that is gone or foreign."""
+async def told_notes(
+    messages: Sequence[Mapping[str, Any]], call: MemoryCall
+) -> list[tuple[Note, str]]:
+    """What is worth telling, within the budget and in order of time."""
+    store = await open_memory()
+    if await store.is_excluded(call.user_id, call.chat_id):
+        return []
     scope = Scope(
         chat_id=call.chat_id,
         only_chat=not call.personal.other_chats,
@@ -157,10 +154,11 @@ async def find_notes(
         scope,
         limit=call.options.max_notes,
     )
-    return await proven_notes([hit.stored for hit in hits], call.user_id)
+    notes = await proven_notes([hit.stored for hit in hits], call.user_id)
+    return notes_within(notes, call.options.token_budget)
 
 
-async def proven_notes(stored: Sequence[Any], user_id: str) -> list[Note]:
+async def proven_notes(stored: Sequence[StoredExchange], user_id: str) -> list[Note]:
     """Those whose chat exists and is this user's: what is deleted is never told."""
     owners = await chat_owners(list({one.exchange.chat_id for one in stored}))
     return [
@@ -170,26 +168,29 @@ async def proven_notes(stored: Sequence[Any], user_id: str) -> list[Note]:
     ]
 
 
-async def citation(note: Note, text: str, call: MemoryCall) -> dict[str, Any]:
-    """A `source` event whose link opens the chat.
+async def make_citations(
+    told: Sequence[tuple[Note, str]], call: MemoryCall
+) -> list[dict[str, Any]]:
+    """A `source` for each note, whose link opens the chat."""
+    address = await public_address(call.base_url) if told else ""
+    return [citation(note, text, address) for note, text in told]
 
-    The part after # is there because Open WebUI shows one entry an address.
-    """
+
+def citation(note: Note, text: str, address: str) -> dict[str, Any]:
+    """The part after # is there because Open WebUI shows one entry an address."""
     exchange = note.stored.exchange
-    link = await saved_chat_address(exchange.chat_id, call.base_url)
-    url = f"{link}#{exchange.question_id}"
+    url = f"{address}/c/{exchange.chat_id}#{exchange.question_id}"
     name = note_heading(note)
+    metadata = {
+        "source": url,
+        "name": name,
+        "external": True,
+        "exchange": str(note.stored.id),
+    }
     return {
         "source": {"id": url, "name": name, "url": url, "type": "aqueduct_memory"},
         "document": [text],
-        "metadata": [
-            {
-                "source": url,
-                "name": name,
-                "external": True,
-                "exchange": str(note.stored.id),
-            }
-        ],
+        "metadata": [metadata],
     }
 
 

@@ -131,6 +131,11 @@ def sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
+def is_open(path: Path, kept: dict[str, Any]) -> bool:
+    """Whether `SqliteFile` has made and migrated this file before."""
+    return bool(kept.get("opened") == (path, len(SQLITE_MIGRATIONS)))
+
+
 class SqliteFile:
     """Runs work on the file in threads of its own.
 
@@ -141,14 +146,14 @@ class SqliteFile:
     def __init__(self, path: Path, kept: dict[str, Any]) -> None:
         self.path = path
         self._kept = kept
-        if kept.get("path") != path:
+        if not is_open(path, kept):
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(open_sqlite(path)) as connection:
                 migrate_sqlite(connection)
             kept["idle"] = queue.LifoQueue()
             kept["threads"] = ThreadPoolExecutor(READERS, "aqueduct-memory")
             kept["writing"] = threading.Lock()
-            kept["path"] = path
+            kept["opened"] = (path, len(SQLITE_MIGRATIONS))
 
     @property
     def threads(self) -> ThreadPoolExecutor:

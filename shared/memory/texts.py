@@ -1,7 +1,7 @@
 """What the memory says to users, in each language.
 
 To add a language, add its code to every entry; what is missing appears in English.
-Fields: count, title, day, text, limit, done, total, waiting.
+Fields: count, used, here, all, done, total.
 """
 
 MEMORY_TEXTS: dict[str, dict[str, str]] = {
@@ -34,11 +34,11 @@ MEMORY_TEXTS: dict[str, dict[str, str]] = {
         "zh": "你在这里记得什么？",
     },
     "summary": {
-        "en": "The last answer used **{used}** earlier exchanges. Of this chat **{here}** are stored, of all your chats **{all}**.",
-        "de": "Die letzte Antwort nutzte **{used}** frühere Austausche. Aus diesem Chat sind **{here}** gespeichert, aus allen deinen Chats **{all}**.",
-        "es": "La última respuesta usó **{used}** intercambios anteriores. De este chat hay **{here}** guardados; de todos tus chats, **{all}**.",
-        "fr": "La dernière réponse a utilisé **{used}** échanges antérieurs. **{here}** sont conservés de ce chat, **{all}** de tous vos chats.",
-        "zh": "上一条回答用到了 **{used}** 段先前的对话。本聊天保存了 **{here}** 段，您的全部聊天共 **{all}** 段。",
+        "en": "Used by the last answer: **{used}**. Stored of this chat: **{here}**, of all your chats: **{all}** exchanges.",
+        "de": "Von der letzten Antwort genutzt: **{used}**. Gespeichert aus diesem Chat: **{here}**, aus allen deinen Chats: **{all}** Austausche.",
+        "es": "Usados por la última respuesta: **{used}**. Guardados de este chat: **{here}**; de todos tus chats: **{all}** intercambios.",
+        "fr": "Utilisés par la dernière réponse : **{used}**. Conservés de ce chat : **{here}** ; de tous vos chats : **{all}** échanges.",
+        "zh": "上一条回答用到：**{used}** 段。本聊天已保存：**{here}** 段；您的全部聊天共：**{all}** 段。",
     },
     "chat_is_excluded": {
         "en": "This chat is left out: nothing of it is stored, nothing is recalled in it.",

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+from devkit.webui import set_valves
 from tests.webui import WebUI
 
 MODEL = "agents.demo"
+FILTER = "conversation_memory"
+LONG_WAIT_MS = 20_000
 PATIENCE = 60.0
+
+
+@contextmanager
+def memory_on(server: WebUI) -> Iterator[None]:
+    """The memory is on for a while, with all the time it wants."""
+    server.set_active(FILTER, True)
+    patient(server)
+    yield
+    server.set_active(FILTER, False)
+
+
+def patient(server: WebUI) -> None:
+    """Let a recall take its time: what is tested is not how fast this machine is."""
+    with server.client() as admin:
+        set_valves(admin, FILTER, max_wait_ms=LONG_WAIT_MS)
 
 
 async def eventually(

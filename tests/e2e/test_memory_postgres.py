@@ -17,7 +17,7 @@ import pytest
 from devkit.demo_config import agents_yaml, demo_agents
 from devkit.server import OpenWebUI
 from devkit.webui import sign_in
-from tests.e2e.memory_scene import MODEL, all_told, citations, eventually, told
+from tests.e2e.memory_scene import MODEL, all_told, citations, eventually, patient, told
 from tests.e2e.test_memory_recall import ASKED, TOLD, asked
 from tests.postgres import PostgresServer
 from tests.webui import WebUI
@@ -38,6 +38,10 @@ class PostgresWebUI(WebUI):
     def query(self, sql: str, *values: Any) -> list[Any]:
         with psycopg.connect(self.database) as connection:
             return connection.execute(sql, values).fetchall()
+
+    def execute(self, sql: str) -> None:
+        with psycopg.connect(self.database) as connection:
+            connection.execute(sql)
 
     def vectors(self, chat_id: str, model: str = "%") -> int:
         return int(self.query(EMBEDDED, chat_id, model)[0][0])
@@ -64,7 +68,10 @@ def place(tmp_path_factory, postgres, demo_agent) -> Iterator[PostgresWebUI]:
         tmp_path_factory.mktemp("openwebui-postgres"),
         secret_key="of no use outside the tests",
         env={
-            "DATABASE_URL": postgres.url,
+            # Psycopg 3, which Open WebUI brings along, for its synchronous part too.
+            "DATABASE_URL": postgres.url.replace(":", "+psycopg:", 1),
+            # Its own five connections are too few for fifty chats at once.
+            "DATABASE_POOL_SIZE": "100",
             "WEBUI_ADMIN_EMAIL": email,
             "WEBUI_ADMIN_PASSWORD": password,
         },
@@ -74,6 +81,7 @@ def place(tmp_path_factory, postgres, demo_agent) -> Iterator[PostgresWebUI]:
         place.database = postgres.url
         place.old_chat = chat_from_before(place)
         place.install()
+        patient(place)
         place.set_agents(agents_yaml(demo_agents(demo_agent.url)))
         yield place
 
@@ -203,3 +211,24 @@ async def test_fifty_chats_at_once(place):
         assert set(re.findall(r"Whiskers(\d)", text)) <= {str(number)}
     for chat_id in chat_ids:
         await eventually(lambda chat_id=chat_id: place.stored(chat_id))
+
+
+async def test_a_broken_memory_breaks_no_chat(place, ada):
+    """Here it is not there at all; what was lost is made good by the next answer."""
+    rename = "ALTER SCHEMA {} RENAME TO {}".format
+    await remembered(place, ada)
+    place.execute(rename("aqueduct_memory", "elsewhere"))
+    try:
+        async with place.chats(ada) as chats:
+            turn = await chats.send(MODEL, "I bought a red kite today.")
+            assert (await turn.answer())["done"] is True
+            log = place.log_path
+            await eventually(
+                lambda: "storing an exchange failed" in log.read_text(errors="replace")
+            )
+            place.execute(rename("elsewhere", "aqueduct_memory"))
+            await (await chats.send(MODEL, "It flies well.", after=turn)).answer()
+    finally:
+        if not place.has_tables():
+            place.execute(rename("elsewhere", "aqueduct_memory"))
+    await eventually(lambda: place.stored(turn.chat_id) == 2)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.memory_scene import MODEL, citations, embedded, eventually, stored, told
+from tests.e2e.memory_scene import (
+    MODEL,
+    citations,
+    embedded,
+    eventually,
+    memory_on,
+    stored,
+    told,
+)
 
 TOLD = "My cat is called Ophelia and she is afraid of the vacuum cleaner."
 ASKED = "What is the name of my cat?"
@@ -25,6 +33,12 @@ async def asked(server, account, text=ASKED, **more):
     async with server.chats(account) as chats:
         turn = await chats.send(MODEL, text, **more)
         return turn, await turn.answer()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory(suite_installed):
+    with memory_on(suite_installed):
+        yield
 
 
 @pytest.fixture

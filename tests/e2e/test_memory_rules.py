@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from uuid import uuid4
 
 import pytest
 
 from devkit.webui import model_ids, set_valves
 from tests.e2e.memory_scene import (
+    FILTER,
+    LONG_WAIT_MS,
     MODEL,
     citations,
     embedded,
     eventually,
+    memory_on,
     rows,
     sent,
     stored,
@@ -20,7 +24,11 @@ from tests.e2e.memory_scene import (
 )
 from tests.e2e.test_memory_recall import ASKED, TOLD, asked, remembered
 
-FILTER = "conversation_memory"
+
+@pytest.fixture(autouse=True, scope="module")
+def memory(suite_installed):
+    with memory_on(suite_installed):
+        yield
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def ada(suite_installed):
     return suite_installed.create_user("Ada")
 
 
-DEFAULTS = {"keep_exchanges": 0, "barred_models": "", "max_wait_ms": 400}
+DEFAULTS = {"keep_exchanges": 0, "barred_models": "", "max_wait_ms": LONG_WAIT_MS}
 
 
 @contextmanager
@@ -136,7 +144,7 @@ async def test_a_recall_that_comes_too_late_is_left_out(suite_installed, ada):
     with changed(suite_installed, max_wait_ms=0):
         await asked(suite_installed, ada)
         assert told(suite_installed) == ASKED
-    assert "is left out" in suite_installed.log_path.read_text(errors="replace")
+    assert "is left out" in log_of(suite_installed)
 
 
 async def test_a_cut_history_comes_back_as_notes(suite_installed, ada):
@@ -195,3 +203,44 @@ async def test_images_stay_with_the_message_they_came_with(suite_installed, ada)
     assert [part["type"] for part in parts] == ["text", "text", "image_url"]
     assert "Ophelia" in parts[0]["text"]
     assert parts[1]["text"] == ASKED
+
+
+async def test_a_model_looks_something_up_with_the_tool(suite_installed):
+    """The notes say that there is more, and the tool finds it."""
+    server = suite_installed
+    await remembered(server, server.admin, "The spare key lies under the third fern.")
+    text = 'use recall to find "spare key fern"'
+    _, answer = await asked(server, server.admin, text, tool_ids=["recall"])
+    assert "can be looked up with the tool `recall`" in told(server)
+    [call] = [one for one in answer["output"] if one["type"] == "function_call"]
+    assert call["name"] == "recall"
+    [result] = [
+        one for one in answer["output"] if one["type"] == "function_call_output"
+    ]
+    assert "under the third fern" in str(result["output"])
+    assert citations(answer)
+    assert "Looked up" in str(answer["statusHistory"])
+
+
+async def test_a_locked_memory_breaks_no_chat(suite_installed, ada):
+    server = suite_installed
+    await remembered(server, ada)
+    path = server.server.data / "aqueduct" / "memory.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with server.chats(ada) as chats:
+            turn = await chats.send(MODEL, "I bought a red kite today.")
+            assert (await turn.answer())["done"] is True
+            await eventually(
+                lambda: "storing an exchange failed" in log_of(server), "the log's line"
+            )
+            other.execute("ROLLBACK")
+            assert not stored(server, turn.chat_id)
+            again = await chats.send(MODEL, "It flies well.", after=turn)
+            await again.answer()
+    # What was lost is made good by the next answer.
+    await eventually(lambda: len(stored(server, turn.chat_id)) == 2)
+
+
+def log_of(server):
+    return server.log_path.read_text(errors="replace")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shared.memory.exchanges import question_key
@@ -61,8 +63,20 @@ async def test_only_this_chat_when_others_are_not_allowed(filled, model):
 async def test_what_the_model_sees_anyway_is_not_told(filled, model):
     shown = Scope(chat_id="cats", shown={question_key(CAT.question)})
     assert await ask(filled, model, "What is my cat called?", shown) == []
-    elsewhere = Scope(chat_id="bikes", shown={question_key(CAT.question)})
-    assert await ask(filled, model, "What is my cat called?", elsewhere) == [CAT]
+
+
+async def test_a_copy_of_a_chat_is_not_told_twice(filled, model):
+    await filled.save("ada", [replace(CAT, chat_id="copy")])
+    await model.index(filled)
+    question = "What is my cat called?"
+    assert len(await ask(filled, model, question)) == 1
+    in_the_copy = Scope(chat_id="copy", shown={question_key(CAT.question)})
+    assert await ask(filled, model, question, in_the_copy) == []
+
+
+async def test_what_was_asked_before_in_another_chat_is_told(filled, model):
+    here = Scope(chat_id="here", shown={question_key(SOUP.question)})
+    assert SOUP in await ask(filled, model, SOUP.question, here)
 
 
 async def test_an_empty_question_or_memory_finds_nothing(store, filled, model):
