@@ -35,6 +35,7 @@ from devkit.process import ProcessError, free_port, port_is_free
 from devkit.server import OpenWebUI
 from devkit.webui import Account, WebUIError, model_ids, set_valves, sign_in, valves
 
+DEFAULT_DATA = ROOT / ".data"
 DEFAULT_PORT = 8080
 # Kept when free, so that an AGENTS valve somebody has edited goes on naming it.
 DEMO_PORT = 8181
@@ -47,12 +48,12 @@ def up(
         int, typer.Option(envvar="PORT", help="8080, or another if that is taken.")
     ] = 0,
     host: Annotated[
-        str, typer.Option(envvar="HOST", help="0.0.0.0 opens it to the network.")
+        str,
+        typer.Option(envvar="AQUEDUCT_HOST", help="0.0.0.0 opens it to the network."),
     ] = "127.0.0.1",
     data: Annotated[
         Path, typer.Option(help="The folder with chats, settings and logs.")
-    ] = ROOT
-    / ".data",
+    ] = DEFAULT_DATA,
 ) -> None:
     """Run Open WebUI with the suite and the demo agent until Ctrl-C."""
     if port and not port_is_free(port, host):
