@@ -5,7 +5,9 @@ from typing import Any
 _NAME_KEYS = ("name", "tool_name", "tool", "function", "function_name", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "action_input", "params")
 _OTHER_KEYS = frozenset({"id", "type", "tool_call_id", "index"})
-FIRST_KEYS = frozenset({*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS, "tool_calls"})
+FIRST_KEYS = frozenset(
+    {*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS, "tool_calls", "tool_call"}
+)
 NAMING_KEYS = frozenset(_NAME_KEYS)
 
 NamedArguments = tuple[str, Any]
@@ -25,10 +27,11 @@ def calls_in(value: object, *, strict: bool) -> list[NamedArguments]:
             return []
         found = [calls_in(one, strict=strict) for one in listed]
         return [call for calls in found for call in calls] if all(found) else []
-    if isinstance(inner := value.get("function"), dict):
-        if strict and value.keys() - {"function"} - _OTHER_KEYS:
-            return []
-        return calls_in(inner, strict=strict)
+    for key in ("function", "tool_call"):
+        if isinstance(inner := value.get(key), dict):
+            if strict and value.keys() - {key} - _OTHER_KEYS:
+                return []
+            return calls_in(inner, strict=strict)
     return _named_call(value, strict)
 
 

@@ -48,7 +48,11 @@ def _plamo(*words: str) -> tuple[str, ...]:
     return tuple(f"<|plamo:{word}:plamo|>" for word in words)
 
 
-_DS_OPEN = _deepseek("tool", "calls", "begin") + _deepseek("tool", "call", "begin")
+_DS_OPEN = (
+    _deepseek("tool", "calls", "begin")
+    + _deepseek("tool", "call", "begin")
+    + _deepseek("tool", "calls")
+)
 _DS_CLOSE = _deepseek("tool", "calls", "end") + _deepseek("tool", "call", "end")
 _DS_SEP = _deepseek("tool", "sep")
 _TYPED = tuple("function" + sep for sep in _DS_SEP)
@@ -64,6 +68,12 @@ _HARMONY = (
 )
 _STRIPPED = ("assistantcommentary to=", "assistantanalysis to=", "commentary to=")
 
+# Tags that small models make up; they say no more than bare JSON does.
+_PLAIN_TAGS = ("tool", "json", "JSON", "xml", "response")
+INNER_OPENERS = frozenset(
+    {"[", "```", "```json", "print("} | {f"<{tag}>" for tag in _PLAIN_TAGS}
+)
+
 FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("hermes", "json", ("<tool_call>",), ("</tool_call>",), thoughts=True),
     LeakFamily("hermes", "json", ("<tools>",), ("</tools>",)),
@@ -75,8 +85,8 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("ernie45", "json", ("<tool_call>",)),
     LeakFamily("granite", "json", ("<|tool_call|>", "<tool_call>")),
     LeakFamily("phi4_mini", "json", ("<|tool_call|>",), ("<|/tool_call|>",)),
-    LeakFamily("phi4_mini", "json", ("functools[",), place="stand"),
-    LeakFamily("firefunction", "json", ("functools[",), place="stand"),
+    LeakFamily("phi4_mini", "json", ("functools[", "functools ["), place="stand"),
+    LeakFamily("firefunction", "json", ("functools[", "functools ["), place="stand"),
     LeakFamily("granite_20b_fc", "json", ("<function_call>",), ("</function_call>",)),
     LeakFamily("apertus", "json", ("<|tools_prefix|>",), ("<|tools_suffix|>",)),
     LeakFamily("apriel", "json", ("<tool_calls>",), ("</tool_calls>",)),
@@ -110,6 +120,13 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("json_array", "json", ("[",), ("]",), place="stand"),
     LeakFamily("generic_json", "json", ("```json", "```"), ("```",), place="start"),
     LeakFamily("xlam", "json", ("```json",), place="start"),
+    LeakFamily(
+        "generic_json",
+        "json",
+        tuple(f"<{tag}>" for tag in _PLAIN_TAGS),
+        tuple(f"</{tag}>" for tag in _PLAIN_TAGS),
+        place="stand",
+    ),
     LeakFamily(
         "kimi_k2",
         "named",

@@ -15,6 +15,7 @@ from shared.toolcalls.bodystate import BodyState, FoundCall
 from shared.toolcalls.dialects import TAG_HEAD_MARKS
 from shared.toolcalls.families import (
     CLOSE_MARKS,
+    INNER_OPENERS,
     OPEN_MARKS,
     OPENERS,
     closers_of,
@@ -28,7 +29,6 @@ _FENCE_END = Marks(["```"])
 _JOINTS = Marks([",", ";"])
 _MINIMAX = Marks(["]<]minimax["])  # its tags begin with a bracket
 _OBSERVATION = Marks(["Observation:", "Observation"])
-_INNER_OPENERS = frozenset({"[", "```", "```json", "print("})
 # What goes on with a sentence, so that the call before it was an example in it.
 _GOES_ON = frozenset(",.:+=*/%|&\"'!?([)}]-–—…")
 
@@ -140,7 +140,7 @@ class Leak:
         openers = yield from self._openers(first)
         if openers is None:
             return False
-        outer = [one for one in openers if one not in _INNER_OPENERS]
+        outer = [one for one in openers if one not in INNER_OPENERS]
         if first:
             self._proof = _needed_proof(openers, outer)
         self._list = self._list or "[" in openers

@@ -27,6 +27,7 @@ from shared.toolcalls.window import Window
 
 _DIGITS = re.compile(r"\d{1,6}")
 _KIMI_INDEX = re.compile(r":\d{1,6}")
+_CODE_TOOLS = ("python", "ipython", "code_interpreter")
 _LONGEST_LINE = 2000
 # Separators that tell nothing where the name had no wrapper before it.
 _WEAK_SEPARATORS = frozenset({"json", "code", "```json", "```", ".call", "<|message|>"})
@@ -41,8 +42,8 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     # Kimi's index may stand for the name.
     indexed = not name and not state.strict and (yield from _skip(window, _DIGITS))
     state.tool = tool or state.tool
-    if state.opener == ">>>" and (yield from window.peek()) not in ("\n", "\r"):
-        return []
+    if state.opener == ">>>":
+        return (yield from _read_recipient(state, tool))
     if tool is not None and (yield from window.peek()) == ":":
         yield from _skip(window, _KIMI_INDEX)
     separator = yield from _read_separators(state)
@@ -175,8 +176,29 @@ def _read_below_name(
         state.family = "functionary_v32"
         return (yield from _read_json_arguments(state))
     state.family = "plain_line"
+    return [] if char.isspace() else (yield from _read_code(state, tool))
+
+
+def _read_recipient(
+    state: BodyState, tool: KnownTool | None
+) -> Generator[None, None, list[FoundCall]]:
+    """Functionary's arguments below a name; those of a code tool are plain code."""
+    window = state.window
+    if tool is None or (yield from window.peek()) not in ("\n", "\r"):
+        return []
+    yield from window.space()
+    if (yield from window.peek()) == "{":
+        return (yield from _read_json_arguments(state))
+    return (yield from _read_code(state, tool)) if tool.name in _CODE_TOOLS else []
+
+
+def _read_code(
+    state: BodyState, tool: KnownTool
+) -> Generator[None, None, list[FoundCall]]:
+    """All the rest of the message, for a tool that takes one text."""
+    window = state.window
     parameter = only_text_parameter(tool)
-    if parameter is None or not char or char.isspace():
+    if parameter is None:
         return []
     start = window.offset
     while True:
@@ -185,9 +207,8 @@ def _read_below_name(
             break
         yield
     window.starved = True
-    if window.truncated:
-        return []
-    return state.fit(tool, {parameter: window.cut(start).strip()})
+    code = window.cut(start).strip()
+    return state.fit(tool, {parameter: code}) if code and not window.truncated else []
 
 
 def _read_line(

@@ -91,6 +91,8 @@ def _typed_parameters(
     for parameter in body.parameters:
         raw = _own_text(state.window.cut(parameter.start, parameter.stop), dialect)
         name = _parameter_name(parameter, tool)
+        if not name:
+            continue
         stated = parameter.attributes
         if stated.get("string") == "true" or stated.get("type") == "string":
             values[name] = raw
