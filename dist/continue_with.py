@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of actions/continue_with.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 61878f4d5d7eb7b3
+# Content hash: 34f58d131d50a7dd
 
 import asyncio
 import contextlib
@@ -437,7 +437,7 @@ async def begin_turn(
     models: Sequence[UsableModel],
 ) -> StartedTurn:
     """Write the turn and start every model, or take all of it back."""
-    branches_off = await insert_turn(chat, person, turn)
+    await insert_turn(person, turn)
     task_ids: list[str] = []
     try:
         for answerer, model in zip(turn.answerers, models, strict=True):
@@ -446,9 +446,6 @@ async def begin_turn(
         await withdraw_turn(request, person, chat, turn)
         raise
     await keep_chat_fields(chat)
-    if branches_off:
-        # Other tabs stay on the branch they show; the one that asked follows.
-        await emit_to_user(person.id, turn.chat_id, {"type": "chat:reload"})
     ids = tuple(answerer.message_id for answerer in turn.answerers)
     return StartedTurn(turn.chat_id, ids, tuple(task_ids))
 
@@ -461,8 +458,8 @@ async def require_model(request: Any, person: Any, model_id: str) -> UsableModel
     return model
 
 
-async def insert_turn(chat: Any, person: Any, turn: NewTurn) -> bool:
-    """Write the turn and show it in all tabs; tells whether it opens a new branch.
+async def insert_turn(person: Any, turn: NewTurn) -> None:
+    """Write the turn into the tree and show it in all tabs.
 
     The tabs must know the messages before the first words arrive, as they drop
     events of messages that they do not know.
@@ -481,18 +478,39 @@ async def insert_turn(chat: Any, person: Any, turn: NewTurn) -> bool:
         message_id: {key: value for key, value in message.items() if key != "meta"}
         for message_id, message in inserted["messages"].items()
     }
-    await emit_to_user(
-        person.id,
-        turn.chat_id,
-        {"type": "chat:messages", "data": {**inserted, "messages": messages}},
-        inserted["currentId"],
-    )
-    known = chat_messages(chat)
-    parent_id = turn.user_message.get("parentId")
-    return not turn.stored and any(
-        message.get("role") == "user" and message.get("parentId") == parent_id
-        for message in known.values()
-    )
+    answers = {answerer.message_id for answerer in turn.answerers}
+    before = {key: value for key, value in messages.items() if key not in answers}
+    current_id = inserted["currentId"]
+    # A tab stays on its branch when a question opens another one, but follows an
+    # answer to a question that it knows. The tab that asked is to follow.
+    for shown in (before, messages):
+        await show_messages(person, turn, shown, current_id, turn.session_id)
+    await show_messages(person, turn, messages, current_id, f"chat:{turn.chat_id}")
+
+
+async def show_messages(
+    person: Any,
+    turn: NewTurn,
+    messages: Mapping[str, Any],
+    current_id: str,
+    room: str,
+) -> None:
+    """Add messages to what tabs show: of one session, or of all that show the chat.
+
+    This is the event `chat:messages` of Open WebUI's own emitter, which has no way
+    to reach a single tab (socket/main.py).
+    """
+    from open_webui.socket.main import sio
+
+    data = {"messages": dict(messages), "currentId": current_id}
+    event = {
+        "chat_id": turn.chat_id,
+        "message_id": current_id,
+        "user_id": person.id,
+        "shared": True,
+        "data": {"type": "chat:messages", "data": data},
+    }
+    await sio.emit("events", event, room=room)
 
 
 def answer_entries(turn: NewTurn) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest_asyncio
 from devkit.demo_agent import DemoAgent
 from devkit.demo_config import agents_yaml, demo_agents
 from devkit.webui import Account
+from tests.e2e.agents.scene import TOOL
 from tests.e2e.continue_with.presses import Tab, open_tab
 from tests.webui import WebUI
 
@@ -65,3 +66,24 @@ async def tab(place: WebUI, user: Account) -> AsyncIterator[Tab]:
     place.demo.reset()
     async with open_tab(place.url, user.token) as tab:
         yield tab
+
+
+@pytest.fixture(scope="package")
+def expert(place: WebUI) -> str:
+    """The name of a workspace model that has a tool of its own."""
+    everybody = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+    tool = {"id": "expert_weather", "name": "Weather", "content": TOOL, "meta": {}}
+    model = {
+        "id": "weather-expert",
+        "base_model_id": "agents.third",
+        "name": "Weather expert",
+        "meta": {"toolIds": ["expert_weather"]},
+        "params": {},
+    }
+    with place.client() as admin:
+        for path, form in (("tools", tool), ("models", model)):
+            admin.post(
+                f"/api/v1/{path}/create", json=form | {"access_grants": everybody}
+            ).raise_for_status()
+        admin.get("/api/models").raise_for_status()
+    return "Weather expert"

@@ -42,6 +42,12 @@ async def linked_chat(tab: Tab, turn: Turn) -> str:
     return await tab.until(look)
 
 
+async def said(tab: Tab, turn: Turn, status: str) -> bool:
+    """Whether an answer of the chat has this status."""
+    messages = await tab.messages(turn.chat_id)
+    return any(status in statuses(message) for message in messages.values())
+
+
 async def opened(tab: Tab) -> str:
     """The id of the chat that the tab was sent to."""
     pages = [script for script in tab.scripts if "/c/" in script]
@@ -149,13 +155,28 @@ async def test_stop_ends_the_whole_talk(tab):
     turn = await asked(tab)
     tab.fill = answering(model="agents.slow", turns=6)
     await tab.press("talk", turn)
-    await tab.grown(turn.chat_id, 4)
+    await tab.until(lambda: said(tab, turn, "Turn 1 of 6"))
     await tab.stop(turn.chat_id)
     messages = await tab.settled(turn.chat_id, 4, stopped=True)
     [line] = children(messages, turn.answer_id)
     [answer] = children(messages, line["id"])
     assert statuses(answer)[-1] == "Stopped at turn 1 of 6"
     assert not children(messages, answer["id"])
+
+
+async def test_stop_in_the_middle_of_a_start_leaves_a_whole_tree(tab):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.slow", turns=6)
+    await tab.press("talk", turn)
+    await tab.grown(turn.chat_id, 4)
+    await tab.stop(turn.chat_id)
+    messages = await tab.settled(turn.chat_id, 2, stopped=True)
+    assert len(messages) in (2, 4)
+    for message in messages.values():
+        assert message["parentId"] is None or message["parentId"] in messages
+        linked = [child["id"] for child in children(messages, message["id"])]
+        assert sorted(message["childrenIds"]) == sorted(linked)
+    assert "Stopped at turn 1 of 6" in str(messages)
 
 
 async def test_somebody_who_types_ends_the_talk(tab):
@@ -357,7 +378,8 @@ async def test_an_admin_can_switch_a_button_off(tab, place):
                 for model in admin.get("/api/models").json()["data"]
                 if model["id"] == "agents.demo"
             ]
-        return [action["id"].partition(".")[2] for action in model["actions"]]
+        ids = [action["id"].partition(".") for action in model["actions"]]
+        return [button for action, _, button in ids if action == ACTION]
 
     with place.client() as admin:
         assert buttons() == ["continue", "opinion", "compare", "talk", "new_chat"]
