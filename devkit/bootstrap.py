@@ -53,7 +53,7 @@ def main() -> None:
             print(error.details, file=sys.stderr)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("Stopped. Run the same command again to install the rest.")
+        sys.exit("\nStopped. Run the same command again to install the rest.")
 
 
 def bootstrap(groups: list[str]) -> None:
