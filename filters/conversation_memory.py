@@ -7,7 +7,12 @@ from typing import Any
 from starlette.requests import Request
 
 from shared.memory.options import MemoryOptions, PersonalMemoryOptions
-from shared.memory.service import MemoryCall, after_answer, before_answer
+from shared.memory.service import (
+    MemoryCall,
+    after_answer,
+    before_answer,
+    with_recalled_notes,
+)
 
 log = logging.getLogger("aqueduct.conversation_memory")
 
@@ -33,7 +38,7 @@ class Filter:
         __model__: dict[str, Any] | None = None,
         __event_emitter__: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
     ) -> dict[str, Any]:
-        """The body with notes on its last user message, where any matter."""
+        """Recall; the body comes back with its history cut, if that is set."""
         call = MemoryCall(
             __user__,
             __metadata__,
@@ -47,6 +52,16 @@ class Filter:
         except Exception:
             # Whatever fails here, the chat goes on without a memory.
             log.exception("Recall failed; the message goes on without notes")
+            return body
+
+    async def request(
+        self, body: dict[str, Any], __metadata__: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The body with notes on its last user message, where any matter."""
+        try:
+            return with_recalled_notes(body, __metadata__)
+        except Exception:
+            log.exception("The notes could not be told")
             return body
 
     async def outlet(

@@ -7,13 +7,12 @@ from typing import Any
 class HostVectors:
     """Open WebUI's own client for it; there is none on the slim image."""
 
-    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> bool:
-        """Insert or replace items (id, text, vector, metadata); False without a store."""
-        client = vector_client()
-        if client is None:
-            return False
-        await client.upsert(collection, list(items))
-        return True
+    def available(self) -> bool:
+        return vector_client() is not None
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None:
+        """Insert or replace items (id, text, vector, metadata)."""
+        await vector_client().upsert(collection, list(items))
 
     async def nearest(
         self, collection: str, vector: Sequence[float], limit: int

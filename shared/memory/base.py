@@ -101,7 +101,10 @@ class MemoryStore(Protocol):
     async def pending(
         self, embedder: Embedder, limit: int
     ) -> list[tuple[str, StoredExchange]]:
-        """User and exchange of what has no vector of this model, newest first."""
+        """User and exchange of what has no vector of this model, newest first.
+
+        None where there is no place for vectors.
+        """
         ...
 
     async def set_vectors(
@@ -109,8 +112,7 @@ class MemoryStore(Protocol):
     ) -> int:
         """Keep vectors: user, id, the exchange's digest when it was read, vector.
 
-        Gives how many were kept: not one that has changed since then, and none where
-        there is no place for vectors.
+        Gives how many were kept: not one that has changed since then.
         """
         ...
 

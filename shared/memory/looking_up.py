@@ -32,7 +32,7 @@ async def personal_options(user_id: str) -> PersonalMemoryOptions:
 async def look_up(
     query: str,
     user: Mapping[str, Any],
-    metadata: Mapping[str, Any],
+    metadata: dict[str, Any],
     model: Mapping[str, Any],
     base_url: str,
     emit: Any,

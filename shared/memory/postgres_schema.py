@@ -1,4 +1,4 @@
-"""The memory's tables in PostgreSQL: a schema of its own, with a version."""
+"""The memory's tables in PostgreSQL, a schema of its own with a version, and its SQL."""
 
 from typing import Any
 
@@ -57,6 +57,48 @@ POSTGRES_MIGRATIONS = (
     CREATE TABLE aqueduct_memory.state (name text PRIMARY KEY, value text NOT NULL)
     """,
 )
+
+
+POSTGRES_COLUMNS = (
+    "id, chat_id, question_id, answer_id, question, answer, asked_at, speaker, model"
+)
+SAVE_SQL = """
+    INSERT INTO aqueduct_memory.exchange (user_id, chat_id, question_id, answer_id,
+        question, answer, asked_at, speaker, model, chat, question_key, digest, length,
+        question_length, question_words, words)
+    SELECT :user_id, :chat_id, :question_id, :answer_id, :question, :answer, :asked_at,
+        :speaker, :model, :chat, :question_key, :digest, :length, :question_length,
+        made.question_words, made.question_words || made.answer_words
+    FROM (SELECT
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :asked)))) AS question_words,
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
+    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
+        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
+    ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
+        answer_id = excluded.answer_id, question = excluded.question,
+        answer = excluded.answer, model = excluded.model, digest = excluded.digest,
+        question_key = excluded.question_key, length = excluded.length,
+        question_length = excluded.question_length, words = excluded.words,
+        question_words = excluded.question_words, embedder = NULL
+    WHERE exchange.digest <> excluded.digest
+    RETURNING id
+    """
+FEATURE_SQL = """
+    SELECT id, chat, question_key, asked_at, length, question_length,
+        COALESCE(embedder = :embedder, false), scale
+    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
+    """
+MATCH_SQL = """
+    SELECT term.place, exchange.id, exchange.question_words @@ term.query
+    FROM (SELECT place - 1 AS place,
+            CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
+          FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
+               unnest(to_tsvector('english', word))) AS term
+    JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
+    WHERE exchange.user_id = :user_id
+    """
 
 
 async def migrate_postgres(sessions: Any) -> None:

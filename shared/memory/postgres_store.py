@@ -17,52 +17,17 @@ from shared.memory.exchanges import (
     question_key,
     stable_key,
 )
-from shared.memory.postgres_schema import run_sql
+from shared.memory.postgres_schema import (
+    FEATURE_SQL,
+    MATCH_SQL,
+    POSTGRES_COLUMNS,
+    SAVE_SQL,
+    run_sql,
+)
 from shared.memory.wording import index_texts
 
 # As many hits as a recall can use; what lies beyond is taken for no better than these.
 NEAREST = 300
-
-POSTGRES_COLUMNS = (
-    "id, chat_id, question_id, answer_id, question, answer, asked_at, speaker, model"
-)
-SAVE_SQL = """
-    INSERT INTO aqueduct_memory.exchange (user_id, chat_id, question_id, answer_id,
-        question, answer, asked_at, speaker, model, chat, question_key, digest, length,
-        question_length, question_words, words)
-    SELECT :user_id, :chat_id, :question_id, :answer_id, :question, :answer, :asked_at,
-        :speaker, :model, :chat, :question_key, :digest, :length, :question_length,
-        made.question_words, made.question_words || made.answer_words
-    FROM (SELECT
-        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
-            FROM unnest(to_tsvector('english', :asked)))) AS question_words,
-        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
-            FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
-    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
-        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
-    ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
-        answer_id = excluded.answer_id, question = excluded.question,
-        answer = excluded.answer, model = excluded.model, digest = excluded.digest,
-        question_key = excluded.question_key, length = excluded.length,
-        question_length = excluded.question_length, words = excluded.words,
-        question_words = excluded.question_words, embedder = NULL
-    WHERE exchange.digest <> excluded.digest
-    RETURNING id
-    """
-FEATURE_SQL = """
-    SELECT id, chat, question_key, asked_at, length, question_length,
-        COALESCE(embedder = :embedder, false), scale
-    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
-    """
-MATCH_SQL = """
-    SELECT term.place, exchange.id, exchange.question_words @@ term.query
-    FROM (SELECT place - 1 AS place,
-            CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
-          FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
-               unnest(to_tsvector('english', word))) AS term
-    JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
-    WHERE exchange.user_id = :user_id
-    """
 
 Sessions = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -87,7 +52,9 @@ def embedder_label(embedder: Embedder) -> str:
 class VectorStore(Protocol):
     """Where vectors are kept, by collection: `HostVectors` says what is what."""
 
-    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> bool: ...
+    def available(self) -> bool: ...
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None: ...
 
     async def nearest(
         self, collection: str, vector: Sequence[float], limit: int
@@ -261,6 +228,8 @@ class PostgresStore:
     async def pending(
         self, embedder: Embedder, limit: int
     ) -> list[tuple[str, StoredExchange]]:
+        if not self._vectors.available():
+            return []
         rows = await self._execute(
             f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
             "WHERE embedder IS DISTINCT FROM :e "
@@ -284,8 +253,7 @@ class PostgresStore:
                 }
             )
         for user_id, items in by_user.items():
-            if not await self._vectors.put(collection_name(user_id, embedder), items):
-                return 0
+            await self._vectors.put(collection_name(user_id, embedder), items)
         kept = 0
         async with self._sessions() as session:
             for _, row_id, digest, vector in vectors:

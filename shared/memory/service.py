@@ -15,7 +15,7 @@ from shared.host.saved_chats import (
     is_saved_chat,
     public_address,
 )
-from shared.memory.exchanges import StoredExchange, branch_exchanges
+from shared.memory.exchanges import NOTES_OPEN, StoredExchange, branch_exchanges
 from shared.memory.notes import (
     Note,
     note_heading,
@@ -32,12 +32,18 @@ from shared.memory.opening import (
 from shared.memory.options import MemoryOptions, PersonalMemoryOptions, is_barred
 from shared.memory.recall import Scope, recall
 from shared.memory.texts import MEMORY_TEXTS
-from shared.memory.window import keep_last, last_user_text, shown_questions
+from shared.memory.window import (
+    keep_last,
+    last_user_content,
+    last_user_text,
+    shown_questions,
+)
 from shared.texts import translate
 
 PAUSE_FILTER_ID = "memory_pause"
 RECALL_TOOL_ID = "recall"
-# Where one turn's inlet leaves its citations for the same turn's outlet.
+# Where one turn's inlet leaves what the same turn's requests and outlet take up.
+NOTES_KEY = "aqueduct_memory_notes"
 CITATIONS_KEY = "aqueduct_memory_citations"
 # Of the time a recall may take, what the question's vector may take of it. A slow
 # embedding server then costs the vectors, not the recall.
@@ -51,7 +57,7 @@ class MemoryCall:
     """One turn of one user, as Open WebUI tells a filter of it."""
 
     user: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    metadata: dict[str, Any]
     model: Mapping[str, Any]
     base_url: str
     emit: Emit | None
@@ -90,7 +96,11 @@ class MemoryCall:
 
 
 async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any]:
-    """The body with its history cut, if so set, and with notes of what matters."""
+    """The body with its history cut, if so set; notes wait for `with_recalled_notes`.
+
+    They are told no sooner because what comes between, searching the web and files,
+    searches for the text of the user's message.
+    """
     if not call.concerns_memory:
         return body
     messages = await cut_history(body.get("messages") or [], call)
@@ -108,11 +118,22 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
         return body
     if not told:
         return body
-    if isinstance(call.metadata, dict):
-        call.metadata[CITATIONS_KEY] = citations
-    await say_recalled(len(told), call)
     can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
-    return body | {"messages": with_notes(messages, notes_block(told, can_look_up))}
+    call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
+    call.metadata[CITATIONS_KEY] = citations
+    await say_recalled(len(told), call)
+    return body
+
+
+def with_recalled_notes(
+    body: dict[str, Any], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The body with the turn's notes on its last user message, in each round once."""
+    block = metadata.get(NOTES_KEY)
+    messages = body.get("messages") or []
+    if not block or NOTES_OPEN in last_user_content(messages):
+        return body
+    return body | {"messages": with_notes(messages, block)}
 
 
 async def cut_history(

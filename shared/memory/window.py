@@ -8,12 +8,17 @@ from shared.memory.exchanges import question_key, said_text, strip_notes
 TurnMessages = Sequence[Mapping[str, Any]]
 
 
-def last_user_text(messages: TurnMessages) -> str:
-    """What the user says now."""
+def last_user_content(messages: TurnMessages) -> str:
+    """The text of the last user message, with all that was put around it."""
     for message in reversed(messages):
         if message.get("role") == "user":
-            return strip_notes(said_text(message.get("content"))).strip()
+            return said_text(message.get("content"))
     return ""
+
+
+def last_user_text(messages: TurnMessages) -> str:
+    """What the user says now."""
+    return strip_notes(last_user_content(messages)).strip()
 
 
 def shown_questions(messages: TurnMessages) -> set[int]:

@@ -13,6 +13,7 @@ from shared.memory.notes import (
     token_estimate,
     with_notes,
 )
+from shared.memory.service import NOTES_KEY, with_recalled_notes
 from tests.unit.memory.exchanges import BIKE, CAT, said
 
 
@@ -73,3 +74,15 @@ def test_pictures_stay_with_their_message():
     content = [{"type": "text", "text": "What is this?"}, picture]
     [changed] = with_notes([{"role": "user", "content": content}], "NOTES\n")
     assert changed["content"] == [{"type": "text", "text": "NOTES\n"}, *content]
+
+
+def test_each_round_of_a_tool_loop_tells_the_notes_once():
+    block = notes_block(notes_within([note(CAT)], 1_500), False)
+    metadata = {NOTES_KEY: block}
+    body = {"model": "m", "messages": [{"role": "user", "content": "Where is she?"}]}
+    first = with_recalled_notes(body, metadata)
+    assert first["messages"][0]["content"] == f"{block}Where is she?"
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "c1"}]}
+    second = {"messages": [*first["messages"], call]}
+    assert with_recalled_notes(second, metadata) == second
+    assert with_recalled_notes(body, {}) == body
