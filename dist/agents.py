@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of functions/agents.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 2d0b85743ce5ea92
+# Content hash: c05d79b33890c159
 
 import asyncio
 import base64
@@ -938,12 +938,16 @@ def status_event(text: str, done: bool) -> HostEvent:
 
 
 def source_event(citation: Citation) -> HostEvent:
-    """One source in the shape that Open WebUI shows under an answer."""
+    """One source in the shape that Open WebUI shows under an answer.
+
+    `external` has its title shown; without it the page shows the address, and asks
+    a search engine for the icon of every host.
+    """
     title = citation.title or citation.url
     data = {
         "source": {"name": title, "url": citation.url},
         "document": [citation.text or title],
-        "metadata": [{"source": citation.url, "name": title}],
+        "metadata": [{"source": citation.url, "name": title, "external": True}],
     }
     return {"event": {"type": "source", "data": data}}
 
@@ -1548,7 +1552,11 @@ def _plamo(*words: str) -> tuple[str, ...]:
     return tuple(f"<|plamo:{word}:plamo|>" for word in words)
 
 
-_DS_OPEN = _deepseek("tool", "calls", "begin") + _deepseek("tool", "call", "begin")
+_DS_OPEN = (
+    _deepseek("tool", "calls", "begin")
+    + _deepseek("tool", "call", "begin")
+    + _deepseek("tool", "calls")
+)
 _DS_CLOSE = _deepseek("tool", "calls", "end") + _deepseek("tool", "call", "end")
 _DS_SEP = _deepseek("tool", "sep")
 _TYPED = tuple("function" + sep for sep in _DS_SEP)
@@ -1564,6 +1572,12 @@ _HARMONY = (
 )
 _STRIPPED = ("assistantcommentary to=", "assistantanalysis to=", "commentary to=")
 
+# Tags that small models make up; they say no more than bare JSON does.
+_PLAIN_TAGS = ("tool", "json", "JSON", "xml", "response")
+INNER_OPENERS = frozenset(
+    {"[", "```", "```json", "print("} | {f"<{tag}>" for tag in _PLAIN_TAGS}
+)
+
 FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("hermes", "json", ("<tool_call>",), ("</tool_call>",), thoughts=True),
     LeakFamily("hermes", "json", ("<tools>",), ("</tools>",)),
@@ -1575,8 +1589,8 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("ernie45", "json", ("<tool_call>",)),
     LeakFamily("granite", "json", ("<|tool_call|>", "<tool_call>")),
     LeakFamily("phi4_mini", "json", ("<|tool_call|>",), ("<|/tool_call|>",)),
-    LeakFamily("phi4_mini", "json", ("functools[",), place="stand"),
-    LeakFamily("firefunction", "json", ("functools[",), place="stand"),
+    LeakFamily("phi4_mini", "json", ("functools[", "functools ["), place="stand"),
+    LeakFamily("firefunction", "json", ("functools[", "functools ["), place="stand"),
     LeakFamily("granite_20b_fc", "json", ("<function_call>",), ("</function_call>",)),
     LeakFamily("apertus", "json", ("<|tools_prefix|>",), ("<|tools_suffix|>",)),
     LeakFamily("apriel", "json", ("<tool_calls>",), ("</tool_calls>",)),
@@ -1610,6 +1624,13 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("json_array", "json", ("[",), ("]",), place="stand"),
     LeakFamily("generic_json", "json", ("```json", "```"), ("```",), place="start"),
     LeakFamily("xlam", "json", ("```json",), place="start"),
+    LeakFamily(
+        "generic_json",
+        "json",
+        tuple(f"<{tag}>" for tag in _PLAIN_TAGS),
+        tuple(f"</{tag}>" for tag in _PLAIN_TAGS),
+        place="stand",
+    ),
     LeakFamily(
         "kimi_k2",
         "named",
@@ -3183,6 +3204,8 @@ def _typed_parameters(
     for parameter in body.parameters:
         raw = _own_text(state.window.cut(parameter.start, parameter.stop), dialect)
         name = _parameter_name(parameter, tool)
+        if not name:
+            continue
         stated = parameter.attributes
         if stated.get("string") == "true" or stated.get("type") == "string":
             values[name] = raw
@@ -3216,6 +3239,7 @@ def _own_text(raw: str, dialect: TagDialect) -> str:
 
 _DIGITS = re.compile(r"\d{1,6}")
 _KIMI_INDEX = re.compile(r":\d{1,6}")
+_CODE_TOOLS = ("python", "ipython", "code_interpreter")
 _LONGEST_LINE = 2000
 # Separators that tell nothing where the name had no wrapper before it.
 _WEAK_SEPARATORS = frozenset({"json", "code", "```json", "```", ".call", "<|message|>"})
@@ -3230,8 +3254,8 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     # Kimi's index may stand for the name.
     indexed = not name and not state.strict and (yield from _skip(window, _DIGITS))
     state.tool = tool or state.tool
-    if state.opener == ">>>" and (yield from window.peek()) not in ("\n", "\r"):
-        return []
+    if state.opener == ">>>":
+        return (yield from _read_recipient(state, tool))
     if tool is not None and (yield from window.peek()) == ":":
         yield from _skip(window, _KIMI_INDEX)
     separator = yield from _read_separators(state)
@@ -3270,11 +3294,11 @@ def _read_name(state: BodyState) -> Generator[None, None, str]:
         if state.tools.find(spelled) is not None:
             known = size
     spelled = window.text[window.pos : window.pos + size]
-    if size > known and window.pos + size == len(window.text):
-        if not state.strict:
-            state.tool = state.tools.starting_with(spelled)
+    if window.pos + size == len(window.text):
         window.starved = True
-        return ""
+        if size > known:
+            state.tool = None if state.strict else state.tools.starting_with(spelled)
+            return ""
     window.pos += known
     return spelled[:known]
 
@@ -3288,6 +3312,8 @@ def _skip(window: Window, pattern: re.Pattern[str]) -> Generator[None, None, boo
     found = pattern.match(window.text, window.pos)
     if found is not None:
         window.pos = found.end()
+    elif window.ended and len(window.text) - window.pos < 8:
+        window.starved = True
     return found is not None
 
 
@@ -3362,8 +3388,29 @@ def _read_below_name(
         state.family = "functionary_v32"
         return (yield from _read_json_arguments(state))
     state.family = "plain_line"
+    return [] if char.isspace() else (yield from _read_code(state, tool))
+
+
+def _read_recipient(
+    state: BodyState, tool: KnownTool | None
+) -> Generator[None, None, list[FoundCall]]:
+    """Functionary's arguments below a name; those of a code tool are plain code."""
+    window = state.window
+    if tool is None or (yield from window.peek()) not in ("\n", "\r"):
+        return []
+    yield from window.space()
+    if (yield from window.peek()) == "{":
+        return (yield from _read_json_arguments(state))
+    return (yield from _read_code(state, tool)) if tool.name in _CODE_TOOLS else []
+
+
+def _read_code(
+    state: BodyState, tool: KnownTool
+) -> Generator[None, None, list[FoundCall]]:
+    """All the rest of the message, for a tool that takes one text."""
+    window = state.window
     parameter = only_text_parameter(tool)
-    if parameter is None or not char or char.isspace():
+    if parameter is None:
         return []
     start = window.offset
     while True:
@@ -3372,9 +3419,8 @@ def _read_below_name(
             break
         yield
     window.starved = True
-    if window.truncated:
-        return []
-    return state.fit(tool, {parameter: window.cut(start).strip()})
+    code = window.cut(start).strip()
+    return state.fit(tool, {parameter: code}) if code and not window.truncated else []
 
 
 def _read_line(
@@ -3435,7 +3481,9 @@ def read_relaxed_call(state: BodyState) -> Generator[None, None, list[FoundCall]
 _NAME_KEYS = ("name", "tool_name", "tool", "function", "function_name", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "action_input", "params")
 _OTHER_KEYS = frozenset({"id", "type", "tool_call_id", "index"})
-FIRST_KEYS = frozenset({*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS, "tool_calls"})
+FIRST_KEYS = frozenset(
+    {*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS, "tool_calls", "tool_call"}
+)
 NAMING_KEYS = frozenset(_NAME_KEYS)
 
 NamedArguments = tuple[str, Any]
@@ -3455,10 +3503,11 @@ def calls_in(value: object, *, strict: bool) -> list[NamedArguments]:
             return []
         found = [calls_in(one, strict=strict) for one in listed]
         return [call for calls in found for call in calls] if all(found) else []
-    if isinstance(inner := value.get("function"), dict):
-        if strict and value.keys() - {"function"} - _OTHER_KEYS:
-            return []
-        return calls_in(inner, strict=strict)
+    for key in ("function", "tool_call"):
+        if isinstance(inner := value.get(key), dict):
+            if strict and value.keys() - {key} - _OTHER_KEYS:
+                return []
+            return calls_in(inner, strict=strict)
     return _named_call(value, strict)
 
 
@@ -3567,8 +3616,9 @@ def _note_name(state: BodyState, text: str) -> None:
         state.tool = state.tools.find(keyed.group(1))
     if state.tool is None and named is not None:
         name, whole = named.groups()
-        state.tool = state.tools.find(name)
-        if state.tool is None and not whole and not state.strict:
+        if whole:
+            state.tool = state.tools.find(name)
+        elif not state.strict:
             state.tool = state.tools.starting_with(name)
 
 
@@ -3604,8 +3654,8 @@ def _read_one(state: BodyState) -> Generator[None, None, list[FoundCall] | None]
 _LONGEST_INFO = 20
 _FENCE_END = Marks(["```"])
 _JOINTS = Marks([",", ";"])
+_MINIMAX = Marks(["]<]minimax["])  # its tags begin with a bracket
 _OBSERVATION = Marks(["Observation:", "Observation"])
-_INNER_OPENERS = frozenset({"[", "```", "```json", "print("})
 # What goes on with a sentence, so that the call before it was an example in it.
 _GOES_ON = frozenset(",.:+=*/%|&\"'!?([)}]-–—…")
 
@@ -3652,6 +3702,7 @@ class Leak:
         self._closed: set[str] = set()
         self.closers = closers  # of wrappers that earlier calls left open
         self._no_tool = True  # the last body named none
+        self._wrapped = False  # the calls stand in a wrapper
         self._sure = False  # a wrapper told that these are calls
         self._proof: Proof = "sentence"
         self._list = False  # brackets were opened
@@ -3716,7 +3767,7 @@ class Leak:
         openers = yield from self._openers(first)
         if openers is None:
             return False
-        outer = [one for one in openers if one not in _INNER_OPENERS]
+        outer = [one for one in openers if one not in INNER_OPENERS]
         if first:
             self._proof = _needed_proof(openers, outer)
         self._list = self._list or "[" in openers
@@ -3726,7 +3777,7 @@ class Leak:
             window,
             self._tools,
             opener=next(reversed(outer or openers), None),
-            strict=not (outer or (self._open and self._sure)),
+            strict=not (outer or (self._open and self._wrapped)),
             listed=self._list,
             first=first,
             alone=first and self._site.message,
@@ -3736,6 +3787,7 @@ class Leak:
             return False
         if calls:
             self._openers_read += openers
+            self._wrapped = self._wrapped or bool(outer)
             yield from self._take(calls, body)
             return True
         self._no_tool = body.tool is None
@@ -3831,8 +3883,11 @@ class Leak:
         bracket = yield from self.window.peek()
         if bracket not in ("]", "}", ")"):
             return False
-        if (yield from self.window.mark(TAG_HEAD_MARKS, consume=False)) is not None:
-            return False  # MiniMax's tags begin with a bracket
+        cut_tag = self.window.ended and len(self.window.text) - self.window.pos > 1
+        if cut_tag and _MINIMAX.begins(self.window.text, self.window.pos):
+            return False
+        if (yield from self.window.mark(_MINIMAX, consume=False)) is not None:
+            return False
         adjacent = self.window.offset == self._reached
         if not self._open and not (adjacent and not self._sure and bracket != ")"):
             return False
@@ -3911,6 +3966,8 @@ _BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
 _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
+_WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
+_BLANKS = re.compile(r"[ \t]*")
 _LONGEST_RUN = 100  # of backticks or tildes; a longer one counts as several
 
 
@@ -3925,6 +3982,7 @@ class TextFlow:
         self.held = ""
         self.closers: frozenset[str] = frozenset()
         self._name_pairs = tools.pairs
+        self._name_initials = {pair[0] for pair in tools.pairs}
         self._code = CodeTracker()
         self._sentence = True  # a sentence or line may begin here
         self._fresh = True  # the message has shown nothing yet
@@ -3968,12 +4026,15 @@ class TextFlow:
         """
         begin = at
         while True:
-            word = self._word_at(text, at, ended)
-            if word is not None and word != refused:
+            if self._sentence:
+                word = _behind_blanks(text, at)
                 self._pass_plain(text[at:word])
-                self._show(text, begin, word, out)
-                return word
-            pattern = _SPECIAL_IN_FENCE if self._code.in_fence else _SPECIAL
+                at = word
+                if at != refused and self._word_begins(text, at, ended):
+                    self._show(text, begin, at, out)
+                    return at
+            deaf = self._code.in_fence and not self._thoughts
+            pattern = _SPECIAL_IN_FENCE if deaf else _SPECIAL
             found = pattern.search(text, at)
             special = len(text) if found is None else found.start()
             self._pass_plain(text[at:special])
@@ -4010,17 +4071,14 @@ class TextFlow:
 
     # Where a call may begin
 
-    def _word_at(self, text: str, at: int, ended: bool) -> int | None:
-        """Where a word begins that may open a call at the start of a sentence."""
-        if not self._sentence or self._depth or self._thoughts or self._no_calls():
-            return None
-        while text[at : at + 1] in (" ", "\t"):
-            at += 1
+    def _word_begins(self, text: str, at: int, ended: bool) -> bool:
+        """Whether the word at the start of a sentence may open a call."""
+        if self._depth or self._thoughts or self._no_calls():
+            return False
         pair = text[at : at + 2]
         if len(pair) == 2 or ended:
-            known = pair in _WORD_PAIRS or name_key(pair) in self._name_pairs
-            return at if known else None
-        return at if pair else None
+            return pair in _WORD_PAIRS or name_key(pair) in self._name_pairs
+        return pair in _WORD_INITIALS or name_key(pair) in self._name_initials
 
     def _no_calls(self) -> bool:
         return self._talk or self._code.in_code
@@ -4038,6 +4096,8 @@ class TextFlow:
             return False
         if char in "{[" and self._sentence and not self._depth:
             return True
+        if char == "{":
+            return False
         pair = text[at : at + 2]
         if self.closers and any(one.startswith(pair) for one in self.closers):
             return True
@@ -4082,7 +4142,7 @@ class TextFlow:
             return 1
         if char in "`~":
             return self._pass_run(text, at, ended)
-        if char in "<[" and not self._code.in_code:
+        if char in "<[" and (self._thoughts or not self._code.in_code):
             if not ended and THOUGHT_MARKS.begins(text, at):
                 return 0
             mark = THOUGHT_MARKS.match(text, at)
@@ -4116,6 +4176,11 @@ class TextFlow:
         opens = mark in THOUGHT_OPENERS
         self._fresh = self._fresh or not opens
         self._thoughts = self._always_thoughts or opens
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    blanks = _BLANKS.match(text, at)
+    return blanks.end() if blanks is not None else at
 
 
 def _is_marker(text: str, at: int) -> bool:
@@ -6504,7 +6569,8 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
             published.add(model_id)
     models = [{"id": entry.id, "name": entry.name} for entry in entries]
     if config.problems:
-        name = f"Agents: configuration error in {config.problems[0]}"
+        place = str(config.problems[0]).replace("`", "")  # no Markdown in a name
+        name = f"Agents: configuration error in {place}"
         models.append({"id": PROBLEM_MODEL, "name": clip(name, 120)})
     elif not config.agents:
         models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})

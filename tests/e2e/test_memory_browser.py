@@ -127,7 +127,7 @@ async def test_the_switch_in_the_chat_pauses_the_memory(
     chat = await page_for(ada)
     await chat.open(MODEL)
     await chat.page.get_by_role("button", name="Integrations").click()
-    switch = chat.page.get_by_role("button", name=re.compile("Pause memory"))
+    switch = chat.page.get_by_role("menuitemcheckbox", name="Pause memory")
     await expect(switch).to_be_visible()
     await screenshot(chat, "memory-pause")
     await switch.click()

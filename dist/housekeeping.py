@@ -1,0 +1,2050 @@
+"""
+title: Memory housekeeping
+author: Aqueduct
+version: 0.1.0
+description: Forgets what is deleted, indexes the chats from before.
+license: MIT
+required_open_webui_version: 0.12.0
+"""
+
+# Aqueduct 0.1.0. Copyright (c) 2026 The Aqueduct authors.
+# SPDX-License-Identifier: MIT
+#
+# Built out of events/housekeeping.py and what it uses of shared/.
+# A change belongs there: the next update replaces this text.
+# Content hash: 284225e510e4e570
+
+import asyncio
+import json
+import logging
+import queue
+import re
+import sqlite3
+import threading
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+)
+from dataclasses import astuple, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+# --- shared/host/saved_chats.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOwner:
+    """A saved chat's owner and title."""
+
+    user_id: str
+    title: str
+
+
+async def chat_owners(chat_ids: Sequence[str]) -> dict[str, ChatOwner]:
+    """Owner and title of those of these chats that exist, in one query."""
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chats import Chat
+    from sqlalchemy import select
+
+    if not chat_ids:
+        return {}
+    query = select(Chat.id, Chat.user_id, Chat.title).where(Chat.id.in_(chat_ids))
+    async with get_async_db() as session:
+        rows = (await session.execute(query)).all()
+    return {row[0]: ChatOwner(str(row[1]), str(row[2] or "")) for row in rows}
+
+
+async def chats_from(after: str, limit: int) -> list[tuple[str, str]]:
+    """Ids and owners of people's chats by id, from above `after`; no internal ones."""
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chats import Chat
+    from sqlalchemy import select
+
+    query = (
+        select(Chat.id, Chat.user_id)
+        .where(Chat.id > after, Chat.meta["internal"].as_boolean().is_not(True))
+        .order_by(Chat.id)
+        .limit(limit)
+    )
+    async with get_async_db() as session:
+        return [(row[0], row[1]) for row in (await session.execute(query)).all()]
+
+
+async def count_chats() -> int:
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chats import Chat
+    from sqlalchemy import func, select
+
+    async with get_async_db() as session:
+        return int(await session.scalar(select(func.count()).select_from(Chat)) or 0)
+
+
+async def current_branch(chat_id: str) -> list[dict[str, Any]]:
+    """The messages of a chat that its owner sees now, oldest first."""
+    from open_webui.models.chats import Chats
+    from open_webui.utils.misc import get_message_list
+
+    chat = await Chats.get_chat_by_id(chat_id)
+    messages = await Chats.get_messages_map_by_chat_id(chat_id)
+    if chat is None or not messages:
+        return []
+    history = (chat.chat or {}).get("history") or {}
+    current = getattr(chat, "current_message_id", None) or history.get("currentId")
+    branch = get_message_list(messages, current)
+    return [message | {"id": message.get("id")} for message in branch or ()]
+
+
+# --- shared/host/valves.py ---
+
+
+async def function_valves(function_id: str) -> dict[str, Any]:
+    """The valves an admin has set; empty where the function is not installed."""
+    from open_webui.models.functions import Functions
+
+    return await Functions.get_function_valves_by_id(function_id) or {}
+
+
+async def user_function_valves(function_id: str, user_id: str) -> dict[str, Any]:
+    """The valves this user has set."""
+    from open_webui.models.functions import Functions
+
+    found = await Functions.get_user_valves_by_id_and_user_id(function_id, user_id)
+    return found or {}
+
+
+async def function_is_active(function_id: str) -> bool:
+    from open_webui.models.functions import Functions
+
+    function = await Functions.get_function_by_id(function_id)
+    return function is not None and bool(function.is_active)
+
+
+async def user_named(user_id: str) -> tuple[str, Any]:
+    """A user's name and Open WebUI's model of them; ("", None) where they are gone."""
+    from open_webui.models.users import Users
+
+    user = await Users.get_user_by_id(user_id)
+    return (user.name, user) if user is not None else ("", None)
+
+
+# --- shared/memory/exchanges.py ---
+
+CLIP_MARK = "\n[… shortened …]\n"
+# Open WebUI draws reasoning and tool cards of older answers from these blocks.
+DETAILS_BLOCK = re.compile(r"<details\b[^>]*>.*?</details>\s*", re.DOTALL)
+KEY_CHARS = 1_000
+NOTES_OPEN = "<earlier_conversations>"
+NOTES_CLOSE = "</earlier_conversations>"
+NOTES_BLOCK = re.compile(
+    re.escape(NOTES_OPEN) + ".*?" + re.escape(NOTES_CLOSE) + r"\s*", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a user said and what came back.
+
+    `question_id` and `answer_id` are the ids of the two messages in their chat;
+    `asked_at` is in seconds since 1970, 0 where it is not known.
+    """
+
+    chat_id: str
+    question_id: str
+    answer_id: str
+    question: str
+    answer: str
+    asked_at: int = 0
+    speaker: str = ""
+    model: str = ""
+
+    @property
+    def digest(self) -> int:
+        """A signed 64-bit number that changes with the texts."""
+        return stable_key(f"{self.question}\0{self.answer}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExchange:
+    """An exchange as the store holds it, with the store's own id."""
+
+    id: int
+    exchange: Exchange
+
+
+def stable_key(text: str) -> int:
+    """A signed 64-bit number for a text, the same in every process."""
+    digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def question_key(text: str) -> int:
+    """A number by which a question is known again, whatever its white space.
+
+    Of a long one the head decides, for its rest may be stored shortened.
+    """
+    return stable_key(" ".join(text[:KEY_CHARS].split()))
+
+
+def clip_text(text: str, limit: int) -> str:
+    """At most `limit` characters: two thirds of them from the start, then a mark."""
+    if len(text) <= limit:
+        return text
+    room = max(limit - len(CLIP_MARK), 0)
+    head = room * 2 // 3
+    tail = text[len(text) - (room - head) :] if room > head else ""
+    return (text[:head] + CLIP_MARK + tail)[:limit]
+
+
+def strip_notes(text: str) -> str:
+    """The text without notes that were recalled into it."""
+    return NOTES_BLOCK.sub("", text)
+
+
+def said_text(content: object) -> str:
+    """The text of a message's content: a string, or a list of typed parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    parts = [part for part in content if isinstance(part, Mapping)]
+    texts = [part.get("text") for part in parts if "text" in str(part.get("type"))]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def readable(text: str) -> str:
+    return DETAILS_BLOCK.sub("", strip_notes(text)).strip()
+
+
+def visible_text(message: Mapping[str, Any]) -> str:
+    """What a reader saw of a message: no reasoning, no tool cards, no notes.
+
+    `content` comes first: it is what an edit changes. Where it is empty, the text is
+    in the `output` items of type `message`, as Open WebUI 0.12 writes them.
+    """
+    text = readable(said_text(message.get("content")))
+    if not text:
+        items = message.get("output") or ()
+        texts = [
+            said_text(item.get("content"))
+            for item in items
+            if isinstance(item, Mapping) and item.get("type") == "message"
+        ]
+        text = readable("\n".join(filter(None, texts)))
+    # No database takes a NUL or half a surrogate pair.
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def branch_exchanges(
+    messages: Iterable[Mapping[str, Any]],
+    chat_id: str,
+    *,
+    speaker: str = "",
+    max_chars: int = 12_000,
+) -> list[Exchange]:
+    """The finished exchanges of one branch of a chat, oldest first.
+
+    `messages` are Open WebUI's (id, role, content, output, timestamp, model). A user
+    message without an answer, and an answer that is empty, failed or is being
+    written, give none.
+    """
+    exchanges: list[Exchange] = []
+    asked: Mapping[str, Any] | None = None
+    for message in messages:
+        role = message.get("role")
+        if role == "user":
+            asked = message
+        elif role == "assistant" and asked is not None:
+            question, answer = visible_text(asked), visible_text(message)
+            finished = message.get("done") is not False and not message.get("error")
+            if question and answer and finished and asked.get("id"):
+                exchanges.append(
+                    Exchange(
+                        chat_id=chat_id,
+                        question_id=str(asked["id"]),
+                        answer_id=str(message.get("id") or ""),
+                        question=clip_text(question, max_chars),
+                        answer=clip_text(answer, max_chars),
+                        asked_at=int(asked.get("timestamp") or 0),
+                        speaker=speaker,
+                        model=str(message.get("model") or ""),
+                    )
+                )
+            asked = None
+    return exchanges
+
+
+# --- shared/memory/base.py ---
+
+Floats = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Where one word of the query stands, as positions in `Candidates.ids`."""
+
+    in_question: Numbers
+    anywhere: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All that one user has stored, as columns of one length.
+
+    `chats` and `questions` are keys (`stable_key` of the chat's id, `question_key`
+    of the question), `asked_at` seconds since 1970, `lengths` words of an exchange,
+    `question_lengths` words of its question. `dense` is the cosine with the query,
+    NaN where there is no vector of the present model. `matches` has an entry for
+    each word of the query.
+    """
+
+    ids: Numbers
+    chats: Numbers
+    questions: Numbers
+    asked_at: Numbers
+    lengths: Numbers
+    question_lengths: Numbers
+    dense: Floats
+    matches: Sequence[Matches]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Which model made a vector: vectors of another model are never compared."""
+
+    name: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to the store: its words, and its vector where there is one."""
+
+    terms: Sequence[str]
+    vector: Floats | None = None
+    embedder: Embedder | None = None
+
+
+class MemoryStore(Protocol):
+    """A store keeps every user's exchanges apart: each call names the user."""
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        """Store what is new or changed; gives how many that were."""
+        ...
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates: ...
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        """These exchanges, oldest first, without those that are not this user's."""
+        ...
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        """What is stored of a chat, or of all, by id and from above `after`."""
+        ...
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int: ...
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
+
+    async def forget_user(self, user_id: str) -> int:
+        """Forget all of a user's exchanges, their settings too."""
+        ...
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        """Ids of chats with something stored, in order, from above `after`."""
+        ...
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        """User and exchange of what has no vector of this model, newest first.
+
+        None where there is no place for vectors.
+        """
+        ...
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        """Keep vectors: user, id, the exchange's digest when it was read, vector.
+
+        Gives how many were kept: not one that has changed since then.
+        """
+        ...
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None: ...
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool: ...
+
+    async def count(self, user_id: str) -> int: ...
+
+    async def state(self, key: str) -> Any:
+        """A JSON value kept under a name; None where there is none."""
+        ...
+
+    async def set_state(self, key: str, value: Any) -> None: ...
+
+
+# --- shared/memory/terms.py ---
+
+WORD_PATTERN = re.compile(r"[^\W_]+")
+# Scripts that write words without spaces: Thai, Hiragana to Katakana, Bopomofo, CJK
+# ideographs with extensions. Hangul has spaces, but glues endings to its words.
+UNSPACED_RUN = re.compile(
+    "[\u0e00-\u0eff\u3040-\u30ff\u3100-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\U00020000-\U0003fffd]+"
+)
+
+
+def fold(text: str) -> str:
+    """Lower case without diacritics, so that "Café" and "cafe" are one word."""
+    if text.isascii():
+        return text.lower()
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    bare = "".join(char for char in apart if not unicodedata.combining(char))
+    return unicodedata.normalize("NFC", bare)
+
+
+def pairs(run: str) -> list[str]:
+    """Overlapping pairs of characters, the words of a script without spaces."""
+    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in order, folded; unspaced scripts as pairs."""
+    folded = fold(text)
+    if folded.isascii():
+        return WORD_PATTERN.findall(folded)
+    spaced = UNSPACED_RUN.sub(lambda run: f" {' '.join(pairs(run[0]))} ", folded)
+    return WORD_PATTERN.findall(spaced)
+
+
+# --- shared/memory/wording.py ---
+
+MONTH_NAMES = (
+    "January February March April May June July August September October November "
+    "December"
+)
+
+
+def day_of(seconds: int) -> str:
+    """A date such as "8 May 2023", in UTC; empty where it is not known."""
+    if seconds <= 0:
+        return ""
+    date = time.gmtime(seconds)
+    month = MONTH_NAMES.split()[date.tm_mon - 1]
+    return f"{date.tm_mday} {month} {date.tm_year}"
+
+
+def index_texts(exchange: Exchange) -> tuple[str, str]:
+    """Words of the question, with who asked and when, and words of the answer."""
+    asked = f"{exchange.speaker} {exchange.question} {day_of(exchange.asked_at)}"
+    return " ".join(words(asked)), " ".join(words(exchange.answer))
+
+
+def embedding_texts(exchange: Exchange) -> tuple[str, str]:
+    """The question, and question with answer: both with date and speaker.
+
+    A vector of the memory is the mean of the two, so that its product with the
+    query's vector is the mean of their cosines.
+    """
+    said = ": ".join(filter(None, (exchange.speaker, exchange.question)))
+    question = "\n".join(filter(None, (day_of(exchange.asked_at), said)))
+    return question, "\n".join(filter(None, (question, exchange.answer)))
+
+
+# --- shared/host/database.py ---
+
+
+def on_postgres() -> bool:
+    """Whether this Open WebUI keeps its data in PostgreSQL."""
+    from open_webui.env import DATABASE_URL
+
+    return str(DATABASE_URL).startswith("postgres")
+
+
+def data_folder() -> Path:
+    """Open WebUI's DATA_DIR."""
+    from open_webui.env import DATA_DIR
+
+    return Path(DATA_DIR)
+
+
+@asynccontextmanager
+async def database_session() -> AsyncIterator[Any]:
+    """A SQLAlchemy AsyncSession on Open WebUI's own pool; commit it yourself."""
+    from open_webui.internal.db import get_async_db
+
+    async with get_async_db() as session:
+        yield session
+
+
+# --- shared/host/embeddings.py ---
+
+
+async def embedding_model_name() -> str:
+    """Engine and name of the model an admin has set, such as "openai/text-3"."""
+    from open_webui.models.config import Config
+
+    found = await Config.get_many("rag.embedding_engine", "rag.embedding_model")
+    engine, model = found.get("rag.embedding_engine"), found.get("rag.embedding_model")
+    return f"{engine or 'local'}/{model or ''}"
+
+
+async def embed_texts(
+    texts: Sequence[str],
+    user: Mapping[str, Any] | None = None,
+    *,
+    is_query: bool = False,
+) -> list[list[float]] | None:
+    """A vector for each text; None where no embedding model is there to be used.
+
+    `user` is Open WebUI's `__user__`, for engines that pass a person on. Raises what the engine
+    raises: an external one may be down.
+    """
+    from fastapi import HTTPException
+    from open_webui.config import (
+        RAG_EMBEDDING_CONTENT_PREFIX,
+        RAG_EMBEDDING_QUERY_PREFIX,
+    )
+    from open_webui.main import app
+    from open_webui.models.users import UserModel
+
+    embed = getattr(app.state, "EMBEDDING_FUNCTION", None)
+    if embed is None:
+        return None
+    prefix = RAG_EMBEDDING_QUERY_PREFIX if is_query else RAG_EMBEDDING_CONTENT_PREFIX
+    person = None
+    if user:
+        person = UserModel(**{k: v for k, v in user.items() if k != "valves"})
+    try:
+        vectors = await embed(list(texts), prefix=prefix, user=person)
+    except (ValueError, HTTPException):
+        return None  # no model is loaded, or this is the slim image
+    return [list(map(float, vector)) for vector in vectors] if vectors else None
+
+
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
+# --- shared/host/vectors.py ---
+
+
+class HostVectors:
+    """Open WebUI's own client for it; there is none on the slim image."""
+
+    def available(self) -> bool:
+        return vector_client() is not None
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None:
+        """Insert or replace items (id, text, vector, metadata)."""
+        await vector_client().upsert(collection, list(items))
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None:
+        """Ids and cosines of the nearest; None where nothing of the collection is left."""
+        client = vector_client()
+        if client is None or not await client.has_collection(collection):
+            return None
+        found = await client.search(collection, [list(vector)], limit=limit)
+        if found is None or not found.ids or not found.ids[0]:
+            return None
+        # Open WebUI brings every store's cosine from -1..1 to 0..1.
+        return {
+            item: 2 * score - 1
+            for item, score in zip(found.ids[0], found.distances[0], strict=True)
+        }
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None:
+        """Delete these items."""
+        client = vector_client()
+        if client is not None and await client.has_collection(collection):
+            await client.delete(collection, ids=list(ids))
+
+
+def vector_client() -> Any:
+    """Open WebUI's client; None where there is none."""
+    from open_webui.retrieval.vector.async_client import ASYNC_VECTOR_DB_CLIENT
+
+    return ASYNC_VECTOR_DB_CLIENT
+
+
+# --- shared/memory/sqlite_file.py ---
+
+# An exchange's id is its owner's key in the high bits and a number of its own in the
+# low ones. What belongs to one user is thus one range of ids in every table and in
+# the full-text index, and reading it costs the same whatever others have stored.
+OWNER_SHIFT = 24
+READERS = 4
+BUSY_TIMEOUT_MS = 5000
+
+# Each script brings the file from the version of its position to the next one.
+# `feature` is apart from `exchange` because a recall reads it whole.
+SQLITE_MIGRATIONS = (
+    """
+    CREATE TABLE owner (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        user_id TEXT NOT NULL UNIQUE,
+        last INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE exchange (
+        id INTEGER PRIMARY KEY,
+        chat_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        answer_id TEXT NOT NULL,
+        question TEXT NOT NULL,
+        answer TEXT NOT NULL,
+        asked_at INTEGER NOT NULL,
+        speaker TEXT NOT NULL,
+        model TEXT NOT NULL
+    );
+    CREATE INDEX exchange_message ON exchange (chat_id, question_id);
+    CREATE TABLE feature (
+        id INTEGER PRIMARY KEY,
+        chat INTEGER NOT NULL,
+        question INTEGER NOT NULL,
+        digest INTEGER NOT NULL,
+        asked_at INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        question_length INTEGER NOT NULL,
+        embedder INTEGER,
+        vector BLOB
+    );
+    CREATE INDEX feature_embedder ON feature (embedder, asked_at);
+    CREATE TABLE embedder (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        dimension INTEGER NOT NULL,
+        UNIQUE (name, dimension)
+    );
+    CREATE TABLE excluded (
+        user_id TEXT NOT NULL,
+        chat_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, chat_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE forgotten (
+        user_id TEXT NOT NULL,
+        chat_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, chat_id, question_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX forgotten_chat ON forgotten (chat_id);
+    CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE VIRTUAL TABLE word USING fts5 (
+        question, answer, content = '', detail = column, columnsize = 0,
+        tokenize = 'porter unicode61 remove_diacritics 0'
+    );
+    """,
+)
+
+
+class NewerSchemaError(Exception):
+    """The tables were made by a newer version of the suite."""
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """A connection any thread may use, one at a time."""
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # What was deleted is overwritten, not merely unlinked.
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA mmap_size = 268435456")
+    return connection
+
+
+def migrate_sqlite(connection: sqlite3.Connection) -> None:
+    """Bring the tables to the present version; raises NewerSchemaError."""
+
+    def version() -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    newest = len(SQLITE_MIGRATIONS)
+    if version() == newest:
+        return
+    with sqlite_transaction(connection):
+        # Another process may have been faster.
+        found = version()
+        if found > newest:
+            raise NewerSchemaError(f"version {found}, this one knows {newest}")
+        for script in SQLITE_MIGRATIONS[found:]:
+            for statement in script.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {newest}")
+
+
+@contextmanager
+def sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def is_open(path: Path, kept: dict[str, Any]) -> bool:
+    """Whether `SqliteFile` has made and migrated this file before."""
+    return bool(kept.get("opened") == (path, len(SQLITE_MIGRATIONS)))
+
+
+class SqliteFile:
+    """Runs work on the file in threads of its own.
+
+    `kept` is a dict that outlives a reload of the function's module; connections,
+    threads and the writers' lock are kept there, by path.
+    """
+
+    def __init__(self, path: Path, kept: dict[str, Any]) -> None:
+        self.path = path
+        self._kept = kept
+        if not is_open(path, kept):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(open_sqlite(path)) as connection:
+                migrate_sqlite(connection)
+            kept["idle"] = queue.LifoQueue()
+            kept["threads"] = ThreadPoolExecutor(READERS, "aqueduct-memory")
+            kept["writing"] = threading.Lock()
+            kept["opened"] = (path, len(SQLITE_MIGRATIONS))
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        threads: ThreadPoolExecutor = self._kept["threads"]
+        return threads
+
+    def read(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Give what `work(connection, *args)` gives: one view of the file for all."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            found = work(connection, *args)
+            connection.execute("COMMIT")
+            return found
+
+    def write(self, work: Callable[..., Any], *args: Any) -> Any:
+        """The same within a transaction; writers of one process wait in line."""
+        with (
+            self._kept["writing"],
+            self._connection() as connection,
+            sqlite_transaction(connection),
+        ):
+            return work(connection, *args)
+
+    def close(self) -> None:
+        """Close every idle connection and end the threads."""
+        self.threads.shutdown()
+        idle = self._kept["idle"]
+        while not idle.empty():
+            idle.get_nowait().close()
+        self._kept.clear()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        idle: queue.LifoQueue[sqlite3.Connection] = self._kept["idle"]
+        try:
+            connection = idle.get_nowait()
+        except queue.Empty:
+            connection = open_sqlite(self.path)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        idle.put(connection)
+
+
+# --- shared/memory/postgres_schema.py ---
+
+# Any number of ours: one replica migrates while the others wait.
+MIGRATION_LOCK = 7_032_118_445
+
+# `words` are stems with the owner's key before them ("12:rome"), so that looking one
+# up in the index finds the owner's exchanges and no others.
+POSTGRES_MIGRATIONS = (
+    """
+    CREATE TABLE aqueduct_memory.owner (
+        key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        user_id text NOT NULL UNIQUE
+    );
+    CREATE TABLE aqueduct_memory.exchange (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        question_id text NOT NULL,
+        answer_id text NOT NULL,
+        question text NOT NULL,
+        answer text NOT NULL,
+        asked_at bigint NOT NULL,
+        speaker text NOT NULL,
+        model text NOT NULL,
+        chat bigint NOT NULL,
+        question_key bigint NOT NULL,
+        digest bigint NOT NULL,
+        length integer NOT NULL,
+        question_length integer NOT NULL,
+        question_words tsvector NOT NULL,
+        words tsvector NOT NULL,
+        embedder text,
+        scale real NOT NULL DEFAULT 1,
+        UNIQUE (user_id, chat_id, question_id)
+    );
+    CREATE INDEX exchange_words ON aqueduct_memory.exchange USING gin (words);
+    CREATE INDEX exchange_chat ON aqueduct_memory.exchange (chat_id);
+    CREATE INDEX exchange_embedder ON aqueduct_memory.exchange (embedder, asked_at);
+    CREATE INDEX exchange_feature ON aqueduct_memory.exchange (user_id, id) INCLUDE
+        (chat, question_key, asked_at, length, question_length, embedder, scale);
+    CREATE TABLE aqueduct_memory.excluded (
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        PRIMARY KEY (user_id, chat_id)
+    );
+    CREATE TABLE aqueduct_memory.forgotten (
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        question_id text NOT NULL,
+        PRIMARY KEY (user_id, chat_id, question_id)
+    );
+    CREATE INDEX forgotten_chat ON aqueduct_memory.forgotten (chat_id);
+    CREATE TABLE aqueduct_memory.state (name text PRIMARY KEY, value text NOT NULL)
+    """,
+)
+
+
+POSTGRES_COLUMNS = (
+    "id, chat_id, question_id, answer_id, question, answer, asked_at, speaker, model"
+)
+SAVE_SQL = """
+    INSERT INTO aqueduct_memory.exchange (user_id, chat_id, question_id, answer_id,
+        question, answer, asked_at, speaker, model, chat, question_key, digest, length,
+        question_length, question_words, words)
+    SELECT :user_id, :chat_id, :question_id, :answer_id, :question, :answer, :asked_at,
+        :speaker, :model, :chat, :question_key, :digest, :length, :question_length,
+        made.question_words, made.question_words || made.answer_words
+    FROM (SELECT
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :asked)))) AS question_words,
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
+    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
+        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
+    ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
+        answer_id = excluded.answer_id, question = excluded.question,
+        answer = excluded.answer, model = excluded.model, digest = excluded.digest,
+        question_key = excluded.question_key, length = excluded.length,
+        question_length = excluded.question_length, words = excluded.words,
+        question_words = excluded.question_words, embedder = NULL
+    WHERE exchange.digest <> excluded.digest
+    RETURNING id
+    """
+FEATURE_SQL = """
+    SELECT id, chat, question_key, asked_at, length, question_length,
+        COALESCE(embedder = :embedder, false), scale
+    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
+    """
+MATCH_SQL = """
+    SELECT term.place, exchange.id, exchange.question_words @@ term.query
+    FROM (SELECT place - 1 AS place,
+            CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
+          FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
+               unnest(to_tsvector('english', word))) AS term
+    JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
+    WHERE exchange.user_id = :user_id
+    """
+
+
+async def migrate_postgres(sessions: Any) -> None:
+    """Bring the schema to the present version; raises NewerSchemaError."""
+    newest = len(POSTGRES_MIGRATIONS)
+    async with sessions() as session:
+        await run_sql(session, f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        await run_sql(session, "CREATE SCHEMA IF NOT EXISTS aqueduct_memory")
+        await run_sql(
+            session,
+            "CREATE TABLE IF NOT EXISTS aqueduct_memory.version "
+            "(version integer NOT NULL)",
+        )
+        rows = await run_sql(session, "SELECT version FROM aqueduct_memory.version")
+        found = rows[0][0] if rows else 0
+        if found > newest:
+            raise NewerSchemaError(f"version {found}, this one knows {newest}")
+        for script in POSTGRES_MIGRATIONS[found:]:
+            for statement in script.split(";\n"):
+                await run_sql(session, statement)
+        if found < newest:
+            await run_sql(session, "DELETE FROM aqueduct_memory.version")
+            await run_sql(
+                session,
+                "INSERT INTO aqueduct_memory.version VALUES (:newest)",
+                newest=newest,
+            )
+        await session.commit()
+
+
+async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
+    """The rows of a statement; none where it gives none."""
+    from sqlalchemy import text
+
+    result = await session.execute(text(sql), values)
+    return list(result.all()) if result.returns_rows else []
+
+
+# --- shared/memory/postgres_store.py ---
+
+# As many hits as a recall can use; what lies beyond is taken for no better than these.
+NEAREST = 300
+
+Sessions = Callable[[], AbstractAsyncContextManager[Any]]
+
+postgres_log = logging.getLogger("aqueduct.memory.postgres")
+
+
+def collection_name(user_id: str, embedder: Embedder) -> str:
+    """A collection for each user and model.
+
+    Open WebUI's multi-tenant stores route by the beginning `user-memory-`; exactly
+    `user-memory-{user_id}` is its own.
+    """
+    label = embedder_label(embedder).encode()
+    model = blake2b(label, digest_size=4).hexdigest()
+    return f"user-memory-aq-{model}-{user_id}"
+
+
+def embedder_label(embedder: Embedder) -> str:
+    return f"{embedder.name}:{embedder.dimension}"
+
+
+class VectorStore(Protocol):
+    """Where vectors are kept, by collection: `HostVectors` says what is what."""
+
+    def available(self) -> bool: ...
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None: ...
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None: ...
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None: ...
+
+
+class PostgresStore:
+    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store.
+
+    `sessions()` opens a SQLAlchemy AsyncSession.
+    """
+
+    def __init__(self, sessions: Sessions, vectors: VectorStore) -> None:
+        self._sessions = sessions
+        self._vectors = vectors
+
+    async def _execute(self, sql: str, **values: Any) -> list[Any]:
+        """One statement in a transaction of its own."""
+        async with self._sessions() as session:
+            rows = await run_sql(session, sql, **values)
+            await session.commit()
+        return rows
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        saved = 0
+        async with self._sessions() as session:
+            prefix = await owner_prefix(session, user_id, make=True)
+            for exchange in exchanges:
+                values = exchange_values(exchange) | {"prefix": prefix}
+                saved += len(
+                    await run_sql(session, SAVE_SQL, user_id=user_id, **values)
+                )
+            await session.commit()
+        return saved
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates:
+        label = embedder_label(query.embedder) if query.embedder else ""
+        async with self._sessions() as session:
+            prefix = await owner_prefix(session, user_id)
+            rows = await run_sql(session, FEATURE_SQL, user_id=user_id, embedder=label)
+            terms = list(query.terms)
+            hits = await run_sql(
+                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=terms
+            )
+        columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+        dense = await self._cosines(user_id, query, rows)
+        matches = matches_of(columns[0], hits, len(terms))
+        ids, chats, questions, asked_at, lengths, asked = columns
+        return Candidates(
+            ids, chats, questions, asked_at, lengths, asked, dense, matches
+        )
+
+    async def _cosines(
+        self, user_id: str, query: Query, rows: Sequence[Sequence[Any]]
+    ) -> Floats:
+        dense = np.full(len(rows), np.nan, np.float32)
+        if query.vector is None or query.embedder is None:
+            return dense
+        if not any(row[6] for row in rows):
+            return dense
+        collection = collection_name(user_id, query.embedder)
+        near = await self._vectors.nearest(collection, query.vector.tolist(), NEAREST)
+        if near is None:
+            await self._vectors_were_lost(user_id)
+            return dense
+        farthest = min(near.values())
+        for place, row in enumerate(rows):
+            if row[6]:
+                # The store compares directions only; ours are means of two.
+                dense[place] = near.get(str(row[0]), farthest) * row[7]
+        return dense
+
+    async def _vectors_were_lost(self, user_id: str) -> None:
+        """Somebody has reset the vector store: have them made again."""
+        postgres_log.warning("No vectors of %s are left; they will be rebuilt", user_id)
+        await self._execute(
+            "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE user_id = :u",
+            u=user_id,
+        )
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[])) "
+            "ORDER BY asked_at, id",
+            u=user_id,
+            ids=list(ids),
+        )
+        return [stored_row(row) for row in rows]
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id > :after AND "
+            "(CAST(:chat AS text) IS NULL OR chat_id = :chat) ORDER BY id LIMIT :n",
+            u=user_id,
+            after=after,
+            chat=chat_id,
+            n=limit,
+        )
+        return [stored_row(row) for row in rows]
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        where = "user_id = :u AND id = ANY(CAST(:ids AS bigint[]))"
+        values = {"u": user_id, "ids": list(ids)}
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "SELECT user_id, chat_id, question_id FROM aqueduct_memory.exchange "
+            f"WHERE {where} ON CONFLICT DO NOTHING",
+            **values,
+        )
+        return await self._delete(where, **values)
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        return await self._delete(
+            "chat_id = :c AND (question_id = :m OR answer_id = :m)",
+            c=chat_id,
+            m=message_id,
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        chats = list(chat_ids)
+        for table in ("excluded", "forgotten"):
+            await self._execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE chat_id = ANY(:c)", c=chats
+            )
+        return await self._delete("chat_id = ANY(:c)", c=chats)
+
+    async def forget_user(self, user_id: str) -> int:
+        deleted = await self._delete("user_id = :u", u=user_id)
+        for table in ("excluded", "forgotten", "owner"):
+            await self._execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE user_id = :u", u=user_id
+            )
+        return deleted
+
+    async def _delete(self, where: str, **values: Any) -> int:
+        """Delete rows and their vectors; `where` is a condition of ours."""
+        rows = await self._execute(
+            f"DELETE FROM aqueduct_memory.exchange WHERE {where} "
+            "RETURNING id, user_id, embedder",
+            **values,
+        )
+        gone: dict[str, list[str]] = defaultdict(list)
+        for row_id, user_id, label in rows:
+            if label:
+                name, _, dimension = label.rpartition(":")
+                embedder = Embedder(name, int(dimension))
+                gone[collection_name(user_id, embedder)].append(str(row_id))
+        for collection, ids in gone.items():
+            await self._vectors.drop(collection, ids)
+        return len(rows)
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        rows = await self._execute(
+            "SELECT DISTINCT chat_id FROM aqueduct_memory.exchange "
+            "WHERE chat_id > :after ORDER BY chat_id LIMIT :n",
+            after=after,
+            n=limit,
+        )
+        return [row[0] for row in rows]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        if not self._vectors.available():
+            return []
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
+            "WHERE embedder IS DISTINCT FROM :e "
+            "ORDER BY embedder IS NOT NULL, asked_at DESC LIMIT :n",
+            e=embedder_label(embedder),
+            n=limit,
+        )
+        return [(row[-1], stored_row(row[:-1])) for row in rows]
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        by_user: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for user_id, row_id, _, vector in vectors:
+            by_user[user_id].append(
+                {
+                    "id": str(row_id),
+                    "text": "",  # texts stay in SQL, where they can be deleted
+                    "vector": vector.tolist(),
+                    "metadata": {"exchange": row_id},
+                }
+            )
+        for user_id, items in by_user.items():
+            await self._vectors.put(collection_name(user_id, embedder), items)
+        kept = 0
+        async with self._sessions() as session:
+            for _, row_id, digest, vector in vectors:
+                rows = await run_sql(
+                    session,
+                    "UPDATE aqueduct_memory.exchange SET embedder = :e, scale = :s "
+                    "WHERE id = :id AND digest = :digest RETURNING id",
+                    e=embedder_label(embedder),
+                    s=float(np.linalg.norm(vector)),
+                    id=row_id,
+                    digest=digest,
+                )
+                kept += len(rows)
+            await session.commit()
+        return kept
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT INTO aqueduct_memory.excluded VALUES (:u, :c) ON CONFLICT DO NOTHING"
+            if excluded
+            else "DELETE FROM aqueduct_memory.excluded WHERE user_id=:u AND chat_id=:c"
+        )
+        await self._execute(sql, u=user_id, c=chat_id)
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        return bool(
+            await self._execute(
+                "SELECT 1 FROM aqueduct_memory.excluded "
+                "WHERE user_id = :u AND chat_id = :c",
+                u=user_id,
+                c=chat_id,
+            )
+        )
+
+    async def count(self, user_id: str) -> int:
+        rows = await self._execute(
+            "SELECT count(*) FROM aqueduct_memory.exchange WHERE user_id = :u",
+            u=user_id,
+        )
+        return int(rows[0][0])
+
+    async def state(self, key: str) -> Any:
+        rows = await self._execute(
+            "SELECT value FROM aqueduct_memory.state WHERE name = :k", k=key
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.state VALUES (:k, :v) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            k=key,
+            v=json.dumps(value),
+        )
+
+
+async def owner_prefix(session: Any, user_id: str, *, make: bool = False) -> str:
+    """What stands before each stem of this user; "none:" for who has nothing."""
+    if make:
+        await run_sql(
+            session,
+            "INSERT INTO aqueduct_memory.owner (user_id) VALUES (:u) "
+            "ON CONFLICT DO NOTHING",
+            u=user_id,
+        )
+    rows = await run_sql(
+        session, "SELECT key FROM aqueduct_memory.owner WHERE user_id = :u", u=user_id
+    )
+    return f"{rows[0][0]}:" if rows else "none:"
+
+
+def exchange_values(exchange: Exchange) -> dict[str, Any]:
+    asked, answered = index_texts(exchange)
+    question_length = asked.count(" ") + 1
+    return {
+        "chat_id": exchange.chat_id,
+        "question_id": exchange.question_id,
+        "answer_id": exchange.answer_id,
+        "question": exchange.question,
+        "answer": exchange.answer,
+        "asked_at": exchange.asked_at,
+        "speaker": exchange.speaker,
+        "model": exchange.model,
+        "chat": stable_key(exchange.chat_id),
+        "question_key": question_key(exchange.question),
+        "digest": exchange.digest,
+        "length": question_length + answered.count(" ") + bool(answered),
+        "question_length": question_length,
+        "asked": asked,
+        "answered": answered,
+    }
+
+
+def stored_row(row: Sequence[Any]) -> StoredExchange:
+    return StoredExchange(int(row[0]), Exchange(*row[1:]))
+
+
+def matches_of(ids: Any, hits: Sequence[Sequence[Any]], count: int) -> list[Matches]:
+    """The rows (term, id, in the question?) as one entry a term."""
+    asked: list[list[int]] = [[] for _ in range(count)]
+    anywhere: list[list[int]] = [[] for _ in range(count)]
+    for place, row_id, in_question in hits:
+        anywhere[place].append(row_id)
+        if in_question:
+            asked[place].append(row_id)
+    return [
+        Matches(np.searchsorted(ids, sorted(one)), np.searchsorted(ids, sorted(other)))
+        for one, other in zip(asked, anywhere, strict=True)
+    ]
+
+
+# --- shared/memory/sqlite_rows.py ---
+
+EXCHANGE_COLUMNS = (
+    "exchange.id, chat_id, question_id, answer_id, exchange.question, answer, "
+    "exchange.asked_at, speaker, model"
+)
+
+
+def select(
+    connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()
+) -> list[Any]:
+    return connection.execute(sql, values).fetchall()
+
+
+def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]:
+    """The first and last id this user's exchanges may have; (0, -1) for none."""
+    rows = select(connection, "SELECT key FROM owner WHERE user_id = ?", (user_id,))
+    if not rows:
+        return 0, -1
+    first = rows[0][0] << OWNER_SHIFT
+    return first, first | ((1 << OWNER_SHIFT) - 1)
+
+
+def new_id(connection: sqlite3.Connection, user_id: str) -> int:
+    """An id in this user's range that was never given before."""
+    key, last = select(
+        connection,
+        "INSERT INTO owner (user_id, last) VALUES (?, 1) "
+        "ON CONFLICT (user_id) DO UPDATE SET last = last + 1 RETURNING key, last",
+        (user_id,),
+    )[0]
+    return (int(key) << OWNER_SHIFT) | int(last)
+
+
+def save_rows(
+    connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
+) -> int:
+    saved = 0
+    sql = (
+        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
+    )
+    for exchange in exchanges:
+        place = (exchange.chat_id, exchange.question_id)
+        if select(connection, sql, (user_id, *place)):
+            continue
+        span = owner_range(connection, user_id)
+        known = select(
+            connection,
+            "SELECT exchange.id, digest FROM exchange JOIN feature USING (id) "
+            "WHERE chat_id = ? AND question_id = ? AND exchange.id BETWEEN ? AND ?",
+            (*place, *span),
+        )
+        if known:
+            row_id, digest = known[0]
+            if digest == exchange.digest:
+                continue
+            delete_where(connection, "exchange.id = ?", (row_id,))
+        insert_row(connection, new_id(connection, user_id), exchange)
+        saved += 1
+    return saved
+
+
+def insert_row(connection: sqlite3.Connection, row_id: int, exchange: Exchange) -> None:
+    question, answer = index_texts(exchange)
+    asked, answered = question.count(" ") + 1, answer.count(" ") + bool(answer)
+    connection.execute(
+        "INSERT INTO exchange (id, chat_id, question_id, answer_id, question, answer, "
+        "asked_at, speaker, model) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (row_id, *astuple(exchange)),
+    )
+    connection.execute(
+        "INSERT INTO feature (id, chat, question, digest, asked_at, length, "
+        "question_length) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            row_id,
+            stable_key(exchange.chat_id),
+            question_key(exchange.question),
+            exchange.digest,
+            exchange.asked_at,
+            asked + answered,
+            asked,
+        ),
+    )
+    connection.execute(
+        "INSERT INTO word (rowid, question, answer) VALUES (?, ?, ?)",
+        (row_id, question, answer),
+    )
+
+
+def stored_exchange(row: Sequence[Any]) -> StoredExchange:
+    return StoredExchange(int(row[0]), Exchange(*row[1:]))
+
+
+def delete_where(
+    connection: sqlite3.Connection, where: str, values: Sequence[Any]
+) -> int:
+    """Delete rows everywhere; `where` is a condition of ours on `exchange`."""
+    sql = f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE {where}"
+    rows = select(connection, sql, values)
+    for row in rows:
+        stored = stored_exchange(row)
+        # The index keeps no text, so it is told again what to take out.
+        connection.execute(
+            "INSERT INTO word (word, rowid, question, answer) "
+            "VALUES ('delete', ?, ?, ?)",
+            (stored.id, *index_texts(stored.exchange)),
+        )
+        connection.execute("DELETE FROM exchange WHERE id = ?", (stored.id,))
+        connection.execute("DELETE FROM feature WHERE id = ?", (stored.id,))
+    return len(rows)
+
+
+def forget_rows(
+    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+) -> int:
+    first, last = owner_range(connection, user_id)
+    deleted = 0
+    for row_id in ids:
+        if not first <= row_id <= last:
+            continue
+        connection.execute(
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
+            (user_id, row_id),
+        )
+        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
+    return deleted
+
+
+def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
+    deleted = 0
+    for chat_id in chat_ids:
+        deleted += delete_where(connection, "chat_id = ?", (chat_id,))
+        for table in ("excluded", "forgotten"):
+            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+    return deleted
+
+
+def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+    span = owner_range(connection, user_id)
+    deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
+    for table in ("excluded", "forgotten", "owner"):
+        connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
+    return deleted
+
+
+# --- shared/memory/sqlite_store.py ---
+
+
+class SqliteStore:
+    """See `MemoryStore`. Errors are those of `sqlite3`."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        return int(await self._write(save_rows, user_id, exchanges))
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates:
+        found: Candidates = await self._read(read_candidates, user_id, query)
+        return found
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        found: list[StoredExchange] = await self._read(read_exchanges, user_id, ids)
+        return sorted(found, key=lambda stored: (stored.exchange.asked_at, stored.id))
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        found: list[StoredExchange] = await self._read(
+            read_listing, user_id, chat_id, limit, after
+        )
+        return found
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        return int(await self._write(forget_rows, user_id, ids))
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"
+        return int(
+            await self._write(delete_where, where, (chat_id, message_id, message_id))
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        return int(await self._write(forget_chat_rows, chat_ids))
+
+    async def forget_user(self, user_id: str) -> int:
+        return int(await self._write(forget_owner, user_id))
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        sql = (
+            "SELECT DISTINCT chat_id FROM exchange WHERE chat_id > ? "
+            "ORDER BY chat_id LIMIT ?"
+        )
+        return [row[0] for row in await self._read(select, sql, (after, limit))]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        found: list[tuple[str, StoredExchange]] = await self._read(
+            read_pending, embedder, limit
+        )
+        return found
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        return int(await self._write(write_vectors, embedder, vectors))
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO excluded (user_id, chat_id) VALUES (?, ?)"
+            if excluded
+            else "DELETE FROM excluded WHERE user_id = ? AND chat_id = ?"
+        )
+        await self._write(select, sql, (user_id, chat_id))
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        sql = "SELECT 1 FROM excluded WHERE user_id = ? AND chat_id = ?"
+        return bool(await self._read(select, sql, (user_id, chat_id)))
+
+    async def count(self, user_id: str) -> int:
+        return int(await self._read(count_rows, user_id))
+
+    async def state(self, key: str) -> Any:
+        rows = await self._read(
+            select, "SELECT value FROM state WHERE name = ?", (key,)
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
+        await self._write(select, sql, (key, json.dumps(value)))
+
+    async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._file.threads, self._file.read, work, *args
+        )
+
+    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._file.threads, self._file.write, work, *args
+        )
+
+
+def read_candidates(
+    connection: sqlite3.Connection, user_id: str, query: Query
+) -> Candidates:
+    span = owner_range(connection, user_id)
+    embedder = embedder_key(connection, query.embedder)
+    rows = select(
+        connection,
+        "SELECT id, chat, question, asked_at, length, question_length, embedder, "
+        "vector FROM feature WHERE id BETWEEN ? AND ? ORDER BY id",
+        span,
+    )
+    columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+    ids = columns[0]
+    matches = []
+    for term in query.terms:
+        asked = matching(connection, f'question : "{term}"', span)
+        matches.append(
+            Matches(
+                np.searchsorted(ids, asked),
+                np.searchsorted(ids, matching(connection, f'"{term}"', span)),
+            )
+        )
+    return Candidates(
+        ids=ids,
+        chats=columns[1],
+        questions=columns[2],
+        asked_at=columns[3],
+        lengths=columns[4],
+        question_lengths=columns[5],
+        dense=cosines(rows, embedder, query.vector),
+        matches=matches,
+    )
+
+
+def matching(
+    connection: sqlite3.Connection, match: str, span: tuple[int, int]
+) -> list[int]:
+    sql = "SELECT rowid FROM word WHERE word MATCH ? AND rowid BETWEEN ? AND ?"
+    return [row[0] for row in connection.execute(sql, (match, *span))]
+
+
+def cosines(
+    rows: Sequence[Sequence[Any]], embedder: int | None, vector: Floats | None
+) -> Floats:
+    """Cosine of each row's vector with the query's, NaN where there is none."""
+    dense = np.full(len(rows), np.nan, np.float32)
+    if vector is None or embedder is None:
+        return dense
+    present = [i for i, row in enumerate(rows) if row[6] == embedder]
+    if present:
+        packed = b"".join([rows[i][7] for i in present])
+        matrix = np.frombuffer(packed, np.float16).reshape(len(present), -1)
+        dense[present] = matrix.astype(np.float32) @ vector
+    return dense
+
+
+def embedder_key(
+    connection: sqlite3.Connection, embedder: Embedder | None
+) -> int | None:
+    if embedder is None:
+        return None
+    sql = "SELECT key FROM embedder WHERE name = ? AND dimension = ?"
+    rows = select(connection, sql, astuple(embedder))
+    return rows[0][0] if rows else None
+
+
+def read_exchanges(
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
+) -> list[StoredExchange]:
+    first, last = owner_range(connection, user_id)
+    sql = f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE id = ?"
+    found = (
+        select(connection, sql, (row_id,)) for row_id in ids if first <= row_id <= last
+    )
+    return [stored_exchange(row) for rows in found for row in rows]
+
+
+def read_listing(
+    connection: sqlite3.Connection,
+    user_id: str,
+    chat_id: str | None,
+    limit: int,
+    after: int,
+) -> list[StoredExchange]:
+    first, last = owner_range(connection, user_id)
+    sql = (
+        f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE id BETWEEN ? AND ? "
+        "AND (? IS NULL OR chat_id = ?) ORDER BY id LIMIT ?"
+    )
+    values = (max(first, after + 1), last, chat_id, chat_id, limit)
+    return [stored_exchange(row) for row in select(connection, sql, values)]
+
+
+def read_pending(
+    connection: sqlite3.Connection, embedder: Embedder, limit: int
+) -> list[tuple[str, StoredExchange]]:
+    # Three ranges of the index on `embedder`, for "is distinct" reads all of it. What
+    # has no vector at all comes first, the newest of it first.
+    key = embedder_key(connection, embedder) or 0
+    sql = (
+        f"SELECT {EXCHANGE_COLUMNS}, user_id FROM (%s) AS waiting "
+        "JOIN exchange USING (id) JOIN owner ON owner.key = exchange.id >> "
+        f"{OWNER_SHIFT} ORDER BY exchange.asked_at DESC"
+    )
+    found: list[Any] = []
+    for condition in ("IS NULL", f"> {key}", f"< {key}"):
+        inner = (
+            f"SELECT id FROM feature WHERE embedder {condition} "
+            "ORDER BY embedder, asked_at DESC LIMIT ?"
+        )
+        if len(found) < limit:
+            found += select(connection, sql % inner, (limit - len(found),))
+    return [(row[-1], stored_exchange(row[:-1])) for row in found]
+
+
+def write_vectors(
+    connection: sqlite3.Connection,
+    embedder: Embedder,
+    vectors: Sequence[tuple[str, int, int, Floats]],
+) -> int:
+    connection.execute(
+        "INSERT OR IGNORE INTO embedder (name, dimension) VALUES (?, ?)",
+        astuple(embedder),
+    )
+    key = embedder_key(connection, embedder)
+    done = connection.executemany(
+        "UPDATE feature SET embedder = ?, vector = ? WHERE id = ? AND digest = ?",
+        [
+            (key, vector.astype(np.float16).tobytes(), row_id, digest)
+            for _, row_id, digest, vector in vectors
+        ],
+    )
+    return done.rowcount
+
+
+def count_rows(connection: sqlite3.Connection, user_id: str) -> int:
+    span = owner_range(connection, user_id)
+    sql = "SELECT count(*) FROM feature WHERE id BETWEEN ? AND ?"
+    return int(select(connection, sql, span)[0][0])
+
+
+# --- shared/memory/vectors.py ---
+
+# Texts in, one vector a text out, all of one length.
+Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
+
+# Models read a few hundred tokens; the rest of a long text is not sent to them.
+MAX_EMBEDDED_CHARS = 4_000
+
+
+async def exchange_vectors(
+    encode: Encode, exchanges: Sequence[Exchange]
+) -> list[Floats]:
+    """A vector for each exchange: the mean of question's and whole's unit vectors."""
+    both = [
+        text[:MAX_EMBEDDED_CHARS]
+        for exchange in exchanges
+        for text in embedding_texts(exchange)
+    ]
+    distinct = list(dict.fromkeys(both))
+    made = await encode(distinct)
+    unit = {
+        text: unit_vector(vector) for text, vector in zip(distinct, made, strict=True)
+    }
+    return [
+        (unit[question] + unit[whole]) * np.float32(0.5)
+        for question, whole in zip(both[::2], both[1::2], strict=True)
+    ]
+
+
+def unit_vector(vector: Sequence[float]) -> Floats:
+    """The vector at length 1; one of zeros stays so."""
+    array = np.asarray(vector, np.float32)
+    length = float(np.linalg.norm(array))
+    return array / length if length else array
+
+
+# --- shared/memory/opening.py ---
+
+BATCH = 16
+# After a full batch the indexer rests as long as it worked, at most this many seconds.
+LONGEST_REST = 5.0
+
+memory_log = logging.getLogger("aqueduct.memory")
+
+
+async def open_memory() -> MemoryStore:
+    """The store, made or migrated on first use.
+
+    A file of its own beside Open WebUI's SQLite database: writing to the full-text
+    index then never locks a chat out, and a damaged index never takes chats with it.
+    Where Open WebUI runs on PostgreSQL, a schema of its own in that database, so that
+    all replicas share it.
+    """
+    kept: dict[str, Any] = shared_resource("memory", dict)
+    lock = shared_resource("memory_opening", asyncio.Lock)
+    async with lock:
+        if on_postgres():
+            if kept.get("migrated") != len(POSTGRES_MIGRATIONS):
+                await migrate_postgres(database_session)
+                kept["migrated"] = len(POSTGRES_MIGRATIONS)
+            return PostgresStore(database_session, HostVectors())
+        path = data_folder() / "aqueduct" / "memory.db"
+        if is_open(path, kept):
+            return SqliteStore(SqliteFile(path, kept))
+        return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
+
+
+def in_background(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run work as a task that is held on to and whose error is logged."""
+    tasks: set[asyncio.Task[None]] = shared_resource("memory_tasks", set)
+
+    async def guarded_work() -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - nobody awaits it who could be told
+            memory_log.exception("%s failed", name)
+
+    task = asyncio.create_task(guarded_work(), name=f"aqueduct {name}")
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+def start_once(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """The same, unless a task of this name is running."""
+    tasks: set[asyncio.Task[None]] = shared_resource("memory_tasks", set)
+    if any(task.get_name() == f"aqueduct {name}" for task in tasks):
+        work.close()
+    else:
+        in_background(name, work)
+
+
+def request_indexing(store: MemoryStore) -> None:
+    """See to it that all that is stored gets its vector, soon and in the background."""
+    wanted: dict[str, bool] = shared_resource("memory_indexing", dict)
+    wanted["again"] = True
+    start_once("indexing", index_while_wanted(store, wanted))
+
+
+async def index_while_wanted(store: MemoryStore, wanted: dict[str, bool]) -> None:
+    # What is stored while the last batch is being written asks for another round.
+    while wanted.pop("again", False):
+        await index_pending(store)
+
+
+async def index_pending(store: MemoryStore) -> None:
+    """Give a vector to everything that has none of the present model.
+
+    That is new exchanges, old ones after a change of model, and all of them after the
+    vectors were wiped. Ends where there is no model; the next exchange starts it anew.
+    """
+    while embedder := await present_embedder():
+        started = time.monotonic()
+        waiting = await store.pending(embedder, BATCH)
+        if not waiting:
+            return
+        vectors = await exchange_vectors(
+            encode_content, [stored.exchange for _, stored in waiting]
+        )
+        if await embedding_model_name() != embedder.name:
+            continue  # changed under way: nobody knows which model made these
+        kept = await store.set_vectors(
+            embedder,
+            [
+                (user_id, stored.id, stored.exchange.digest, vector)
+                for (user_id, stored), vector in zip(waiting, vectors, strict=True)
+            ],
+        )
+        if not kept:
+            return
+        if len(waiting) == BATCH:
+            await asyncio.sleep(min(time.monotonic() - started, LONGEST_REST))
+
+
+async def present_embedder() -> Embedder | None:
+    """The model an admin has set, with the length of its vectors."""
+    name = await embedding_model_name()
+    probe = await embed_texts(["dimension"])
+    return Embedder(name, len(probe[0])) if probe else None
+
+
+async def encode_content(texts: Any) -> list[list[float]]:
+    """Vectors of stored texts; raises RuntimeError where the model went away."""
+    vectors = await embed_texts(texts)
+    if vectors is None:
+        raise RuntimeError("the embedding model is gone")
+    return vectors
+
+
+# --- shared/memory/options.py ---
+
+
+class MemoryOptions(BaseModel):
+    """The valves of the memory."""
+
+    priority: int = Field(default=0, description="Filters run from low to high.")
+    max_notes: int = Field(
+        default=6, ge=1, le=20, description="Exchanges recalled at most for an answer."
+    )
+    token_budget: int = Field(
+        default=1500, ge=100, description="Tokens that all notes together may take."
+    )
+    keep_exchanges: int = Field(
+        default=0,
+        ge=0,
+        description="Send only the last N exchanges of a long chat to the model, and "
+        "recall from the rest. 0 sends all. Has no effect while Open WebUI's own "
+        "context compaction is on.",
+    )
+    max_wait_ms: int = Field(
+        default=400, ge=0, description="A recall that takes longer is left out."
+    )
+    max_chars: int = Field(
+        default=12_000, ge=200, description="Longer texts are stored shortened."
+    )
+    barred_models: str = Field(
+        default="",
+        description="Models that never receive notes: ids or patterns such as gpt-*, "
+        "divided by commas or spaces.",
+    )
+    bar_external_models: bool = Field(
+        default=False,
+        description="Models of connections marked as external never receive notes.",
+    )
+    backfill: bool = Field(
+        default=True,
+        description="Also index, slowly and in the background, the chats from before.",
+    )
+
+
+class PersonalMemoryOptions(BaseModel):
+    """What each user decides for themselves."""
+
+    remember: bool = Field(default=True, description="Store my conversations.")
+    recall: bool = Field(
+        default=True, description="Bring earlier exchanges back into my chats."
+    )
+    other_chats: bool = Field(
+        default=True, description="Recall from my other chats too, not only this one."
+    )
+
+
+# --- shared/memory/looking_up.py ---
+
+MEMORY_FILTER_ID = "conversation_memory"
+
+
+async def memory_options() -> MemoryOptions:
+    """The filter's valves: one place for all functions of the memory."""
+    return MemoryOptions.model_validate(await function_valves(MEMORY_FILTER_ID))
+
+
+async def personal_options(user_id: str) -> PersonalMemoryOptions:
+    found = await user_function_valves(MEMORY_FILTER_ID, user_id)
+    return PersonalMemoryOptions.model_validate(found)
+
+
+# --- shared/memory/housekeeping.py ---
+
+BACKFILL_STATE = "backfill"
+PAGE = 50
+# One replica at a time reads old chats. Who has not reported for this long is gone.
+LEASE_SECONDS = 120
+# After each chat the backfill rests as long as that took, at least this many seconds.
+SHORTEST_REST = 0.02
+
+# Events after which the memory may lag behind: the first to come after a start, and
+# those that change which model makes vectors.
+WAKING_EVENTS = frozenset(
+    {
+        "system.startup.completed",
+        "function.created",
+        "function.enabled",
+        "function.updated",
+        "function.valves_updated",
+        "config.updated",
+    }
+)
+
+housekeeping_log = logging.getLogger("aqueduct.memory.housekeeping")
+
+
+async def keep_house(name: str, event: Mapping[str, Any]) -> None:
+    """Do what an event of Open WebUI asks for (its `event`, `subject` and `data`).
+
+    Each replica that publishes an event comes here once; forgetting twice is harmless.
+    """
+    subject = str((event.get("subject") or {}).get("id") or "")
+    data = event.get("data") or {}
+    if name == "message.deleted":
+        if chat_id := data.get("chat_id"):
+            await (await open_memory()).forget_message(str(chat_id), subject)
+    elif name == "chat.deleted":
+        await (await open_memory()).forget_chats([subject])
+    elif name in ("chat.deleted_all", "user.deleted"):
+        await (await open_memory()).forget_user(subject)
+    elif name == "folder.deleted":
+        # The event names no chats, so all are looked at.
+        await forget_what_is_gone(await open_memory())
+    elif name == "message.updated":
+        if chat_id := data.get("chat_id"):
+            await store_again(str(chat_id))
+    elif name == "chat.imported":
+        store = await open_memory()
+        in_background("import", store_imported(store, data.get("chat_ids") or ()))
+    elif name in WAKING_EVENTS:
+        await wake(await open_memory(), name)
+
+
+async def wake(store: MemoryStore, name: str) -> None:
+    """Catch up in the background: deletions, missing vectors, old chats."""
+    if not await function_is_active(MEMORY_FILTER_ID):
+        return
+    if name == "system.startup.completed":
+        start_once("reconciling", forget_what_is_gone(store))
+    request_indexing(store)
+    if (await memory_options()).backfill:
+        start_once("backfill", backfill(store))
+
+
+async def store_imported(store: MemoryStore, chat_ids: Sequence[str]) -> None:
+    """Store chats that somebody brought along, as slowly as those from before."""
+    options = await memory_options()
+    if not (options.backfill and await function_is_active(MEMORY_FILTER_ID)):
+        return
+    for chat_id, owner in (await chat_owners(list(chat_ids))).items():
+        await store_chat(store, chat_id, owner.user_id, options)
+        await asyncio.sleep(SHORTEST_REST)
+    request_indexing(store)
+
+
+async def forget_what_is_gone(store: MemoryStore) -> None:
+    """Forget every chat that Open WebUI no longer has."""
+    after = ""
+    while page := await store.chat_ids(after):
+        owners = await chat_owners(page)
+        if gone := [chat_id for chat_id in page if chat_id not in owners]:
+            await store.forget_chats(gone)
+        after = page[-1]
+
+
+async def store_again(chat_id: str) -> None:
+    """Take in an edit to a message of a chat that is remembered."""
+    owner = (await chat_owners([chat_id])).get(chat_id)
+    store = await open_memory()
+    if owner is None or not await store.listing(owner.user_id, chat_id, limit=1):
+        return
+    await store_chat(store, chat_id, owner.user_id, await memory_options())
+    request_indexing(store)
+
+
+async def store_chat(
+    store: MemoryStore, chat_id: str, user_id: str, options: MemoryOptions
+) -> int:
+    """Store the branch of a chat that its owner sees; gives how much was new."""
+    if not (await personal_options(user_id)).remember:
+        return 0
+    if await store.is_excluded(user_id, chat_id):
+        return 0
+    name, user = await user_named(user_id)
+    if user is None:
+        return 0
+    branch = await current_branch(chat_id)
+    exchanges = branch_exchanges(
+        branch, chat_id, speaker=name, max_chars=options.max_chars
+    )
+    return await store.save(user_id, exchanges)
+
+
+async def backfill(store: MemoryStore) -> None:
+    """Store the chats from before, in the order of their ids, once and for all.
+
+    `state("backfill")` holds how far it has come, so that a restart goes on from there.
+    """
+    state = await store.state(BACKFILL_STATE) or {"after": "", "done": 0}
+    if state.get("finished") or state.get("lease", 0) > time.time():
+        return
+    options = await memory_options()
+    state["total"] = await count_chats()
+    while page := await chats_from(state["after"], PAGE):
+        for chat_id, user_id in page:
+            started = time.monotonic()
+            await store_chat(store, chat_id, user_id, options)
+            state |= {
+                "after": chat_id,
+                "done": state["done"] + 1,
+                "lease": time.time() + LEASE_SECONDS,
+            }
+            await store.set_state(BACKFILL_STATE, state)
+            await asyncio.sleep(max(time.monotonic() - started, SHORTEST_REST))
+        request_indexing(store)
+    await store.set_state(BACKFILL_STATE, state | {"finished": True, "lease": 0})
+    housekeeping_log.info("Chats from before: all %d are stored", state["done"])
+
+
+# --- events/housekeeping.py ---
+
+
+log = logging.getLogger("aqueduct.housekeeping")
+
+
+class Event:
+    """Keeps the conversation memory in step with Open WebUI's chats."""
+
+    async def event(self, event: dict[str, Any], __event_name__: str) -> None:
+        """Called by Open WebUI for every event there is."""
+        try:
+            await keep_house(__event_name__, event)
+        except Exception:
+            log.exception("The memory could not follow %s", __event_name__)

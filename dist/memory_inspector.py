@@ -1,0 +1,2396 @@
+"""
+title: What do you remember here?
+author: Aqueduct
+version: 0.1.0
+description: Shows, exports and forgets what the conversation memory holds.
+license: MIT
+required_open_webui_version: 0.12.0
+"""
+
+# Aqueduct 0.1.0. Copyright (c) 2026 The Aqueduct authors.
+# SPDX-License-Identifier: MIT
+#
+# Built out of actions/memory_inspector.py and what it uses of shared/.
+# A change belongs there: the next update replaces this text.
+# Content hash: a65f0832e4d802e1
+
+import asyncio
+import json
+import logging
+import queue
+import re
+import sqlite3
+import threading
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+)
+from dataclasses import asdict, astuple, dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+# --- shared/errors.py ---
+
+
+class AqueductError(Exception):
+    """An error a user is told of: `code` names the sentence, `fields` fill it."""
+
+    def __init__(self, code: str, **fields: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fields: Mapping[str, Any] = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
+        return f"{type(self).__name__}({self.code}: {fields})"
+
+    __str__ = __repr__
+
+
+# --- shared/host/dialogs.py ---
+
+EventCall = Callable[[dict[str, Any]], Awaitable[Any]]
+Emit = Callable[[dict[str, Any]], Awaitable[None]]
+
+SCRIPT_SECONDS = 10
+
+LANGUAGE_SCRIPT = (
+    "try { return localStorage.getItem('locale') || navigator.language; } "
+    "catch { return navigator.language; }"
+)
+
+
+async def run_script(event_call: EventCall, code: str) -> Any:
+    """What the script returns in the tab; AqueductError without a live tab.
+
+    A tab that meanwhile shows another chat never answers, hence the time limit.
+    """
+    try:
+        async with asyncio.timeout(SCRIPT_SECONDS):
+            answer = await event_call({"type": "execute", "data": {"code": code}})
+    except TimeoutError:
+        raise AqueductError("no_session") from None
+    if isinstance(answer, dict) and "error" in answer:
+        raise AqueductError("no_session")
+    return answer
+
+
+async def tab_language(event_call: EventCall) -> str:
+    """The language of Open WebUI's interface in this tab, as "de-DE"."""
+    return str(await run_script(event_call, LANGUAGE_SCRIPT) or "en")
+
+
+async def show_toast(emit: Emit, kind: str, text: str) -> None:
+    """A notice at the edge of the screen; `kind` is info, success, warning or error."""
+    await emit({"type": "notification", "data": {"type": kind, "content": text}})
+
+
+# --- shared/host/saved_chats.py ---
+
+
+def is_saved_chat(chat_id: str | None) -> bool:
+    """Whether this is neither a temporary chat, nor a channel, nor no chat at all."""
+    from open_webui.utils.chat_id import is_saved_chat_id
+
+    return bool(is_saved_chat_id(chat_id))
+
+
+async def count_chats() -> int:
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chats import Chat
+    from sqlalchemy import func, select
+
+    async with get_async_db() as session:
+        return int(await session.scalar(select(func.count()).select_from(Chat)) or 0)
+
+
+# --- shared/memory/exchanges.py ---
+
+CLIP_MARK = "\n[… shortened …]\n"
+
+KEY_CHARS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a user said and what came back.
+
+    `question_id` and `answer_id` are the ids of the two messages in their chat;
+    `asked_at` is in seconds since 1970, 0 where it is not known.
+    """
+
+    chat_id: str
+    question_id: str
+    answer_id: str
+    question: str
+    answer: str
+    asked_at: int = 0
+    speaker: str = ""
+    model: str = ""
+
+    @property
+    def digest(self) -> int:
+        """A signed 64-bit number that changes with the texts."""
+        return stable_key(f"{self.question}\0{self.answer}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExchange:
+    """An exchange as the store holds it, with the store's own id."""
+
+    id: int
+    exchange: Exchange
+
+
+def stable_key(text: str) -> int:
+    """A signed 64-bit number for a text, the same in every process."""
+    digest = blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def question_key(text: str) -> int:
+    """A number by which a question is known again, whatever its white space.
+
+    Of a long one the head decides, for its rest may be stored shortened.
+    """
+    return stable_key(" ".join(text[:KEY_CHARS].split()))
+
+
+def clip_text(text: str, limit: int) -> str:
+    """At most `limit` characters: two thirds of them from the start, then a mark."""
+    if len(text) <= limit:
+        return text
+    room = max(limit - len(CLIP_MARK), 0)
+    head = room * 2 // 3
+    tail = text[len(text) - (room - head) :] if room > head else ""
+    return (text[:head] + CLIP_MARK + tail)[:limit]
+
+
+# --- shared/memory/base.py ---
+
+Floats = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Where one word of the query stands, as positions in `Candidates.ids`."""
+
+    in_question: Numbers
+    anywhere: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All that one user has stored, as columns of one length.
+
+    `chats` and `questions` are keys (`stable_key` of the chat's id, `question_key`
+    of the question), `asked_at` seconds since 1970, `lengths` words of an exchange,
+    `question_lengths` words of its question. `dense` is the cosine with the query,
+    NaN where there is no vector of the present model. `matches` has an entry for
+    each word of the query.
+    """
+
+    ids: Numbers
+    chats: Numbers
+    questions: Numbers
+    asked_at: Numbers
+    lengths: Numbers
+    question_lengths: Numbers
+    dense: Floats
+    matches: Sequence[Matches]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Which model made a vector: vectors of another model are never compared."""
+
+    name: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to the store: its words, and its vector where there is one."""
+
+    terms: Sequence[str]
+    vector: Floats | None = None
+    embedder: Embedder | None = None
+
+
+class MemoryStore(Protocol):
+    """A store keeps every user's exchanges apart: each call names the user."""
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        """Store what is new or changed; gives how many that were."""
+        ...
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates: ...
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        """These exchanges, oldest first, without those that are not this user's."""
+        ...
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        """What is stored of a chat, or of all, by id and from above `after`."""
+        ...
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int: ...
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
+
+    async def forget_user(self, user_id: str) -> int:
+        """Forget all of a user's exchanges, their settings too."""
+        ...
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        """Ids of chats with something stored, in order, from above `after`."""
+        ...
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        """User and exchange of what has no vector of this model, newest first.
+
+        None where there is no place for vectors.
+        """
+        ...
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        """Keep vectors: user, id, the exchange's digest when it was read, vector.
+
+        Gives how many were kept: not one that has changed since then.
+        """
+        ...
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None: ...
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool: ...
+
+    async def count(self, user_id: str) -> int: ...
+
+    async def state(self, key: str) -> Any:
+        """A JSON value kept under a name; None where there is none."""
+        ...
+
+    async def set_state(self, key: str, value: Any) -> None: ...
+
+
+# --- shared/memory/terms.py ---
+
+MAX_QUERY_TERMS = 48
+
+WORD_PATTERN = re.compile(r"[^\W_]+")
+# Scripts that write words without spaces: Thai, Hiragana to Katakana, Bopomofo, CJK
+# ideographs with extensions. Hangul has spaces, but glues endings to its words.
+UNSPACED_RUN = re.compile(
+    "[\u0e00-\u0eff\u3040-\u30ff\u3100-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\U00020000-\U0003fffd]+"
+)
+
+# Words that say nothing about the subject of a question: function words, and how
+# people ask about earlier talk. Of German, Spanish and French only those that are no
+# words of English ("war", "son" and "sin" say a lot).
+STOP_TEXT = """
+    a about after again all also am an and any are aren as at be because been before
+    being between both but by can could couldn d did didn discuss discussed do does
+    doesn doing don down during each ever few for from further had hadn has hasn have
+    haven having he her here hers him his how i if in into is isn it its itself just
+    ll m many me mention mentioned more most much my myself no nor not now of off on
+    once only or other our ours out over own please re s said same say says shall she
+    should shouldn so some such t talk talked tell than that the their theirs them
+    then there these they this those through to told too under until up us ve very was
+    wasn we were weren what when where which while who whom whose why will with won
+    would wouldn y you your yours
+    aber auch auf aus das dass dem den der ein eine einem einen einer für habe ich ihr
+    ist kann mein mir nach nicht noch oder sich sie und uns von warum wenn wer wie wir
+    wird über
+    como cual cuando cuál cuándo del donde dónde ella esta este las los muy pero por
+    porque que quien qué quién sobre una yo
+    avec ce cette des dans elle et il ils je le les leur mais mon nous où par pour
+    quand que quel quelle qui sa ses sont tes une vous
+    """
+
+
+def fold(text: str) -> str:
+    """Lower case without diacritics, so that "Café" and "cafe" are one word."""
+    if text.isascii():
+        return text.lower()
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    bare = "".join(char for char in apart if not unicodedata.combining(char))
+    return unicodedata.normalize("NFC", bare)
+
+
+def pairs(run: str) -> list[str]:
+    """Overlapping pairs of characters, the words of a script without spaces."""
+    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in order, folded; unspaced scripts as pairs."""
+    folded = fold(text)
+    if folded.isascii():
+        return WORD_PATTERN.findall(folded)
+    spaced = UNSPACED_RUN.sub(lambda run: f" {' '.join(pairs(run[0]))} ", folded)
+    return WORD_PATTERN.findall(spaced)
+
+
+def query_terms(text: str) -> list[str]:
+    """The words worth looking for, each once; at most MAX_QUERY_TERMS.
+
+    Where a question holds nothing but stop words, those are asked for.
+    """
+    found = list(dict.fromkeys(words(text)))
+    return ([w for w in found if w not in STOP_WORDS] or found)[:MAX_QUERY_TERMS]
+
+
+STOP_WORDS = frozenset(words(STOP_TEXT))
+
+
+# --- shared/memory/wording.py ---
+
+MONTH_NAMES = (
+    "January February March April May June July August September October November "
+    "December"
+)
+
+
+def day_of(seconds: int) -> str:
+    """A date such as "8 May 2023", in UTC; empty where it is not known."""
+    if seconds <= 0:
+        return ""
+    date = time.gmtime(seconds)
+    month = MONTH_NAMES.split()[date.tm_mon - 1]
+    return f"{date.tm_mday} {month} {date.tm_year}"
+
+
+def index_texts(exchange: Exchange) -> tuple[str, str]:
+    """Words of the question, with who asked and when, and words of the answer."""
+    asked = f"{exchange.speaker} {exchange.question} {day_of(exchange.asked_at)}"
+    return " ".join(words(asked)), " ".join(words(exchange.answer))
+
+
+# --- shared/host/database.py ---
+
+
+def on_postgres() -> bool:
+    """Whether this Open WebUI keeps its data in PostgreSQL."""
+    from open_webui.env import DATABASE_URL
+
+    return str(DATABASE_URL).startswith("postgres")
+
+
+def data_folder() -> Path:
+    """Open WebUI's DATA_DIR."""
+    from open_webui.env import DATA_DIR
+
+    return Path(DATA_DIR)
+
+
+@asynccontextmanager
+async def database_session() -> AsyncIterator[Any]:
+    """A SQLAlchemy AsyncSession on Open WebUI's own pool; commit it yourself."""
+    from open_webui.internal.db import get_async_db
+
+    async with get_async_db() as session:
+        yield session
+
+
+# --- shared/host/embeddings.py ---
+
+
+async def embedding_model_name() -> str:
+    """Engine and name of the model an admin has set, such as "openai/text-3"."""
+    from open_webui.models.config import Config
+
+    found = await Config.get_many("rag.embedding_engine", "rag.embedding_model")
+    engine, model = found.get("rag.embedding_engine"), found.get("rag.embedding_model")
+    return f"{engine or 'local'}/{model or ''}"
+
+
+async def embed_texts(
+    texts: Sequence[str],
+    user: Mapping[str, Any] | None = None,
+    *,
+    is_query: bool = False,
+) -> list[list[float]] | None:
+    """A vector for each text; None where no embedding model is there to be used.
+
+    `user` is Open WebUI's `__user__`, for engines that pass a person on. Raises what the engine
+    raises: an external one may be down.
+    """
+    from fastapi import HTTPException
+    from open_webui.config import (
+        RAG_EMBEDDING_CONTENT_PREFIX,
+        RAG_EMBEDDING_QUERY_PREFIX,
+    )
+    from open_webui.main import app
+    from open_webui.models.users import UserModel
+
+    embed = getattr(app.state, "EMBEDDING_FUNCTION", None)
+    if embed is None:
+        return None
+    prefix = RAG_EMBEDDING_QUERY_PREFIX if is_query else RAG_EMBEDDING_CONTENT_PREFIX
+    person = None
+    if user:
+        person = UserModel(**{k: v for k, v in user.items() if k != "valves"})
+    try:
+        vectors = await embed(list(texts), prefix=prefix, user=person)
+    except (ValueError, HTTPException):
+        return None  # no model is loaded, or this is the slim image
+    return [list(map(float, vector)) for vector in vectors] if vectors else None
+
+
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
+# --- shared/host/vectors.py ---
+
+
+class HostVectors:
+    """Open WebUI's own client for it; there is none on the slim image."""
+
+    def available(self) -> bool:
+        return vector_client() is not None
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None:
+        """Insert or replace items (id, text, vector, metadata)."""
+        await vector_client().upsert(collection, list(items))
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None:
+        """Ids and cosines of the nearest; None where nothing of the collection is left."""
+        client = vector_client()
+        if client is None or not await client.has_collection(collection):
+            return None
+        found = await client.search(collection, [list(vector)], limit=limit)
+        if found is None or not found.ids or not found.ids[0]:
+            return None
+        # Open WebUI brings every store's cosine from -1..1 to 0..1.
+        return {
+            item: 2 * score - 1
+            for item, score in zip(found.ids[0], found.distances[0], strict=True)
+        }
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None:
+        """Delete these items."""
+        client = vector_client()
+        if client is not None and await client.has_collection(collection):
+            await client.delete(collection, ids=list(ids))
+
+
+def vector_client() -> Any:
+    """Open WebUI's client; None where there is none."""
+    from open_webui.retrieval.vector.async_client import ASYNC_VECTOR_DB_CLIENT
+
+    return ASYNC_VECTOR_DB_CLIENT
+
+
+# --- shared/memory/sqlite_file.py ---
+
+# An exchange's id is its owner's key in the high bits and a number of its own in the
+# low ones. What belongs to one user is thus one range of ids in every table and in
+# the full-text index, and reading it costs the same whatever others have stored.
+OWNER_SHIFT = 24
+READERS = 4
+BUSY_TIMEOUT_MS = 5000
+
+# Each script brings the file from the version of its position to the next one.
+# `feature` is apart from `exchange` because a recall reads it whole.
+SQLITE_MIGRATIONS = (
+    """
+    CREATE TABLE owner (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        user_id TEXT NOT NULL UNIQUE,
+        last INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE exchange (
+        id INTEGER PRIMARY KEY,
+        chat_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        answer_id TEXT NOT NULL,
+        question TEXT NOT NULL,
+        answer TEXT NOT NULL,
+        asked_at INTEGER NOT NULL,
+        speaker TEXT NOT NULL,
+        model TEXT NOT NULL
+    );
+    CREATE INDEX exchange_message ON exchange (chat_id, question_id);
+    CREATE TABLE feature (
+        id INTEGER PRIMARY KEY,
+        chat INTEGER NOT NULL,
+        question INTEGER NOT NULL,
+        digest INTEGER NOT NULL,
+        asked_at INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        question_length INTEGER NOT NULL,
+        embedder INTEGER,
+        vector BLOB
+    );
+    CREATE INDEX feature_embedder ON feature (embedder, asked_at);
+    CREATE TABLE embedder (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        dimension INTEGER NOT NULL,
+        UNIQUE (name, dimension)
+    );
+    CREATE TABLE excluded (
+        user_id TEXT NOT NULL,
+        chat_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, chat_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE forgotten (
+        user_id TEXT NOT NULL,
+        chat_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, chat_id, question_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX forgotten_chat ON forgotten (chat_id);
+    CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE VIRTUAL TABLE word USING fts5 (
+        question, answer, content = '', detail = column, columnsize = 0,
+        tokenize = 'porter unicode61 remove_diacritics 0'
+    );
+    """,
+)
+
+
+class NewerSchemaError(Exception):
+    """The tables were made by a newer version of the suite."""
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """A connection any thread may use, one at a time."""
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # What was deleted is overwritten, not merely unlinked.
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA mmap_size = 268435456")
+    return connection
+
+
+def migrate_sqlite(connection: sqlite3.Connection) -> None:
+    """Bring the tables to the present version; raises NewerSchemaError."""
+
+    def version() -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    newest = len(SQLITE_MIGRATIONS)
+    if version() == newest:
+        return
+    with sqlite_transaction(connection):
+        # Another process may have been faster.
+        found = version()
+        if found > newest:
+            raise NewerSchemaError(f"version {found}, this one knows {newest}")
+        for script in SQLITE_MIGRATIONS[found:]:
+            for statement in script.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {newest}")
+
+
+@contextmanager
+def sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def is_open(path: Path, kept: dict[str, Any]) -> bool:
+    """Whether `SqliteFile` has made and migrated this file before."""
+    return bool(kept.get("opened") == (path, len(SQLITE_MIGRATIONS)))
+
+
+class SqliteFile:
+    """Runs work on the file in threads of its own.
+
+    `kept` is a dict that outlives a reload of the function's module; connections,
+    threads and the writers' lock are kept there, by path.
+    """
+
+    def __init__(self, path: Path, kept: dict[str, Any]) -> None:
+        self.path = path
+        self._kept = kept
+        if not is_open(path, kept):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(open_sqlite(path)) as connection:
+                migrate_sqlite(connection)
+            kept["idle"] = queue.LifoQueue()
+            kept["threads"] = ThreadPoolExecutor(READERS, "aqueduct-memory")
+            kept["writing"] = threading.Lock()
+            kept["opened"] = (path, len(SQLITE_MIGRATIONS))
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        threads: ThreadPoolExecutor = self._kept["threads"]
+        return threads
+
+    def read(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Give what `work(connection, *args)` gives: one view of the file for all."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            found = work(connection, *args)
+            connection.execute("COMMIT")
+            return found
+
+    def write(self, work: Callable[..., Any], *args: Any) -> Any:
+        """The same within a transaction; writers of one process wait in line."""
+        with (
+            self._kept["writing"],
+            self._connection() as connection,
+            sqlite_transaction(connection),
+        ):
+            return work(connection, *args)
+
+    def close(self) -> None:
+        """Close every idle connection and end the threads."""
+        self.threads.shutdown()
+        idle = self._kept["idle"]
+        while not idle.empty():
+            idle.get_nowait().close()
+        self._kept.clear()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        idle: queue.LifoQueue[sqlite3.Connection] = self._kept["idle"]
+        try:
+            connection = idle.get_nowait()
+        except queue.Empty:
+            connection = open_sqlite(self.path)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        idle.put(connection)
+
+
+# --- shared/memory/postgres_schema.py ---
+
+# Any number of ours: one replica migrates while the others wait.
+MIGRATION_LOCK = 7_032_118_445
+
+# `words` are stems with the owner's key before them ("12:rome"), so that looking one
+# up in the index finds the owner's exchanges and no others.
+POSTGRES_MIGRATIONS = (
+    """
+    CREATE TABLE aqueduct_memory.owner (
+        key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        user_id text NOT NULL UNIQUE
+    );
+    CREATE TABLE aqueduct_memory.exchange (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        question_id text NOT NULL,
+        answer_id text NOT NULL,
+        question text NOT NULL,
+        answer text NOT NULL,
+        asked_at bigint NOT NULL,
+        speaker text NOT NULL,
+        model text NOT NULL,
+        chat bigint NOT NULL,
+        question_key bigint NOT NULL,
+        digest bigint NOT NULL,
+        length integer NOT NULL,
+        question_length integer NOT NULL,
+        question_words tsvector NOT NULL,
+        words tsvector NOT NULL,
+        embedder text,
+        scale real NOT NULL DEFAULT 1,
+        UNIQUE (user_id, chat_id, question_id)
+    );
+    CREATE INDEX exchange_words ON aqueduct_memory.exchange USING gin (words);
+    CREATE INDEX exchange_chat ON aqueduct_memory.exchange (chat_id);
+    CREATE INDEX exchange_embedder ON aqueduct_memory.exchange (embedder, asked_at);
+    CREATE INDEX exchange_feature ON aqueduct_memory.exchange (user_id, id) INCLUDE
+        (chat, question_key, asked_at, length, question_length, embedder, scale);
+    CREATE TABLE aqueduct_memory.excluded (
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        PRIMARY KEY (user_id, chat_id)
+    );
+    CREATE TABLE aqueduct_memory.forgotten (
+        user_id text NOT NULL,
+        chat_id text NOT NULL,
+        question_id text NOT NULL,
+        PRIMARY KEY (user_id, chat_id, question_id)
+    );
+    CREATE INDEX forgotten_chat ON aqueduct_memory.forgotten (chat_id);
+    CREATE TABLE aqueduct_memory.state (name text PRIMARY KEY, value text NOT NULL)
+    """,
+)
+
+
+POSTGRES_COLUMNS = (
+    "id, chat_id, question_id, answer_id, question, answer, asked_at, speaker, model"
+)
+SAVE_SQL = """
+    INSERT INTO aqueduct_memory.exchange (user_id, chat_id, question_id, answer_id,
+        question, answer, asked_at, speaker, model, chat, question_key, digest, length,
+        question_length, question_words, words)
+    SELECT :user_id, :chat_id, :question_id, :answer_id, :question, :answer, :asked_at,
+        :speaker, :model, :chat, :question_key, :digest, :length, :question_length,
+        made.question_words, made.question_words || made.answer_words
+    FROM (SELECT
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :asked)))) AS question_words,
+        array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
+            FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
+    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
+        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
+    ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
+        answer_id = excluded.answer_id, question = excluded.question,
+        answer = excluded.answer, model = excluded.model, digest = excluded.digest,
+        question_key = excluded.question_key, length = excluded.length,
+        question_length = excluded.question_length, words = excluded.words,
+        question_words = excluded.question_words, embedder = NULL
+    WHERE exchange.digest <> excluded.digest
+    RETURNING id
+    """
+FEATURE_SQL = """
+    SELECT id, chat, question_key, asked_at, length, question_length,
+        COALESCE(embedder = :embedder, false), scale
+    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
+    """
+MATCH_SQL = """
+    SELECT term.place, exchange.id, exchange.question_words @@ term.query
+    FROM (SELECT place - 1 AS place,
+            CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
+          FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
+               unnest(to_tsvector('english', word))) AS term
+    JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
+    WHERE exchange.user_id = :user_id
+    """
+
+
+async def migrate_postgres(sessions: Any) -> None:
+    """Bring the schema to the present version; raises NewerSchemaError."""
+    newest = len(POSTGRES_MIGRATIONS)
+    async with sessions() as session:
+        await run_sql(session, f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        await run_sql(session, "CREATE SCHEMA IF NOT EXISTS aqueduct_memory")
+        await run_sql(
+            session,
+            "CREATE TABLE IF NOT EXISTS aqueduct_memory.version "
+            "(version integer NOT NULL)",
+        )
+        rows = await run_sql(session, "SELECT version FROM aqueduct_memory.version")
+        found = rows[0][0] if rows else 0
+        if found > newest:
+            raise NewerSchemaError(f"version {found}, this one knows {newest}")
+        for script in POSTGRES_MIGRATIONS[found:]:
+            for statement in script.split(";\n"):
+                await run_sql(session, statement)
+        if found < newest:
+            await run_sql(session, "DELETE FROM aqueduct_memory.version")
+            await run_sql(
+                session,
+                "INSERT INTO aqueduct_memory.version VALUES (:newest)",
+                newest=newest,
+            )
+        await session.commit()
+
+
+async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
+    """The rows of a statement; none where it gives none."""
+    from sqlalchemy import text
+
+    result = await session.execute(text(sql), values)
+    return list(result.all()) if result.returns_rows else []
+
+
+# --- shared/memory/postgres_store.py ---
+
+# As many hits as a recall can use; what lies beyond is taken for no better than these.
+NEAREST = 300
+
+Sessions = Callable[[], AbstractAsyncContextManager[Any]]
+
+postgres_log = logging.getLogger("aqueduct.memory.postgres")
+
+
+def collection_name(user_id: str, embedder: Embedder) -> str:
+    """A collection for each user and model.
+
+    Open WebUI's multi-tenant stores route by the beginning `user-memory-`; exactly
+    `user-memory-{user_id}` is its own.
+    """
+    label = embedder_label(embedder).encode()
+    model = blake2b(label, digest_size=4).hexdigest()
+    return f"user-memory-aq-{model}-{user_id}"
+
+
+def embedder_label(embedder: Embedder) -> str:
+    return f"{embedder.name}:{embedder.dimension}"
+
+
+class VectorStore(Protocol):
+    """Where vectors are kept, by collection: `HostVectors` says what is what."""
+
+    def available(self) -> bool: ...
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None: ...
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None: ...
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None: ...
+
+
+class PostgresStore:
+    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store.
+
+    `sessions()` opens a SQLAlchemy AsyncSession.
+    """
+
+    def __init__(self, sessions: Sessions, vectors: VectorStore) -> None:
+        self._sessions = sessions
+        self._vectors = vectors
+
+    async def _execute(self, sql: str, **values: Any) -> list[Any]:
+        """One statement in a transaction of its own."""
+        async with self._sessions() as session:
+            rows = await run_sql(session, sql, **values)
+            await session.commit()
+        return rows
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        saved = 0
+        async with self._sessions() as session:
+            prefix = await owner_prefix(session, user_id, make=True)
+            for exchange in exchanges:
+                values = exchange_values(exchange) | {"prefix": prefix}
+                saved += len(
+                    await run_sql(session, SAVE_SQL, user_id=user_id, **values)
+                )
+            await session.commit()
+        return saved
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates:
+        label = embedder_label(query.embedder) if query.embedder else ""
+        async with self._sessions() as session:
+            prefix = await owner_prefix(session, user_id)
+            rows = await run_sql(session, FEATURE_SQL, user_id=user_id, embedder=label)
+            terms = list(query.terms)
+            hits = await run_sql(
+                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=terms
+            )
+        columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+        dense = await self._cosines(user_id, query, rows)
+        matches = matches_of(columns[0], hits, len(terms))
+        ids, chats, questions, asked_at, lengths, asked = columns
+        return Candidates(
+            ids, chats, questions, asked_at, lengths, asked, dense, matches
+        )
+
+    async def _cosines(
+        self, user_id: str, query: Query, rows: Sequence[Sequence[Any]]
+    ) -> Floats:
+        dense = np.full(len(rows), np.nan, np.float32)
+        if query.vector is None or query.embedder is None:
+            return dense
+        if not any(row[6] for row in rows):
+            return dense
+        collection = collection_name(user_id, query.embedder)
+        near = await self._vectors.nearest(collection, query.vector.tolist(), NEAREST)
+        if near is None:
+            await self._vectors_were_lost(user_id)
+            return dense
+        farthest = min(near.values())
+        for place, row in enumerate(rows):
+            if row[6]:
+                # The store compares directions only; ours are means of two.
+                dense[place] = near.get(str(row[0]), farthest) * row[7]
+        return dense
+
+    async def _vectors_were_lost(self, user_id: str) -> None:
+        """Somebody has reset the vector store: have them made again."""
+        postgres_log.warning("No vectors of %s are left; they will be rebuilt", user_id)
+        await self._execute(
+            "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE user_id = :u",
+            u=user_id,
+        )
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[])) "
+            "ORDER BY asked_at, id",
+            u=user_id,
+            ids=list(ids),
+        )
+        return [stored_row(row) for row in rows]
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id > :after AND "
+            "(CAST(:chat AS text) IS NULL OR chat_id = :chat) ORDER BY id LIMIT :n",
+            u=user_id,
+            after=after,
+            chat=chat_id,
+            n=limit,
+        )
+        return [stored_row(row) for row in rows]
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        where = "user_id = :u AND id = ANY(CAST(:ids AS bigint[]))"
+        values = {"u": user_id, "ids": list(ids)}
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "SELECT user_id, chat_id, question_id FROM aqueduct_memory.exchange "
+            f"WHERE {where} ON CONFLICT DO NOTHING",
+            **values,
+        )
+        return await self._delete(where, **values)
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        return await self._delete(
+            "chat_id = :c AND (question_id = :m OR answer_id = :m)",
+            c=chat_id,
+            m=message_id,
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        chats = list(chat_ids)
+        for table in ("excluded", "forgotten"):
+            await self._execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE chat_id = ANY(:c)", c=chats
+            )
+        return await self._delete("chat_id = ANY(:c)", c=chats)
+
+    async def forget_user(self, user_id: str) -> int:
+        deleted = await self._delete("user_id = :u", u=user_id)
+        for table in ("excluded", "forgotten", "owner"):
+            await self._execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE user_id = :u", u=user_id
+            )
+        return deleted
+
+    async def _delete(self, where: str, **values: Any) -> int:
+        """Delete rows and their vectors; `where` is a condition of ours."""
+        rows = await self._execute(
+            f"DELETE FROM aqueduct_memory.exchange WHERE {where} "
+            "RETURNING id, user_id, embedder",
+            **values,
+        )
+        gone: dict[str, list[str]] = defaultdict(list)
+        for row_id, user_id, label in rows:
+            if label:
+                name, _, dimension = label.rpartition(":")
+                embedder = Embedder(name, int(dimension))
+                gone[collection_name(user_id, embedder)].append(str(row_id))
+        for collection, ids in gone.items():
+            await self._vectors.drop(collection, ids)
+        return len(rows)
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        rows = await self._execute(
+            "SELECT DISTINCT chat_id FROM aqueduct_memory.exchange "
+            "WHERE chat_id > :after ORDER BY chat_id LIMIT :n",
+            after=after,
+            n=limit,
+        )
+        return [row[0] for row in rows]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        if not self._vectors.available():
+            return []
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
+            "WHERE embedder IS DISTINCT FROM :e "
+            "ORDER BY embedder IS NOT NULL, asked_at DESC LIMIT :n",
+            e=embedder_label(embedder),
+            n=limit,
+        )
+        return [(row[-1], stored_row(row[:-1])) for row in rows]
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        by_user: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for user_id, row_id, _, vector in vectors:
+            by_user[user_id].append(
+                {
+                    "id": str(row_id),
+                    "text": "",  # texts stay in SQL, where they can be deleted
+                    "vector": vector.tolist(),
+                    "metadata": {"exchange": row_id},
+                }
+            )
+        for user_id, items in by_user.items():
+            await self._vectors.put(collection_name(user_id, embedder), items)
+        kept = 0
+        async with self._sessions() as session:
+            for _, row_id, digest, vector in vectors:
+                rows = await run_sql(
+                    session,
+                    "UPDATE aqueduct_memory.exchange SET embedder = :e, scale = :s "
+                    "WHERE id = :id AND digest = :digest RETURNING id",
+                    e=embedder_label(embedder),
+                    s=float(np.linalg.norm(vector)),
+                    id=row_id,
+                    digest=digest,
+                )
+                kept += len(rows)
+            await session.commit()
+        return kept
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT INTO aqueduct_memory.excluded VALUES (:u, :c) ON CONFLICT DO NOTHING"
+            if excluded
+            else "DELETE FROM aqueduct_memory.excluded WHERE user_id=:u AND chat_id=:c"
+        )
+        await self._execute(sql, u=user_id, c=chat_id)
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        return bool(
+            await self._execute(
+                "SELECT 1 FROM aqueduct_memory.excluded "
+                "WHERE user_id = :u AND chat_id = :c",
+                u=user_id,
+                c=chat_id,
+            )
+        )
+
+    async def count(self, user_id: str) -> int:
+        rows = await self._execute(
+            "SELECT count(*) FROM aqueduct_memory.exchange WHERE user_id = :u",
+            u=user_id,
+        )
+        return int(rows[0][0])
+
+    async def state(self, key: str) -> Any:
+        rows = await self._execute(
+            "SELECT value FROM aqueduct_memory.state WHERE name = :k", k=key
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.state VALUES (:k, :v) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            k=key,
+            v=json.dumps(value),
+        )
+
+
+async def owner_prefix(session: Any, user_id: str, *, make: bool = False) -> str:
+    """What stands before each stem of this user; "none:" for who has nothing."""
+    if make:
+        await run_sql(
+            session,
+            "INSERT INTO aqueduct_memory.owner (user_id) VALUES (:u) "
+            "ON CONFLICT DO NOTHING",
+            u=user_id,
+        )
+    rows = await run_sql(
+        session, "SELECT key FROM aqueduct_memory.owner WHERE user_id = :u", u=user_id
+    )
+    return f"{rows[0][0]}:" if rows else "none:"
+
+
+def exchange_values(exchange: Exchange) -> dict[str, Any]:
+    asked, answered = index_texts(exchange)
+    question_length = asked.count(" ") + 1
+    return {
+        "chat_id": exchange.chat_id,
+        "question_id": exchange.question_id,
+        "answer_id": exchange.answer_id,
+        "question": exchange.question,
+        "answer": exchange.answer,
+        "asked_at": exchange.asked_at,
+        "speaker": exchange.speaker,
+        "model": exchange.model,
+        "chat": stable_key(exchange.chat_id),
+        "question_key": question_key(exchange.question),
+        "digest": exchange.digest,
+        "length": question_length + answered.count(" ") + bool(answered),
+        "question_length": question_length,
+        "asked": asked,
+        "answered": answered,
+    }
+
+
+def stored_row(row: Sequence[Any]) -> StoredExchange:
+    return StoredExchange(int(row[0]), Exchange(*row[1:]))
+
+
+def matches_of(ids: Any, hits: Sequence[Sequence[Any]], count: int) -> list[Matches]:
+    """The rows (term, id, in the question?) as one entry a term."""
+    asked: list[list[int]] = [[] for _ in range(count)]
+    anywhere: list[list[int]] = [[] for _ in range(count)]
+    for place, row_id, in_question in hits:
+        anywhere[place].append(row_id)
+        if in_question:
+            asked[place].append(row_id)
+    return [
+        Matches(np.searchsorted(ids, sorted(one)), np.searchsorted(ids, sorted(other)))
+        for one, other in zip(asked, anywhere, strict=True)
+    ]
+
+
+# --- shared/memory/sqlite_rows.py ---
+
+EXCHANGE_COLUMNS = (
+    "exchange.id, chat_id, question_id, answer_id, exchange.question, answer, "
+    "exchange.asked_at, speaker, model"
+)
+
+
+def select(
+    connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()
+) -> list[Any]:
+    return connection.execute(sql, values).fetchall()
+
+
+def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]:
+    """The first and last id this user's exchanges may have; (0, -1) for none."""
+    rows = select(connection, "SELECT key FROM owner WHERE user_id = ?", (user_id,))
+    if not rows:
+        return 0, -1
+    first = rows[0][0] << OWNER_SHIFT
+    return first, first | ((1 << OWNER_SHIFT) - 1)
+
+
+def new_id(connection: sqlite3.Connection, user_id: str) -> int:
+    """An id in this user's range that was never given before."""
+    key, last = select(
+        connection,
+        "INSERT INTO owner (user_id, last) VALUES (?, 1) "
+        "ON CONFLICT (user_id) DO UPDATE SET last = last + 1 RETURNING key, last",
+        (user_id,),
+    )[0]
+    return (int(key) << OWNER_SHIFT) | int(last)
+
+
+def save_rows(
+    connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
+) -> int:
+    saved = 0
+    sql = (
+        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
+    )
+    for exchange in exchanges:
+        place = (exchange.chat_id, exchange.question_id)
+        if select(connection, sql, (user_id, *place)):
+            continue
+        span = owner_range(connection, user_id)
+        known = select(
+            connection,
+            "SELECT exchange.id, digest FROM exchange JOIN feature USING (id) "
+            "WHERE chat_id = ? AND question_id = ? AND exchange.id BETWEEN ? AND ?",
+            (*place, *span),
+        )
+        if known:
+            row_id, digest = known[0]
+            if digest == exchange.digest:
+                continue
+            delete_where(connection, "exchange.id = ?", (row_id,))
+        insert_row(connection, new_id(connection, user_id), exchange)
+        saved += 1
+    return saved
+
+
+def insert_row(connection: sqlite3.Connection, row_id: int, exchange: Exchange) -> None:
+    question, answer = index_texts(exchange)
+    asked, answered = question.count(" ") + 1, answer.count(" ") + bool(answer)
+    connection.execute(
+        "INSERT INTO exchange (id, chat_id, question_id, answer_id, question, answer, "
+        "asked_at, speaker, model) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (row_id, *astuple(exchange)),
+    )
+    connection.execute(
+        "INSERT INTO feature (id, chat, question, digest, asked_at, length, "
+        "question_length) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            row_id,
+            stable_key(exchange.chat_id),
+            question_key(exchange.question),
+            exchange.digest,
+            exchange.asked_at,
+            asked + answered,
+            asked,
+        ),
+    )
+    connection.execute(
+        "INSERT INTO word (rowid, question, answer) VALUES (?, ?, ?)",
+        (row_id, question, answer),
+    )
+
+
+def stored_exchange(row: Sequence[Any]) -> StoredExchange:
+    return StoredExchange(int(row[0]), Exchange(*row[1:]))
+
+
+def delete_where(
+    connection: sqlite3.Connection, where: str, values: Sequence[Any]
+) -> int:
+    """Delete rows everywhere; `where` is a condition of ours on `exchange`."""
+    sql = f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE {where}"
+    rows = select(connection, sql, values)
+    for row in rows:
+        stored = stored_exchange(row)
+        # The index keeps no text, so it is told again what to take out.
+        connection.execute(
+            "INSERT INTO word (word, rowid, question, answer) "
+            "VALUES ('delete', ?, ?, ?)",
+            (stored.id, *index_texts(stored.exchange)),
+        )
+        connection.execute("DELETE FROM exchange WHERE id = ?", (stored.id,))
+        connection.execute("DELETE FROM feature WHERE id = ?", (stored.id,))
+    return len(rows)
+
+
+def forget_rows(
+    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+) -> int:
+    first, last = owner_range(connection, user_id)
+    deleted = 0
+    for row_id in ids:
+        if not first <= row_id <= last:
+            continue
+        connection.execute(
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
+            (user_id, row_id),
+        )
+        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
+    return deleted
+
+
+def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
+    deleted = 0
+    for chat_id in chat_ids:
+        deleted += delete_where(connection, "chat_id = ?", (chat_id,))
+        for table in ("excluded", "forgotten"):
+            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+    return deleted
+
+
+def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+    span = owner_range(connection, user_id)
+    deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
+    for table in ("excluded", "forgotten", "owner"):
+        connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
+    return deleted
+
+
+# --- shared/memory/sqlite_store.py ---
+
+
+class SqliteStore:
+    """See `MemoryStore`. Errors are those of `sqlite3`."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        return int(await self._write(save_rows, user_id, exchanges))
+
+    async def candidates(self, user_id: str, query: Query) -> Candidates:
+        found: Candidates = await self._read(read_candidates, user_id, query)
+        return found
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        found: list[StoredExchange] = await self._read(read_exchanges, user_id, ids)
+        return sorted(found, key=lambda stored: (stored.exchange.asked_at, stored.id))
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        found: list[StoredExchange] = await self._read(
+            read_listing, user_id, chat_id, limit, after
+        )
+        return found
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        return int(await self._write(forget_rows, user_id, ids))
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"
+        return int(
+            await self._write(delete_where, where, (chat_id, message_id, message_id))
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        return int(await self._write(forget_chat_rows, chat_ids))
+
+    async def forget_user(self, user_id: str) -> int:
+        return int(await self._write(forget_owner, user_id))
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        sql = (
+            "SELECT DISTINCT chat_id FROM exchange WHERE chat_id > ? "
+            "ORDER BY chat_id LIMIT ?"
+        )
+        return [row[0] for row in await self._read(select, sql, (after, limit))]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        found: list[tuple[str, StoredExchange]] = await self._read(
+            read_pending, embedder, limit
+        )
+        return found
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        return int(await self._write(write_vectors, embedder, vectors))
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO excluded (user_id, chat_id) VALUES (?, ?)"
+            if excluded
+            else "DELETE FROM excluded WHERE user_id = ? AND chat_id = ?"
+        )
+        await self._write(select, sql, (user_id, chat_id))
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        sql = "SELECT 1 FROM excluded WHERE user_id = ? AND chat_id = ?"
+        return bool(await self._read(select, sql, (user_id, chat_id)))
+
+    async def count(self, user_id: str) -> int:
+        return int(await self._read(count_rows, user_id))
+
+    async def state(self, key: str) -> Any:
+        rows = await self._read(
+            select, "SELECT value FROM state WHERE name = ?", (key,)
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
+        await self._write(select, sql, (key, json.dumps(value)))
+
+    async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._file.threads, self._file.read, work, *args
+        )
+
+    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._file.threads, self._file.write, work, *args
+        )
+
+
+def read_candidates(
+    connection: sqlite3.Connection, user_id: str, query: Query
+) -> Candidates:
+    span = owner_range(connection, user_id)
+    embedder = embedder_key(connection, query.embedder)
+    rows = select(
+        connection,
+        "SELECT id, chat, question, asked_at, length, question_length, embedder, "
+        "vector FROM feature WHERE id BETWEEN ? AND ? ORDER BY id",
+        span,
+    )
+    columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+    ids = columns[0]
+    matches = []
+    for term in query.terms:
+        asked = matching(connection, f'question : "{term}"', span)
+        matches.append(
+            Matches(
+                np.searchsorted(ids, asked),
+                np.searchsorted(ids, matching(connection, f'"{term}"', span)),
+            )
+        )
+    return Candidates(
+        ids=ids,
+        chats=columns[1],
+        questions=columns[2],
+        asked_at=columns[3],
+        lengths=columns[4],
+        question_lengths=columns[5],
+        dense=cosines(rows, embedder, query.vector),
+        matches=matches,
+    )
+
+
+def matching(
+    connection: sqlite3.Connection, match: str, span: tuple[int, int]
+) -> list[int]:
+    sql = "SELECT rowid FROM word WHERE word MATCH ? AND rowid BETWEEN ? AND ?"
+    return [row[0] for row in connection.execute(sql, (match, *span))]
+
+
+def cosines(
+    rows: Sequence[Sequence[Any]], embedder: int | None, vector: Floats | None
+) -> Floats:
+    """Cosine of each row's vector with the query's, NaN where there is none."""
+    dense = np.full(len(rows), np.nan, np.float32)
+    if vector is None or embedder is None:
+        return dense
+    present = [i for i, row in enumerate(rows) if row[6] == embedder]
+    if present:
+        packed = b"".join([rows[i][7] for i in present])
+        matrix = np.frombuffer(packed, np.float16).reshape(len(present), -1)
+        dense[present] = matrix.astype(np.float32) @ vector
+    return dense
+
+
+def embedder_key(
+    connection: sqlite3.Connection, embedder: Embedder | None
+) -> int | None:
+    if embedder is None:
+        return None
+    sql = "SELECT key FROM embedder WHERE name = ? AND dimension = ?"
+    rows = select(connection, sql, astuple(embedder))
+    return rows[0][0] if rows else None
+
+
+def read_exchanges(
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
+) -> list[StoredExchange]:
+    first, last = owner_range(connection, user_id)
+    sql = f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE id = ?"
+    found = (
+        select(connection, sql, (row_id,)) for row_id in ids if first <= row_id <= last
+    )
+    return [stored_exchange(row) for rows in found for row in rows]
+
+
+def read_listing(
+    connection: sqlite3.Connection,
+    user_id: str,
+    chat_id: str | None,
+    limit: int,
+    after: int,
+) -> list[StoredExchange]:
+    first, last = owner_range(connection, user_id)
+    sql = (
+        f"SELECT {EXCHANGE_COLUMNS} FROM exchange WHERE id BETWEEN ? AND ? "
+        "AND (? IS NULL OR chat_id = ?) ORDER BY id LIMIT ?"
+    )
+    values = (max(first, after + 1), last, chat_id, chat_id, limit)
+    return [stored_exchange(row) for row in select(connection, sql, values)]
+
+
+def read_pending(
+    connection: sqlite3.Connection, embedder: Embedder, limit: int
+) -> list[tuple[str, StoredExchange]]:
+    # Three ranges of the index on `embedder`, for "is distinct" reads all of it. What
+    # has no vector at all comes first, the newest of it first.
+    key = embedder_key(connection, embedder) or 0
+    sql = (
+        f"SELECT {EXCHANGE_COLUMNS}, user_id FROM (%s) AS waiting "
+        "JOIN exchange USING (id) JOIN owner ON owner.key = exchange.id >> "
+        f"{OWNER_SHIFT} ORDER BY exchange.asked_at DESC"
+    )
+    found: list[Any] = []
+    for condition in ("IS NULL", f"> {key}", f"< {key}"):
+        inner = (
+            f"SELECT id FROM feature WHERE embedder {condition} "
+            "ORDER BY embedder, asked_at DESC LIMIT ?"
+        )
+        if len(found) < limit:
+            found += select(connection, sql % inner, (limit - len(found),))
+    return [(row[-1], stored_exchange(row[:-1])) for row in found]
+
+
+def write_vectors(
+    connection: sqlite3.Connection,
+    embedder: Embedder,
+    vectors: Sequence[tuple[str, int, int, Floats]],
+) -> int:
+    connection.execute(
+        "INSERT OR IGNORE INTO embedder (name, dimension) VALUES (?, ?)",
+        astuple(embedder),
+    )
+    key = embedder_key(connection, embedder)
+    done = connection.executemany(
+        "UPDATE feature SET embedder = ?, vector = ? WHERE id = ? AND digest = ?",
+        [
+            (key, vector.astype(np.float16).tobytes(), row_id, digest)
+            for _, row_id, digest, vector in vectors
+        ],
+    )
+    return done.rowcount
+
+
+def count_rows(connection: sqlite3.Connection, user_id: str) -> int:
+    span = owner_range(connection, user_id)
+    sql = "SELECT count(*) FROM feature WHERE id BETWEEN ? AND ?"
+    return int(select(connection, sql, span)[0][0])
+
+
+# --- shared/memory/vectors.py ---
+
+
+def unit_vector(vector: Sequence[float]) -> Floats:
+    """The vector at length 1; one of zeros stays so."""
+    array = np.asarray(vector, np.float32)
+    length = float(np.linalg.norm(array))
+    return array / length if length else array
+
+
+# --- shared/memory/opening.py ---
+
+memory_log = logging.getLogger("aqueduct.memory")
+
+
+async def open_memory() -> MemoryStore:
+    """The store, made or migrated on first use.
+
+    A file of its own beside Open WebUI's SQLite database: writing to the full-text
+    index then never locks a chat out, and a damaged index never takes chats with it.
+    Where Open WebUI runs on PostgreSQL, a schema of its own in that database, so that
+    all replicas share it.
+    """
+    kept: dict[str, Any] = shared_resource("memory", dict)
+    lock = shared_resource("memory_opening", asyncio.Lock)
+    async with lock:
+        if on_postgres():
+            if kept.get("migrated") != len(POSTGRES_MIGRATIONS):
+                await migrate_postgres(database_session)
+                kept["migrated"] = len(POSTGRES_MIGRATIONS)
+            return PostgresStore(database_session, HostVectors())
+        path = data_folder() / "aqueduct" / "memory.db"
+        if is_open(path, kept):
+            return SqliteStore(SqliteFile(path, kept))
+        return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
+
+
+async def embed_question(
+    question: str, user: Mapping[str, Any] | None, seconds: float
+) -> tuple[Embedder, Floats] | None:
+    """The question's vector; None without a model, or where it takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            name = await embedding_model_name()
+            vectors = await embed_texts([question], user, is_query=True)
+    except Exception as error:  # noqa: BLE001 - any engine an admin may have set
+        memory_log.warning("Recall by words alone, no vector: %r", error)
+        return None
+    if not vectors:
+        return None
+    return Embedder(name, len(vectors[0])), unit_vector(vectors[0])
+
+
+# --- shared/memory/recipe.py ---
+
+BM25_K1 = 0.9
+BM25_B = 0.4
+# A memory of a few exchanges tells nothing of how rare a word is.
+LEAST_COLLECTION = 500
+QUESTION_SHARE = 0.6
+LEXICAL_SHARE = 0.45
+# What a word counts that stands one or two exchanges away in the same chat.
+NEIGHBOUR_SHARES = (0.6, 0.4)
+CHAT_SHARE = 0.4
+CHAT_HITS = 3
+# Up to this many words an exchange leans on its neighbours; a long one stands alone.
+CONTEXT_WORDS = 60
+# The gate: coverage and cosine together, or coverage alone where there is no vector.
+GATE = 0.91
+GATE_WORDS_ONLY = 0.47
+# What a further note must reach, as a share of the gate and of the best hit: three
+# notes of which one matters serve better than seven of which one does.
+NOTE_SHARE = 0.8
+BEST_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """`scores` order the candidates; `strengths` say how sure a hit is, 1 = gate."""
+
+    scores: Floats
+    strengths: Floats
+
+    def best(self, allowed: NDArray[np.bool_], limit: int) -> Numbers:
+        """Positions of the best allowed candidates, best first."""
+        order = np.argsort(-self.scores, kind="stable")
+        return order[allowed[order]][:limit]
+
+    def relevant(self, allowed: NDArray[np.bool_], limit: int) -> Numbers:
+        """The best that pass the gate: none at all where none is sure enough."""
+        best = self.best(allowed, limit)
+        strengths = self.strengths[best]
+        if not best.size or strengths.max() < 1:
+            return best[:0]
+        return best[strengths >= max(NOTE_SHARE, BEST_SHARE * strengths.max())]
+
+
+def rank(found: Candidates) -> Ranking:
+    """Score every candidate; shapes are those of `found.ids`."""
+    if not found.ids.size:
+        return Ranking(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    lengths = found.lengths.astype(np.float32)
+    leaning = np.minimum(1, (CONTEXT_WORDS / np.maximum(lengths, 1)) ** 2)
+    weights, covered = term_matrices(found)
+    neighbours = Neighbours(found, leaning)
+    rarity = np.array([rareness(m, len(found.ids)) for m in found.matches], np.float32)
+    words_said = rarity @ neighbours.lend(weights)
+    coverage = rarity @ neighbours.lend(covered) / max(float(rarity.sum()), 1e-9)
+    meaning = filled(found.dense)
+    scores = LEXICAL_SHARE * min_max(words_said) + (1 - LEXICAL_SHARE) * min_max(
+        meaning
+    )
+    scores = scores + CHAT_SHARE * chat_lift(found.chats, scores, leaning)
+    sure = np.where(
+        np.isnan(found.dense),
+        coverage / GATE_WORDS_ONLY,
+        (coverage + np.nan_to_num(found.dense)) / GATE,
+    )
+    return Ranking(scores.astype(np.float32), sure.astype(np.float32))
+
+
+def term_matrices(found: Candidates) -> tuple[Floats, Floats]:
+    """For each term and candidate: its BM25 weight, and 1 where it stands at all."""
+    shape = (len(found.matches), len(found.ids))
+    weights, covered = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    question = QUESTION_SHARE * saturation(found.question_lengths)
+    whole = (1 - QUESTION_SHARE) * saturation(found.lengths)
+    for row, match in enumerate(found.matches):
+        weights[row, match.in_question] += question[match.in_question]
+        weights[row, match.anywhere] += whole[match.anywhere]
+        covered[row, match.anywhere] = 1
+    return weights, covered
+
+
+def saturation(lengths: Numbers) -> Floats:
+    """BM25's factor for a term that occurs once, by length of the text."""
+    relative = lengths / max(float(lengths.mean()), 1.0)
+    factor: Floats = (BM25_K1 + 1) / (
+        1 + BM25_K1 * (1 - BM25_B + BM25_B * relative.astype(np.float32))
+    )
+    return factor
+
+
+def rareness(match: Matches, count: int) -> float:
+    """BM25's inverse document frequency of a term."""
+    total, holding = max(count, LEAST_COLLECTION), len(match.anywhere)
+    return float(np.log(1 + (total - holding + 0.5) / (holding + 0.5)))
+
+
+class Neighbours:
+    """Who stands next to whom: exchanges of one chat in the order of time."""
+
+    def __init__(self, found: Candidates, leaning: Floats) -> None:
+        self._order = np.lexsort((found.ids, found.asked_at, found.chats))
+        self._chats = found.chats[self._order]
+        self._leaning = leaning[self._order]
+
+    def lend(self, matrix: Floats) -> Floats:
+        """Rows of terms, where a neighbour's term counts in part."""
+        ordered = matrix[:, self._order]
+        lent = ordered.copy()
+        for distance, share in enumerate(NEIGHBOUR_SHARES, start=1):
+            near = self._chats[distance:] == self._chats[:-distance]
+            before = share * ordered[:, :-distance] * near
+            after = share * ordered[:, distance:] * near
+            later, earlier = lent[:, distance:], lent[:, :-distance]
+            np.maximum(later, before * self._leaning[distance:], out=later)
+            np.maximum(earlier, after * self._leaning[:-distance], out=earlier)
+        result = np.empty_like(lent)
+        result[:, self._order] = lent
+        return result
+
+
+def chat_lift(chats: Numbers, scores: Floats, leaning: Floats) -> Floats:
+    """How much better than the average chat each candidate's chat is.
+
+    A chat's worth is the mean of its best hits, where fewer hits count as zeros.
+    """
+    _, chat, sizes = np.unique(chats, return_inverse=True, return_counts=True)
+    order = np.lexsort((-scores, chat))
+    starts = np.cumsum(sizes) - sizes
+    place = np.arange(len(order)) - np.repeat(starts, sizes)
+    top = order[place < CHAT_HITS]
+    worth = np.bincount(chat[top], scores[top], len(sizes)) / CHAT_HITS
+    lean = np.bincount(chat, leaning, len(sizes)) / sizes
+    lift: Floats = ((worth - worth.mean()) * lean)[chat].astype(np.float32)
+    return lift
+
+
+def filled(dense: Floats) -> Floats:
+    """Cosines, where a candidate without a vector is taken for an average one."""
+    missing = np.isnan(dense)
+    if missing.all():
+        return np.zeros_like(dense)
+    return np.where(missing, np.nanmean(dense), dense).astype(np.float32)
+
+
+def min_max(values: Floats) -> Floats:
+    """Brought to 0..1; all zeros where they are equal."""
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return np.zeros_like(values)
+    scaled: Floats = (values - low) / (high - low)
+    return scaled
+
+
+# --- shared/memory/recall.py ---
+
+# A question is embedded and searched by its head: a pasted document is no question.
+MAX_QUESTION_CHARS = 2_000
+
+# Ranking more than this takes longer than the event loop should be held up.
+MOST_AT_ONCE = 5_000
+
+EmbedQuestion = Callable[[str], Awaitable[tuple[Embedder, Floats] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: in all chats of a user, or in `only_chat`.
+
+    `shown` are keys of the questions in `chat_id` that the model sees anyway.
+    """
+
+    chat_id: str = ""
+    only_chat: bool = False
+    shown: Collection[int] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """An exchange that was found; `strength` is 1 where the gate stands."""
+
+    stored: StoredExchange
+    strength: float
+
+
+async def recall(
+    store: MemoryStore,
+    embed: EmbedQuestion,
+    user_id: str,
+    question: str,
+    scope: Scope,
+    *,
+    limit: int = 8,
+    gated: bool = True,
+) -> list[Recalled]:
+    """The exchanges that matter to a question, best first; often none.
+
+    `gated=False` gives the best in any case, for who asked to see something.
+    """
+    question = question[:MAX_QUESTION_CHARS]
+    terms = query_terms(question)
+    if not terms:
+        return []
+    made = await embed(question)
+    embedder, vector = made or (None, None)
+    found = await store.candidates(user_id, Query(terms, vector, embedder))
+    allowed = in_scope(found, scope, question)
+    ranking = (
+        await asyncio.to_thread(rank, found)
+        if len(found.ids) > MOST_AT_ONCE
+        else rank(found)
+    )
+    choose = ranking.relevant if gated else ranking.best
+    best = first_of_each(found, choose(allowed, 2 * limit))[:limit]
+    strengths = {int(found.ids[i]): float(ranking.strengths[i]) for i in best}
+    stored = await store.fetch(user_id, list(strengths))
+    hits = [Recalled(one, strengths[one.id]) for one in stored]
+    place = {row_id: number for number, row_id in enumerate(strengths)}
+    return sorted(hits, key=lambda hit: place[hit.stored.id])
+
+
+def in_scope(found: Candidates, scope: Scope, question: str) -> NDArray[np.bool_]:
+    """Which candidates may be told.
+
+    What the model sees anyway is left out, in other chats too: those are copies of
+    this one. Only the present question itself may well have been asked elsewhere.
+    """
+    here = found.chats == stable_key(scope.chat_id)
+    shown = np.isin(found.questions, list(scope.shown))
+    asked_now = found.questions == question_key(question)
+    allowed = ~shown | (asked_now & ~here)
+    return allowed & here if scope.only_chat else allowed
+
+
+def first_of_each(found: Candidates, best: Numbers) -> list[int]:
+    """Without what stands in the memory twice, as in a chat and its copy."""
+    kinds: dict[tuple[int, int], int] = {}
+    for place in best.tolist():
+        kinds.setdefault((found.questions[place], found.lengths[place]), place)
+    return list(kinds.values())
+
+
+# --- shared/memory/texts.py ---
+
+MEMORY_TEXTS: dict[str, dict[str, str]] = {
+    "recalled_one": {
+        "en": "Recalled 1 earlier exchange",
+        "de": "1 früheren Austausch herangezogen",
+        "es": "Se recordó 1 intercambio anterior",
+        "fr": "1 échange antérieur rappelé",
+        "zh": "回忆起 1 段先前的对话",
+    },
+    "recalled": {
+        "en": "Recalled {count} earlier exchanges",
+        "de": "{count} frühere Austausche herangezogen",
+        "es": "Se recordaron {count} intercambios anteriores",
+        "fr": "{count} échanges antérieurs rappelés",
+        "zh": "回忆起 {count} 段先前的对话",
+    },
+    "looked_up": {
+        "en": "Looked up {count} earlier exchanges",
+        "de": "{count} frühere Austausche nachgeschlagen",
+        "es": "Se consultaron {count} intercambios anteriores",
+        "fr": "{count} échanges antérieurs consultés",
+        "zh": "查到 {count} 段先前的对话",
+    },
+    "title": {
+        "en": "What do you remember here?",
+        "de": "Woran erinnerst du dich hier?",
+        "es": "¿Qué recuerdas aquí?",
+        "fr": "De quoi te souviens-tu ici ?",
+        "zh": "你在这里记得什么？",
+    },
+    "summary": {
+        "en": "Used by the last answer: **{used}**. Stored of this chat: **{here}**, of all your chats: **{all}** exchanges.",
+        "de": "Von der letzten Antwort genutzt: **{used}**. Gespeichert aus diesem Chat: **{here}**, aus allen deinen Chats: **{all}** Austausche.",
+        "es": "Usados por la última respuesta: **{used}**. Guardados de este chat: **{here}**; de todos tus chats: **{all}** intercambios.",
+        "fr": "Utilisés par la dernière réponse : **{used}**. Conservés de ce chat : **{here}** ; de tous vos chats : **{all}** échanges.",
+        "zh": "上一条回答用到：**{used}** 段。本聊天已保存：**{here}** 段；您的全部聊天共：**{all}** 段。",
+    },
+    "chat_is_excluded": {
+        "en": "This chat is left out: nothing of it is stored, nothing is recalled in it.",
+        "de": "Dieser Chat ist ausgenommen: Nichts wird gespeichert, nichts herangezogen.",
+        "es": "Este chat está excluido: no se guarda ni se recuerda nada en él.",
+        "fr": "Ce chat est exclu : rien n'en est conservé, rien n'y est rappelé.",
+        "zh": "本聊天已被排除：不保存任何内容，也不进行回忆。",
+    },
+    "choose": {
+        "en": "Choose",
+        "de": "Auswählen",
+        "es": "Elegir",
+        "fr": "Choisir",
+        "zh": "请选择",
+    },
+    "show_used": {
+        "en": "Show what the last answer used ({count})",
+        "de": "Zeigen, was die letzte Antwort nutzte ({count})",
+        "es": "Mostrar lo que usó la última respuesta ({count})",
+        "fr": "Montrer ce que la dernière réponse a utilisé ({count})",
+        "zh": "查看上一条回答用到的内容（{count}）",
+    },
+    "show_here": {
+        "en": "Show what is stored of this chat ({count})",
+        "de": "Zeigen, was aus diesem Chat gespeichert ist ({count})",
+        "es": "Mostrar lo guardado de este chat ({count})",
+        "fr": "Montrer ce qui est conservé de ce chat ({count})",
+        "zh": "查看本聊天保存的内容（{count}）",
+    },
+    "search": {
+        "en": "Search my memory",
+        "de": "Meine Erinnerungen durchsuchen",
+        "es": "Buscar en mi memoria",
+        "fr": "Chercher dans ma mémoire",
+        "zh": "搜索我的记忆",
+    },
+    "search_prompt": {
+        "en": "What should be found?",
+        "de": "Was soll gefunden werden?",
+        "es": "¿Qué hay que buscar?",
+        "fr": "Que faut-il trouver ?",
+        "zh": "要查找什么？",
+    },
+    "nothing_found": {
+        "en": "Nothing is stored that fits.",
+        "de": "Dazu ist nichts gespeichert.",
+        "es": "No hay nada guardado que coincida.",
+        "fr": "Rien de tel n'est conservé.",
+        "zh": "没有匹配的内容。",
+    },
+    "export": {
+        "en": "Export my memory as a file",
+        "de": "Meine Erinnerungen als Datei ausgeben",
+        "es": "Exportar mi memoria a un archivo",
+        "fr": "Exporter ma mémoire dans un fichier",
+        "zh": "将我的记忆导出为文件",
+    },
+    "exported": {
+        "en": "Exported {count} exchanges",
+        "de": "{count} Austausche ausgegeben",
+        "es": "Se exportaron {count} intercambios",
+        "fr": "{count} échanges exportés",
+        "zh": "已导出 {count} 段对话",
+    },
+    "exclude": {
+        "en": "Leave this chat out, and forget what is stored of it",
+        "de": "Diesen Chat ausnehmen und vergessen, was gespeichert ist",
+        "es": "Excluir este chat y olvidar lo guardado",
+        "fr": "Exclure ce chat et oublier ce qui en est conservé",
+        "zh": "排除本聊天，并忘记已保存的内容",
+    },
+    "include": {
+        "en": "Remember this chat again",
+        "de": "Diesen Chat wieder merken",
+        "es": "Volver a recordar este chat",
+        "fr": "Se souvenir à nouveau de ce chat",
+        "zh": "重新记住本聊天",
+    },
+    "forget_here": {
+        "en": "Forget what is stored of this chat",
+        "de": "Vergessen, was aus diesem Chat gespeichert ist",
+        "es": "Olvidar lo guardado de este chat",
+        "fr": "Oublier ce qui est conservé de ce chat",
+        "zh": "忘记本聊天保存的内容",
+    },
+    "forget_all": {
+        "en": "Forget everything that is stored of me",
+        "de": "Alles vergessen, was von mir gespeichert ist",
+        "es": "Olvidar todo lo guardado sobre mí",
+        "fr": "Oublier tout ce qui est conservé de moi",
+        "zh": "忘记关于我的一切",
+    },
+    "forget_many_question": {
+        "en": "Forget {count} exchanges for good? The chats themselves stay.",
+        "de": "{count} Austausche endgültig vergessen? Die Chats selbst bleiben.",
+        "es": "¿Olvidar {count} intercambios para siempre? Los chats se conservan.",
+        "fr": "Oublier définitivement {count} échanges ? Les chats eux-mêmes restent.",
+        "zh": "永久忘记 {count} 段对话吗？聊天本身会保留。",
+    },
+    "forget_question": {
+        "en": "Forget this?",
+        "de": "Das vergessen?",
+        "es": "¿Olvidar esto?",
+        "fr": "Oublier ceci ?",
+        "zh": "忘记这段吗？",
+    },
+    "forget_hint": {
+        "en": "“Confirm” forgets this exchange, “Cancel” keeps it.",
+        "de": "„Bestätigen“ vergisst diesen Austausch, „Abbrechen“ behält ihn.",
+        "es": "«Confirmar» olvida este intercambio, «Cancelar» lo conserva.",
+        "fr": "« Confirmer » oublie cet échange, « Annuler » le garde.",
+        "zh": "“确认”忘记这段对话，“取消”保留。",
+    },
+    "forgotten": {
+        "en": "Forgot {count} exchanges",
+        "de": "{count} Austausche vergessen",
+        "es": "Se olvidaron {count} intercambios",
+        "fr": "{count} échanges oubliés",
+        "zh": "已忘记 {count} 段对话",
+    },
+    "no_saved_chat": {
+        "en": "This chat is temporary: nothing of it is ever stored.",
+        "de": "Dieser Chat ist temporär: Nichts davon wird je gespeichert.",
+        "es": "Este chat es temporal: nunca se guarda nada de él.",
+        "fr": "Ce chat est temporaire : rien n'en est jamais conservé.",
+        "zh": "这是临时聊天，不会保存任何内容。",
+    },
+    "backfill_progress": {
+        "en": "Chats from before: {done} of {total} are indexed.",
+        "de": "Chats von früher: {done} von {total} sind erfasst.",
+        "es": "Chats anteriores: {done} de {total} indexados.",
+        "fr": "Chats d'avant : {done} sur {total} sont indexés.",
+        "zh": "以前的聊天：已索引 {done} / {total}。",
+    },
+}
+
+
+# --- shared/texts.py ---
+
+
+class _Fields(dict[str, Any]):
+    """Fields of a template: a missing one is left out, never an error."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def translate(
+    table: Mapping[str, Mapping[str, str]],
+    code: str,
+    language: str,
+    fields: Mapping[str, Any],
+) -> str:
+    """The sentence `code` of a table {code: {language: template}}.
+
+    `language` is a BCP 47 tag such as "de-DE"; English where there is no
+    translation. A `{detail}` that is empty takes its colon and brackets with it.
+    """
+    templates = table[code]
+    template = templates.get(language.split("-")[0].lower()) or templates["en"]
+    detail = str(fields.get("detail") or "")
+    filled = _Fields(fields)
+    filled["detail"] = f" ({detail})" if detail else ""
+    for key, value in fields.items():
+        if isinstance(value, float):
+            filled[key] = f"{value:g}"
+    return template.format_map(filled)
+
+
+# --- shared/memory/looking_up.py ---
+
+LOOK_UP_SECONDS = 5.0
+
+
+# --- shared/memory/housekeeping.py ---
+
+BACKFILL_STATE = "backfill"
+
+
+# --- shared/memory/inspector.py ---
+
+LISTED = 100
+SEARCH_HITS = 20
+LABEL_CHARS = 70
+SHOWN_CHARS = 600
+EXPORT_PAGE = 200
+# The dialogs end when one is cancelled; this ends them if none ever is.
+MOST_DIALOGS = 200
+
+START_EXPORT = "window.aqueductExport = []; return true;"
+ADD_TO_EXPORT = "window.aqueductExport.push(...{page}); return true;"
+SAVE_EXPORT = """
+const text = JSON.stringify(window.aqueductExport, null, 2);
+const link = document.createElement('a');
+link.href = URL.createObjectURL(new Blob([text], {type: 'application/json'}));
+link.download = 'conversation-memory.json';
+link.click();
+URL.revokeObjectURL(link.href);
+delete window.aqueductExport;
+return true;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One press of the button: whose memory it is, and the tab to ask in."""
+
+    store: MemoryStore
+    user: Mapping[str, Any]
+    chat_id: str
+    used: Sequence[int]
+    event_call: Callable[[dict[str, Any]], Awaitable[Any]]
+    emit: Callable[[dict[str, Any]], Awaitable[None]]
+    language: str
+
+    @property
+    def user_id(self) -> str:
+        return str(self.user["id"])
+
+    def say(self, code: str, **fields: Any) -> str:
+        return translate(MEMORY_TEXTS, code, self.language, fields)
+
+    async def toast(self, code: str, **fields: Any) -> None:
+        await show_toast(self.emit, "info", self.say(code, **fields))
+
+    async def choose(self, message: str, options: Mapping[str, str]) -> str:
+        """The key of the chosen option; "" where the dialog was cancelled."""
+        answer = await self.event_call(
+            {
+                "type": "input",
+                "data": {
+                    "title": self.say("title"),
+                    "message": message,
+                    "placeholder": self.say("choose"),
+                    "type": "select",
+                    "input": {
+                        "type": "select",
+                        "options": [
+                            {"value": value, "label": label}
+                            for value, label in options.items()
+                        ],
+                    },
+                    "value": next(iter(options)),
+                },
+            }
+        )
+        return answer if isinstance(answer, str) and answer in options else ""
+
+    async def ask_text(self, message: str) -> str:
+        data = {"title": self.say("search"), "message": message, "placeholder": message}
+        answer = await self.event_call({"type": "input", "data": data})
+        return answer.strip() if isinstance(answer, str) else ""
+
+    async def confirm(self, title: str, message: str) -> bool:
+        data = {"title": title, "message": message}
+        answer = await self.event_call({"type": "confirmation", "data": data})
+        # Open WebUI's dialog confirms with what was last put into an input dialog, if
+        # anything was; cancelled it gives False, and a lost tab an error as a dict.
+        return answer is True or isinstance(answer, str)
+
+
+def used_ids(messages: Sequence[Mapping[str, Any]], message_id: str) -> list[int]:
+    """Ids of the exchanges that an answer's citations name."""
+    return [
+        int(metadata["exchange"])
+        for message in messages
+        if message.get("id") == message_id
+        for source in message.get("sources") or ()
+        if (source.get("source") or {}).get("type") == "aqueduct_memory"
+        for metadata in source.get("metadata") or ()
+        if str(metadata.get("exchange", "")).isdigit()
+    ]
+
+
+async def inspect_memory(
+    body: Mapping[str, Any], user: Mapping[str, Any], event_call: Any, emit: Any
+) -> None:
+    """Show a menu, do what is chosen, and show it again until it is cancelled."""
+    inspection = Inspection(
+        store=await open_memory(),
+        user=user,
+        chat_id=str(body.get("chat_id") or ""),
+        used=used_ids(body.get("messages") or (), str(body.get("id"))),
+        event_call=event_call,
+        emit=emit,
+        language=await tab_language(event_call),
+    )
+    if not is_saved_chat(inspection.chat_id):
+        await inspection.toast("no_saved_chat")
+        return
+    for _ in range(MOST_DIALOGS):
+        chosen = await show_menu(inspection)
+        if not chosen:
+            return
+        await MENU_ACTIONS[chosen](inspection)
+
+
+async def show_menu(see: Inspection) -> str:
+    """What is known, in a sentence, and what can be done about it."""
+    used = await see.store.fetch(see.user_id, see.used)
+    here = await see.store.listing(see.user_id, see.chat_id)
+    everything = await see.store.count(see.user_id)
+    excluded = await see.store.is_excluded(see.user_id, see.chat_id)
+    lines = [see.say("summary", used=len(used), here=len(here), all=everything)]
+    if excluded:
+        lines.append(see.say("chat_is_excluded"))
+    if see.user.get("role") == "admin":
+        state = await see.store.state(BACKFILL_STATE) or {}
+        done, total = state.get("done", 0), await count_chats()
+        lines.append(see.say("backfill_progress", done=done, total=max(done, total)))
+    options = {
+        "show_used": see.say("show_used", count=len(used)) if used else "",
+        "show_here": see.say("show_here", count=len(here)) if here else "",
+        "search": see.say("search") if everything else "",
+        "export": see.say("export") if everything else "",
+        "forget_here": see.say("forget_here") if here else "",
+        "forget_all": see.say("forget_all") if everything else "",
+        "include" if excluded else "exclude": see.say(
+            "include" if excluded else "exclude"
+        ),
+    }
+    return await see.choose("\n\n".join(lines), {k: v for k, v in options.items() if v})
+
+
+async def show_used(see: Inspection) -> None:
+    await browse(see, await see.store.fetch(see.user_id, see.used))
+
+
+async def show_here(see: Inspection) -> None:
+    await browse(see, await see.store.listing(see.user_id, see.chat_id))
+
+
+async def search_memory(see: Inspection) -> None:
+    query = await see.ask_text(see.say("search_prompt"))
+    if not query:
+        return
+    hits = await recall(
+        see.store,
+        partial(embed_question, user=see.user, seconds=LOOK_UP_SECONDS),
+        see.user_id,
+        query,
+        Scope(),
+        limit=SEARCH_HITS,
+        gated=False,
+    )
+    await browse(see, [hit.stored for hit in hits])
+
+
+async def browse(see: Inspection, found: Sequence[StoredExchange]) -> None:
+    """Show exchanges one by one, and forget the one that is confirmed."""
+    left = {str(one.id): one for one in found[-LISTED:]}
+    if not left:
+        await see.toast("nothing_found")
+    while left:
+        labels = {key: exchange_label(one) for key, one in left.items()}
+        chosen = await see.choose(see.say("choose"), labels)
+        if not chosen:
+            return
+        text = f"{exchange_quote(left[chosen])}\n\n{see.say('forget_hint')}"
+        if await see.confirm(see.say("forget_question"), text):
+            count = await see.store.forget(see.user_id, [int(chosen)])
+            del left[chosen]
+            await see.toast("forgotten", count=count)
+
+
+def exchange_label(stored: StoredExchange) -> str:
+    exchange = stored.exchange
+    question = " ".join(exchange.question.split())[:LABEL_CHARS]
+    return " · ".join(filter(None, (day_of(exchange.asked_at), question)))
+
+
+def exchange_quote(stored: StoredExchange) -> str:
+    """Question and answer as Markdown quotations, shortened for a dialog."""
+    exchange = stored.exchange
+    texts = (
+        clip_text(text, SHOWN_CHARS) for text in (exchange.question, exchange.answer)
+    )
+    quotes = ["> " + text.replace("\n", "\n> ") for text in texts]
+    return "\n\n".join([day_of(exchange.asked_at), *quotes])
+
+
+async def export_memory(see: Inspection) -> None:
+    """Save everything as a JSON file in the browser; no copy stays on the server."""
+    await run_script(see.event_call, START_EXPORT)
+    after = count = 0
+    while page := await see.store.listing(see.user_id, limit=EXPORT_PAGE, after=after):
+        rows = json.dumps([asdict(one.exchange) for one in page])
+        await run_script(see.event_call, ADD_TO_EXPORT.replace("{page}", rows))
+        after, count = page[-1].id, count + len(page)
+    await run_script(see.event_call, SAVE_EXPORT)
+    await see.toast("exported", count=count)
+
+
+async def forget_chat(see: Inspection) -> None:
+    here = await see.store.listing(see.user_id, see.chat_id, limit=1_000_000)
+    question = see.say("forget_many_question", count=len(here))
+    if await see.confirm(see.say("forget_here"), question):
+        ids = [one.id for one in here]
+        count = await see.store.forget(see.user_id, ids)
+        await see.toast("forgotten", count=count)
+
+
+async def forget_everything(see: Inspection) -> None:
+    count = await see.store.count(see.user_id)
+    question = see.say("forget_many_question", count=count)
+    if await see.confirm(see.say("forget_all"), question):
+        count = 0
+        while page := await see.store.listing(see.user_id, limit=EXPORT_PAGE):
+            count += await see.store.forget(see.user_id, [one.id for one in page])
+        await see.toast("forgotten", count=count)
+
+
+async def exclude_chat(see: Inspection) -> None:
+    here = await see.store.listing(see.user_id, see.chat_id, limit=1_000_000)
+    await see.store.exclude(see.user_id, see.chat_id, True)
+    await see.store.forget(see.user_id, [one.id for one in here])
+    await see.toast("chat_is_excluded")
+
+
+async def include_chat(see: Inspection) -> None:
+    await see.store.exclude(see.user_id, see.chat_id, False)
+
+
+MENU_ACTIONS: dict[str, Callable[[Inspection], Awaitable[None]]] = {
+    "show_used": show_used,
+    "show_here": show_here,
+    "search": search_memory,
+    "export": export_memory,
+    "forget_here": forget_chat,
+    "forget_all": forget_everything,
+    "exclude": exclude_chat,
+    "include": include_chat,
+}
+
+
+# --- actions/memory_inspector.py ---
+
+
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' "
+    "fill='none' stroke='%23666' stroke-width='1.7' stroke-linecap='round' "
+    "stroke-linejoin='round'%3E%3Cpath d='M5 4h11l3 3v13H5zM9 9h6M9 13h6M9 17h3'/%3E"
+    "%3C/svg%3E"
+)
+
+
+class Action:
+    """Shows what is remembered, and lets its owner export and delete it."""
+
+    def __init__(self) -> None:
+        self.icon = ICON
+
+    async def action(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any],
+        __event_call__: Callable[[dict[str, Any]], Awaitable[Any]],
+        __event_emitter__: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Dialogs in the tab in which the button was pressed."""
+        try:
+            await inspect_memory(body, __user__, __event_call__, __event_emitter__)
+        except AqueductError as error:
+            # The tab went away in the middle of a dialog.
+            await show_toast(__event_emitter__, "warning", error.code)
