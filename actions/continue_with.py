@@ -1,9 +1,10 @@
 """Buttons that continue a conversation with another model."""
 
 from collections.abc import Awaitable, Callable
+from string import Formatter
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 
 from shared.orchestration.desk import ButtonSettings, Press
@@ -69,6 +70,19 @@ class Action:
         priority: int = Field(
             default=0, description="Place among the buttons of other actions."
         )
+
+        @field_validator(
+            "HANDOVER_LINE",
+            "PLEASE_CONTINUE",
+            "TALK_LINE",
+            "NEW_CHAT_LINE",
+            "SUMMARY_PROMPT",
+        )
+        @classmethod
+        def can_be_filled(cls, line: str) -> str:
+            """Refuse a line with a brace too many, as it could never be written."""
+            list(Formatter().parse(line))
+            return line
 
         def model_post_init(self, context: Any, /) -> None:
             # Open WebUI asks for `actions` without handing over the valves, but reads

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of actions/continue_with.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 34f58d131d50a7dd
+# Content hash: 96147d76343bdd5d
 
 import asyncio
 import contextlib
@@ -30,11 +30,12 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from string import Formatter
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 
 # --- shared/errors.py ---
@@ -2304,6 +2305,19 @@ class Action:
         priority: int = Field(
             default=0, description="Place among the buttons of other actions."
         )
+
+        @field_validator(
+            "HANDOVER_LINE",
+            "PLEASE_CONTINUE",
+            "TALK_LINE",
+            "NEW_CHAT_LINE",
+            "SUMMARY_PROMPT",
+        )
+        @classmethod
+        def can_be_filled(cls, line: str) -> str:
+            """Refuse a line with a brace too many, as it could never be written."""
+            list(Formatter().parse(line))
+            return line
 
         def model_post_init(self, context: Any, /) -> None:
             # Open WebUI asks for `actions` without handing over the valves, but reads
