@@ -137,13 +137,11 @@ XML = [
     Rendering(
         "qwen3_coder",
         r.xml_parameters(*QWEN_XML, "<tool_call>\n", "</tool_call>\n", each=True),
-        raw=True,
         forbidden=QWEN_TAGS,
     ),
     Rendering(
         "qwen3_coder_bare",
         r.xml_parameters(*QWEN_XML, "", "</tool_call>\n", each=True),
-        raw=True,
         forbidden=QWEN_TAGS,
     ),
     Rendering(
@@ -157,14 +155,13 @@ XML = [
             "</seed:tool_call>\n",
             each=True,
         ),
-        raw=True,
-        blanks=False,
+        line_ends=0,
         forbidden=(*QWEN_TAGS, "seed:"),
         thoughts=("<seed:think>", "</seed:think>"),
     ),
-    Rendering("deepseek_v32", r.dsml("function_calls"), raw=True, forbidden=("DSML",)),
-    Rendering("deepseek_v4", r.dsml("tool_calls"), raw=True, forbidden=("DSML",)),
-    Rendering("deepseek_v41", r.dsml("calls", " "), raw=True, forbidden=("DSML",)),
+    Rendering("deepseek_v32", r.dsml("function_calls"), forbidden=("DSML",)),
+    Rendering("deepseek_v4", r.dsml("tool_calls"), forbidden=("DSML",)),
+    Rendering("deepseek_v41", r.dsml("calls", " "), forbidden=("DSML",)),
     Rendering(
         "dots",
         r.xml_parameters(
@@ -175,8 +172,7 @@ XML = [
             "<dots_function_call>\n",
             "</dots_function_call>",
         ),
-        raw=True,
-        blanks=False,
+        line_ends=1,
         forbidden=INVOKE_TAGS,
     ),
     Rendering(
@@ -189,8 +185,7 @@ XML = [
             "<minimax:tool_call>\n",
             "</minimax:tool_call>",
         ),
-        raw=True,
-        blanks=False,
+        line_ends=1,
         forbidden=(*INVOKE_TAGS, "tool_call>"),
     ),
     Rendering(
@@ -203,8 +198,7 @@ XML = [
             "<function_calls>\n",
             "</function_calls>",
         ),
-        raw=True,
-        blanks=False,
+        line_ends=1,
         forbidden=(*INVOKE_TAGS, "function_calls>"),
     ),
     Rendering(
@@ -212,23 +206,19 @@ XML = [
         r.xml_parameters(
             '<function name="@">', '<param name="@">', "</param>", "</function>"
         ),
-        raw=True,
-        blanks=False,
+        line_ends=1,
         forbidden=("<param", "</param", "<function", "</function", "CDATA", "]]>"),
     ),
-    Rendering("muse", r.muse, raw=True, blanks=False, forbidden=("atem:", "<|")),
+    Rendering("muse", r.muse, line_ends=1, forbidden=("atem:", "<|")),
     Rendering(
         "step3",
         r.step3,
-        raw=True,
-        blanks=False,
+        line_ends=1,
         forbidden=("steptml:", "<｜tool"),
     ),
     Rendering(
         "minimax_m3",
         r.minimax_m3,
-        raw=True,
-        blanks=False,
         forbidden=("]<]minimax[>[",),
         nested=False,
     ),
@@ -238,15 +228,11 @@ PAIRS = [
     Rendering(
         "glm4",
         r.arg_pairs("<tool_call>", "\n", "\n", "</tool_call>"),
-        raw=True,
-        blanks=False,
         forbidden=ARG_TAGS,
     ),
     Rendering(
         "glm47_compact",
         r.arg_pairs("<tool_call>", "", "", "</tool_call>"),
-        raw=True,
-        blanks=False,
         forbidden=ARG_TAGS,
     ),
     Rendering(
@@ -259,8 +245,6 @@ PAIRS = [
             "<tool_calls>\n",
             "\n</tool_calls>",
         ),
-        raw=True,
-        blanks=False,
         forbidden=ARG_TAGS,
     ),
     Rendering(
@@ -273,15 +257,11 @@ PAIRS = [
             "<tool_calls>",
             "</tool_calls>",
         ),
-        raw=True,
-        blanks=False,
         forbidden=ARG_TAGS,
     ),
     Rendering(
         "ling3",
         r.arg_pairs("<tool_call>", "\n", "\n", "</tool_call><|role_end|>"),
-        raw=True,
-        blanks=False,
         forbidden=(*ARG_TAGS, "<|role_end|>"),
         several=False,
     ),
@@ -296,8 +276,6 @@ PAIRS = [
             "\n</ifm|tool_calls>",
             "ifm|",
         ),
-        raw=True,
-        blanks=False,
         forbidden=("ifm|",),
     ),
 ]
@@ -325,7 +303,6 @@ OTHER = [
     Rendering(
         "kimi_k3",
         r.kimi_k3,
-        raw=True,
         forbidden=("<|open|>", "<|close|>", "<|sep|>"),
     ),
 ]

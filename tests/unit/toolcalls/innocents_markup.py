@@ -16,6 +16,7 @@ MARKUP = {
     "dots in a wrapper": "A call has the shape <tool_call>...</tool_call>, with JSON inside.",
     "placeholders in a wrapper": '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
     "the prompt's own instruction": 'For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>',
+    "the prompt's list of tools": 'You are given function signatures within <tools></tools> XML tags:\n<tools>\n{"type": "function", "function": {"name": "search", "description": "Finds pages.", "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}}}\n</tools>',
     "qwen coder's own instruction": "Reply in this format:\n\n<tool_call>\n<function=example_function_name>\n<parameter=example_parameter_1>\nvalue_1\n</parameter>\n</function>\n</tool_call>\n",
     "qwen coder in a fence": "The coder models use XML:\n\n```\n<function=bash>\n<parameter=command>\nls -la\n</parameter>\n</function>\n```\n\nNote the missing opener.",
     "qwen coder inline": "A parser looks for `<function=search>` and `<parameter=query>`, then for `</function>`.",

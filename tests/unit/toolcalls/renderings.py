@@ -6,7 +6,6 @@ value, for instance, cannot contain its own closing tag.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,24 +15,22 @@ from tests.unit.toolcalls.support import Call
 Calls = Sequence[Call]
 Writer = Callable[[Calls], str]
 
-ENTITY = re.compile(r"&#?\w+;")
-WORDS_WITH_A_MEANING = {"null", "none", "true", "false", "nil", ""}
-
 
 @dataclass(frozen=True)
 class Rendering:
     """One family's way to write calls.
 
-    raw: strings stand unquoted between tags; blanks: white space at the ends of a raw
-    string survives; forbidden: what a raw string must not contain; nested: objects
-    can be arguments; several: more than one call fits into one message; alone: amid
-    prose it would be an example; last: prose behind it would make it one; thoughts: the tags around the family's reasoning.
+    line_ends: how many ends of a string may be line breaks, where models put values on
+    lines of their own though the format does not ask for it; forbidden: what a string
+    must not contain, the format having no escape for it; nested: objects can be
+    arguments; several: more than one call fits into one message; alone: amid prose it
+    would be an example; last: prose behind it would make it one; thoughts: the tags
+    around the family's reasoning.
     """
 
     name: str
     write: Writer
-    raw: bool = False
-    blanks: bool = True
+    line_ends: int = 2
     forbidden: tuple[str, ...] = ()
     nested: bool = True
     several: bool = True
@@ -53,12 +50,8 @@ class Rendering:
             return True
         if any(mark in value for mark in self.forbidden):
             return False
-        return not self.raw or self._carries_raw(value)
-
-    def _carries_raw(self, value: str) -> bool:
-        if ENTITY.search(value) or value.strip().lower() in WORDS_WITH_A_MEANING:
-            return False
-        return self.blanks or value == value.strip()
+        lines = value.startswith("\n") + value.endswith("\n")
+        return lines <= self.line_ends
 
 
 def dump(value: Any) -> str:
