@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of actions/continue_with.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 96147d76343bdd5d
+# Content hash: 6b3492a5fe3d9de0
 
 import asyncio
 import contextlib
@@ -239,19 +239,22 @@ async def completion_form(
     user_message: Mapping[str, Any],
     model: UsableModel,
     language: str,
+    more_system: str = "",
 ) -> dict[str, Any]:
     """What one model needs to answer `user_message` of a stored chat.
 
     The model's own tools, filters and features, the parameters and system prompt of
     the chat (or the user's), the files of the chat and of the message. `chat` is the
-    stored chat's JSON. Open WebUI reads the messages themselves from its database.
+    stored chat's JSON, `more_system` is added to its system prompt. Open WebUI reads
+    the messages themselves from its database.
     """
     settings = person_settings(person)
     params = {
         **(settings.get("params") or {}),
         **{k: v for k, v in (chat.get("params") or {}).items() if v is not None},
     }
-    system = params.get("system") or settings.get("system")
+    own_system = params.get("system") or settings.get("system")
+    system = "\n\n".join(part for part in (own_system, more_system) if part)
     features = await default_features(model, settings)
     form: dict[str, Any] = {
         "model": model.id,
@@ -334,8 +337,9 @@ class NewTurn:
     """What is to happen in a chat.
 
     `user_message` is a new one (`id`, `parentId`, `role`, `content`, `models`) or the
-    one that is `stored` and answered once more. `extra` are further keys of the
-    completion request, `session_id` is the socket of the tab for dialogs of tools.
+    one that is `stored` and answered once more. `system` is added to the system prompt,
+    `extra` are further keys of the completion request; `session_id` is the socket of the
+    tab for dialogs of tools.
     """
 
     chat_id: str
@@ -344,6 +348,7 @@ class NewTurn:
     session_id: str
     stored: bool = False
     language: str = "en"
+    system: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -541,7 +546,7 @@ async def run_answerer(
     from fastapi import HTTPException
 
     form = await completion_form(
-        person, chat.chat, turn.user_message, model, turn.language
+        person, chat.chat, turn.user_message, model, turn.language, turn.system
     )
     form |= {
         "chat_id": turn.chat_id,
@@ -843,6 +848,13 @@ CHAT_LINES: dict[str, dict[str, str]] = {
         "es": "Cuando no tengas nada más que decir, escribe: {phrase}",
         "fr": "Quand tu n'as plus rien à dire, écris : {phrase}",
         "zh": "没有更多要说的时候，请写：{phrase}",
+    },
+    "talk_system": {
+        "en": "You are {speaker}, in a conversation with {listener}. What the user says last are the words of {listener}: answer them. Earlier answers are by whom the line above each of them names.",
+        "de": "Du bist {speaker} und sprichst mit {listener}. Was der Nutzer zuletzt sagt, sind die Worte von {listener}: antworte darauf. Frühere Antworten sind von dem, den die Zeile darüber nennt.",
+        "es": "Eres {speaker} y conversas con {listener}. Lo último que dice el usuario son las palabras de {listener}: respóndele. Las respuestas anteriores son de quien nombra la línea de encima.",
+        "fr": "Tu es {speaker} et tu parles avec {listener}. Ce que l'utilisateur dit en dernier sont les mots de {listener} : réponds-y. Les réponses précédentes sont de celui que nomme la ligne au-dessus.",
+        "zh": "你是 {speaker}，正在与 {listener} 对话。用户最后说的是 {listener} 的话，请回应。之前每个回答的作者由其上方的一行说明。",
     },
     "new_chat_line": {
         "en": "(Continued from {link}. The answer above is by {previous}.)",
@@ -1228,6 +1240,7 @@ class Desk:
         answerers: Sequence[Answerer],
         *,
         stored: bool = False,
+        system: str = "",
         extra: Mapping[str, Any] | None = None,
     ) -> NewTurn:
         """A turn in this chat, asked for from this tab."""
@@ -1238,6 +1251,7 @@ class Desk:
             session_id=self.press.session_id,
             stored=stored,
             language=self.language,
+            system=system,
             extra=extra or {},
         )
 
@@ -2028,6 +2042,9 @@ class Talk:
             return self.second, self.first
         return self.first, self.second
 
+    def name(self, model_id: str) -> str:
+        return self.names.get(model_id, model_id)
+
     def says_done(self, text: str) -> bool:
         return bool(self.phrase) and self.phrase.casefold() in text.casefold()
 
@@ -2037,8 +2054,8 @@ class Talk:
         lines = [
             desk.line(
                 "talk_line",
-                speaker=self.names.get(speaker, speaker),
-                listener=self.names.get(listener, listener),
+                speaker=self.name(speaker),
+                listener=self.name(listener),
                 number=number,
                 turns=self.turns,
             )
@@ -2129,10 +2146,14 @@ async def speak(
     desk: Desk, talk: Talk, number: int, tip: str, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
-    speaker, _ = talk.pair(number)
+    speaker, listener = talk.pair(number)
     turn = desk.turn(
         new_user_message(tip, talk.line(desk, number), speaker),
         [Answerer(speaker)],
+        # The tree holds both models' words as answers: who is who has to be told.
+        system=desk.line(
+            "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
+        ),
         extra={
             # Said to the model as the user's, and not stored: they stand above.
             "regeneration_prompt": words,

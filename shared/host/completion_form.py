@@ -16,19 +16,22 @@ async def completion_form(
     user_message: Mapping[str, Any],
     model: UsableModel,
     language: str,
+    more_system: str = "",
 ) -> dict[str, Any]:
     """What one model needs to answer `user_message` of a stored chat.
 
     The model's own tools, filters and features, the parameters and system prompt of
     the chat (or the user's), the files of the chat and of the message. `chat` is the
-    stored chat's JSON. Open WebUI reads the messages themselves from its database.
+    stored chat's JSON, `more_system` is added to its system prompt. Open WebUI reads
+    the messages themselves from its database.
     """
     settings = person_settings(person)
     params = {
         **(settings.get("params") or {}),
         **{k: v for k, v in (chat.get("params") or {}).items() if v is not None},
     }
-    system = params.get("system") or settings.get("system")
+    own_system = params.get("system") or settings.get("system")
+    system = "\n\n".join(part for part in (own_system, more_system) if part)
     features = await default_features(model, settings)
     form: dict[str, Any] = {
         "model": model.id,

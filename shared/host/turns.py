@@ -32,8 +32,9 @@ class NewTurn:
     """What is to happen in a chat.
 
     `user_message` is a new one (`id`, `parentId`, `role`, `content`, `models`) or the
-    one that is `stored` and answered once more. `extra` are further keys of the
-    completion request, `session_id` is the socket of the tab for dialogs of tools.
+    one that is `stored` and answered once more. `system` is added to the system prompt,
+    `extra` are further keys of the completion request; `session_id` is the socket of the
+    tab for dialogs of tools.
     """
 
     chat_id: str
@@ -42,6 +43,7 @@ class NewTurn:
     session_id: str
     stored: bool = False
     language: str = "en"
+    system: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -239,7 +241,7 @@ async def run_answerer(
     from fastapi import HTTPException
 
     form = await completion_form(
-        person, chat.chat, turn.user_message, model, turn.language
+        person, chat.chat, turn.user_message, model, turn.language, turn.system
     )
     form |= {
         "chat_id": turn.chat_id,

@@ -118,6 +118,7 @@ class Desk:
         answerers: Sequence[Answerer],
         *,
         stored: bool = False,
+        system: str = "",
         extra: Mapping[str, Any] | None = None,
     ) -> NewTurn:
         """A turn in this chat, asked for from this tab."""
@@ -128,6 +129,7 @@ class Desk:
             session_id=self.press.session_id,
             stored=stored,
             language=self.language,
+            system=system,
             extra=extra or {},
         )
 

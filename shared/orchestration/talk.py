@@ -56,6 +56,9 @@ class Talk:
             return self.second, self.first
         return self.first, self.second
 
+    def name(self, model_id: str) -> str:
+        return self.names.get(model_id, model_id)
+
     def says_done(self, text: str) -> bool:
         return bool(self.phrase) and self.phrase.casefold() in text.casefold()
 
@@ -65,8 +68,8 @@ class Talk:
         lines = [
             desk.line(
                 "talk_line",
-                speaker=self.names.get(speaker, speaker),
-                listener=self.names.get(listener, listener),
+                speaker=self.name(speaker),
+                listener=self.name(listener),
                 number=number,
                 turns=self.turns,
             )
@@ -157,10 +160,14 @@ async def speak(
     desk: Desk, talk: Talk, number: int, tip: str, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
-    speaker, _ = talk.pair(number)
+    speaker, listener = talk.pair(number)
     turn = desk.turn(
         new_user_message(tip, talk.line(desk, number), speaker),
         [Answerer(speaker)],
+        # The tree holds both models' words as answers: who is who has to be told.
+        system=desk.line(
+            "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
+        ),
         extra={
             # Said to the model as the user's, and not stored: they stand above.
             "regeneration_prompt": words,

@@ -87,3 +87,20 @@ def expert(place: WebUI) -> str:
             ).raise_for_status()
         admin.get("/api/models").raise_for_status()
     return "Weather expert"
+
+
+@pytest.fixture
+def arena(place: WebUI) -> Iterator[str]:
+    """The id of an arena, which lets one of the demo's models answer unseen."""
+    path = "/api/v1/evaluations/config"
+    everybody = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+    meta = {"model_ids": ["agents.demo"], "access_grants": everybody}
+    contest = {"id": "arena", "name": "Arena", "meta": meta}
+    with place.client() as admin:
+        before = admin.get(path).raise_for_status().json()
+        changed = {"ENABLE_EVALUATION_ARENA_MODELS": True}
+        changed["EVALUATION_ARENA_MODELS"] = [contest]
+        admin.post(path, json=before | changed).raise_for_status()
+        admin.get("/api/models").raise_for_status()
+        yield "arena"
+        admin.post(path, json=before).raise_for_status()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import uuid4
 
 import pytest
 
@@ -137,7 +138,10 @@ async def test_models_talk_in_turns_each_to_the_others_words(tab, place):
     [third] = children(messages, line["id"])
     assert (second["model"], third["model"]) == ("agents.third", "agents.demo")
     assert statuses(third)[-1] == "Turn 2 of 2: the talk is over"
-    heard = [r["body"]["messages"][-1] for r in place.demo.requests()]
+    sent = [request["body"]["messages"] for request in place.demo.requests()]
+    assert "You are Third model" in sent[0][0]["content"]
+    assert "You are Demo agent" in sent[1][0]["content"]
+    heard = [messages[-1] for messages in sent]
     assert [(m["role"], "42" in m["content"]) for m in heard] == [("user", True)] * 2
 
 
@@ -395,3 +399,47 @@ async def test_an_admin_can_switch_a_button_off(tab, place):
 
 def buttons_by_default() -> list[str]:
     return ["continue", "opinion", "compare", "talk", "new_chat"]
+
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+async def test_pictures_of_the_branch_reach_the_other_model(tab, place):
+    question = {
+        "id": str(uuid4()),
+        "parentId": None,
+        "role": "user",
+        "content": "What is this?",
+        "files": [{"type": "image", "url": PIXEL}],
+        "models": ["agents.demo"],
+    }
+    turn = await tab.send("agents.demo", "", user_message=question)
+    await turn.answer()
+    place.demo.reset()
+    tab.fill = answering(model="agents.third", text="")
+    await tab.press("continue", turn)
+    await tab.settled(turn.chat_id, 4)
+    [request] = place.demo.requests()
+    kinds = [part["type"] for part in request["body"]["messages"][0]["content"]]
+    assert kinds == ["text", "image_url"]
+
+
+async def test_an_answer_of_a_workspace_model_can_be_continued(tab, expert):
+    turn = await asked(tab, "weather-expert")
+    tab.fill = answering(model="agents.third", text="")
+    await tab.press("continue", turn, model="weather-expert")
+    messages = await tab.settled(turn.chat_id, 4)
+    [line] = children(messages, turn.answer_id)
+    assert line["content"] == f"(The answer above is by {expert}.)"
+
+
+async def test_an_answer_of_an_arena_can_be_continued(tab, place, arena):
+    turn = await asked(tab, arena)
+    tab.fill = answering(model="agents.third", text="")
+    await tab.press("continue", turn, model=arena)
+    messages = await tab.settled(turn.chat_id, 4)
+    [line] = children(messages, turn.answer_id)
+    assert children(messages, line["id"])[0]["content"]
