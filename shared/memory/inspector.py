@@ -195,7 +195,7 @@ async def browse(see: Inspection, found: Sequence[StoredExchange]) -> None:
         chosen = await see.choose(see.say("choose"), labels)
         if not chosen:
             return
-        text = f"{exchange_quote(left[chosen])}\n\n{see.say('forget_hint')}"
+        text = f"{exchange_quote(left[chosen])}\n\n*{see.say('forget_hint')}*"
         if await see.confirm(see.say("forget_question"), text):
             count = await see.store.forget(see.user_id, [int(chosen)])
             del left[chosen]
@@ -209,13 +209,17 @@ def exchange_label(stored: StoredExchange) -> str:
 
 
 def exchange_quote(stored: StoredExchange) -> str:
-    """Question and answer as Markdown quotations, shortened for a dialog."""
+    """Date, question and answer as Markdown, shortened for a dialog."""
     exchange = stored.exchange
-    texts = (
-        clip_text(text, SHOWN_CHARS) for text in (exchange.question, exchange.answer)
+    asked = clip_text(exchange.question, SHOWN_CHARS)
+    answered = clip_text(exchange.answer, SHOWN_CHARS)
+    return "\n\n".join(
+        [
+            day_of(exchange.asked_at),
+            f"**{exchange.speaker or 'User'}:** {asked}",
+            f"**{exchange.model or 'Assistant'}:** {answered}",
+        ]
     )
-    quotes = ["> " + text.replace("\n", "\n> ") for text in texts]
-    return "\n\n".join([day_of(exchange.asked_at), *quotes])
 
 
 async def export_memory(see: Inspection) -> None:

@@ -37,12 +37,13 @@ def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]
 
 def new_id(connection: sqlite3.Connection, user_id: str) -> int:
     """An id in this user's range that was never given before."""
-    key, last = select(
+    sql = "UPDATE owner SET last = last + 1 WHERE user_id = ? RETURNING key, last"
+    rows = select(connection, sql, (user_id,)) or select(
         connection,
-        "INSERT INTO owner (user_id, last) VALUES (?, 1) "
-        "ON CONFLICT (user_id) DO UPDATE SET last = last + 1 RETURNING key, last",
+        "INSERT INTO owner (user_id, last) VALUES (?, 1) RETURNING key, last",
         (user_id,),
-    )[0]
+    )
+    key, last = rows[0]
     return (int(key) << OWNER_SHIFT) | int(last)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
-from shared.memory.base import Embedder, Floats
+from shared.memory.base import Floats
 from shared.memory.exchanges import Exchange
 from shared.memory.wording import embedding_texts
 
 # Texts in, one vector a text out, all of one length.
-Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
+Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float] | Floats]]]
 
 # Models read a few hundred tokens; the rest of a long text is not sent to them.
 MAX_EMBEDDED_CHARS = 4_000
@@ -35,12 +35,8 @@ async def exchange_vectors(
     ]
 
 
-def unit_vector(vector: Sequence[float]) -> Floats:
+def unit_vector(vector: Sequence[float] | Floats) -> Floats:
     """The vector at length 1; one of zeros stays so."""
     array = np.asarray(vector, np.float32)
     length = float(np.linalg.norm(array))
     return array / length if length else array
-
-
-def embedder_of(name: str, vector: Sequence[float]) -> Embedder:
-    return Embedder(name, len(vector))
