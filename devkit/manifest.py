@@ -80,6 +80,11 @@ class FunctionEntry(BaseModel):
     dist: str = Field(description="The built file: dist/<id>.py.")
     description: Line
     icon: Line | None = Field(None, description="A data: or https: URL of an image.")
+    i18n: dict[str, dict[str, str]] = Field(
+        {},
+        description="Translations by language: `name`, `description` and, for the "
+        "buttons of an action, `actions.<button>.name`.",
+    )
     valves: dict[str, JsonValue] = Field({}, description="Valves at first install.")
     active: bool = Field(True, description="Switched on at first install.")
     global_: bool = Field(

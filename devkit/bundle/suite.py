@@ -75,12 +75,13 @@ def _export(built: BuiltFile) -> dict[str, Any]:
     """One item as Open WebUI's own export writes it, without what differs by server:
     owner and times. Its import posts the item to /create, which takes what it knows."""
     entry = built.entry
+    translations = {"i18n": entry.i18n} if entry.i18n else {}
     return {
         "id": entry.id,
         "name": entry.name,
         "type": entry.kind.value,
         "content": built.text,
-        "meta": {"description": entry.description},
+        "meta": {"description": entry.description} | translations,
     }
 
 

@@ -93,9 +93,19 @@ class Step:
             "id": self.entry.id,
             "name": name,
             "content": self.text,
-            "meta": meta | {"description": description},
+            "meta": meta | {"description": description} | self._translations(meta),
             "commit_message": f"Aqueduct {version_of(self.text)}",
         }
+
+    def _translations(self, meta: dict[str, Any]) -> dict[str, Any]:
+        """Open WebUI's `i18n`; what an administrator translated goes before ours."""
+        own = meta.get("i18n") or {}
+        languages = dict.fromkeys([*self.entry.i18n, *own])
+        merged = {
+            language: self.entry.i18n.get(language, {}) | own.get(language, {})
+            for language in languages
+        }
+        return {"i18n": merged} if merged else {}
 
 
 def version_of(text: str) -> str:

@@ -6,6 +6,8 @@ import string
 
 import pytest
 
+from devkit.manifest import read_manifest
+from devkit.paths import ROOT
 from shared.orchestration.desk import ButtonSettings, Desk
 from shared.orchestration.faces import BUTTON_NAMES, button_face
 from shared.orchestration.lines import CHAT_LINES
@@ -40,6 +42,13 @@ def test_every_button_has_a_name_an_icon_and_a_form():
         assert button_face(button)["icon_url"].startswith("data:image/svg+xml,")
         assert f"{button}_title" in BUTTON_TEXTS
         assert f"{button}_message" in BUTTON_TEXTS
+
+
+def test_the_names_of_the_buttons_are_translated_in_the_manifest():
+    [entry] = read_manifest(ROOT).select(["continue_with"])
+    assert set(entry.i18n) == LANGUAGES - {"en"}
+    for names in entry.i18n.values():
+        assert set(names) == {"name"} | {f"actions.{key}.name" for key in BUTTONS}
 
 
 def desk(language: str = "en", **lines: str) -> Desk:
