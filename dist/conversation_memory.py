@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built out of filters/conversation_memory.py and what it uses of shared/.
 # A change belongs there: the next update replaces this text.
-# Content hash: 6240df3e0f35b279
+# Content hash: 76a634874b3dff48
 
 import asyncio
 import json
@@ -20,7 +20,6 @@ import logging
 import queue
 import re
 import sqlite3
-import threading
 import time
 import unicodedata
 from collections import defaultdict
@@ -903,8 +902,8 @@ def is_open(path: Path, kept: dict[str, Any]) -> bool:
 class SqliteFile:
     """Runs work on the file in threads of its own.
 
-    `kept` is a dict that outlives a reload of the function's module; connections,
-    threads and the writers' lock are kept there, by path.
+    `kept` is a dict that outlives a reload of the function's module; connections and
+    threads are kept there.
     """
 
     def __init__(self, path: Path, kept: dict[str, Any]) -> None:
@@ -915,14 +914,21 @@ class SqliteFile:
             with closing(open_sqlite(path)) as connection:
                 migrate_sqlite(connection)
             kept["idle"] = queue.LifoQueue()
-            kept["threads"] = ThreadPoolExecutor(READERS, "aqueduct-memory")
-            kept["writing"] = threading.Lock()
+            kept["readers"] = ThreadPoolExecutor(READERS, "aqueduct-memory-reader")
+            # SQLite has one writer at a time; who waits for another process to be
+            # done must not take a reader's thread.
+            kept["writer"] = ThreadPoolExecutor(1, "aqueduct-memory-writer")
             kept["opened"] = (path, len(SQLITE_MIGRATIONS))
 
-    @property
-    def threads(self) -> ThreadPoolExecutor:
-        threads: ThreadPoolExecutor = self._kept["threads"]
-        return threads
+    async def in_reader(self, work: Callable[..., Any], *args: Any) -> Any:
+        """What `read` gives, from a thread of its own."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._kept["readers"], self.read, work, *args)
+
+    async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
+        """What `write` gives, from a thread of its own."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._kept["writer"], self.write, work, *args)
 
     def read(self, work: Callable[..., Any], *args: Any) -> Any:
         """Give what `work(connection, *args)` gives: one view of the file for all."""
@@ -933,17 +939,14 @@ class SqliteFile:
             return found
 
     def write(self, work: Callable[..., Any], *args: Any) -> Any:
-        """The same within a transaction; writers of one process wait in line."""
-        with (
-            self._kept["writing"],
-            self._connection() as connection,
-            sqlite_transaction(connection),
-        ):
+        """The same within a transaction."""
+        with self._connection() as connection, sqlite_transaction(connection):
             return work(connection, *args)
 
     def close(self) -> None:
         """Close every idle connection and end the threads."""
-        self.threads.shutdown()
+        self._kept["readers"].shutdown()
+        self._kept["writer"].shutdown()
         idle = self._kept["idle"]
         while not idle.empty():
             idle.get_nowait().close()
@@ -1465,12 +1468,13 @@ def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]
 
 def new_id(connection: sqlite3.Connection, user_id: str) -> int:
     """An id in this user's range that was never given before."""
-    key, last = select(
+    sql = "UPDATE owner SET last = last + 1 WHERE user_id = ? RETURNING key, last"
+    rows = select(connection, sql, (user_id,)) or select(
         connection,
-        "INSERT INTO owner (user_id, last) VALUES (?, 1) "
-        "ON CONFLICT (user_id) DO UPDATE SET last = last + 1 RETURNING key, last",
+        "INSERT INTO owner (user_id, last) VALUES (?, 1) RETURNING key, last",
         (user_id,),
-    )[0]
+    )
+    key, last = rows[0]
     return (int(key) << OWNER_SHIFT) | int(last)
 
 
@@ -1596,14 +1600,16 @@ class SqliteStore:
         self._file = file
 
     async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
-        return int(await self._write(save_rows, user_id, exchanges))
+        return int(await self._file.in_writer(save_rows, user_id, exchanges))
 
     async def candidates(self, user_id: str, query: Query) -> Candidates:
-        found: Candidates = await self._read(read_candidates, user_id, query)
+        found: Candidates = await self._file.in_reader(read_candidates, user_id, query)
         return found
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
-        found: list[StoredExchange] = await self._read(read_exchanges, user_id, ids)
+        found: list[StoredExchange] = await self._file.in_reader(
+            read_exchanges, user_id, ids
+        )
         return sorted(found, key=lambda stored: (stored.exchange.asked_at, stored.id))
 
     async def listing(
@@ -1613,37 +1619,41 @@ class SqliteStore:
         limit: int = 1000,
         after: int = 0,
     ) -> list[StoredExchange]:
-        found: list[StoredExchange] = await self._read(
+        found: list[StoredExchange] = await self._file.in_reader(
             read_listing, user_id, chat_id, limit, after
         )
         return found
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        return int(await self._write(forget_rows, user_id, ids))
+        return int(await self._file.in_writer(forget_rows, user_id, ids))
 
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"
         return int(
-            await self._write(delete_where, where, (chat_id, message_id, message_id))
+            await self._file.in_writer(
+                delete_where, where, (chat_id, message_id, message_id)
+            )
         )
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
-        return int(await self._write(forget_chat_rows, chat_ids))
+        return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._write(forget_owner, user_id))
+        return int(await self._file.in_writer(forget_owner, user_id))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
             "SELECT DISTINCT chat_id FROM exchange WHERE chat_id > ? "
             "ORDER BY chat_id LIMIT ?"
         )
-        return [row[0] for row in await self._read(select, sql, (after, limit))]
+        return [
+            row[0] for row in await self._file.in_reader(select, sql, (after, limit))
+        ]
 
     async def pending(
         self, embedder: Embedder, limit: int
     ) -> list[tuple[str, StoredExchange]]:
-        found: list[tuple[str, StoredExchange]] = await self._read(
+        found: list[tuple[str, StoredExchange]] = await self._file.in_reader(
             read_pending, embedder, limit
         )
         return found
@@ -1651,7 +1661,7 @@ class SqliteStore:
     async def set_vectors(
         self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
     ) -> int:
-        return int(await self._write(write_vectors, embedder, vectors))
+        return int(await self._file.in_writer(write_vectors, embedder, vectors))
 
     async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
         sql = (
@@ -1659,36 +1669,24 @@ class SqliteStore:
             if excluded
             else "DELETE FROM excluded WHERE user_id = ? AND chat_id = ?"
         )
-        await self._write(select, sql, (user_id, chat_id))
+        await self._file.in_writer(select, sql, (user_id, chat_id))
 
     async def is_excluded(self, user_id: str, chat_id: str) -> bool:
         sql = "SELECT 1 FROM excluded WHERE user_id = ? AND chat_id = ?"
-        return bool(await self._read(select, sql, (user_id, chat_id)))
+        return bool(await self._file.in_reader(select, sql, (user_id, chat_id)))
 
     async def count(self, user_id: str) -> int:
-        return int(await self._read(count_rows, user_id))
+        return int(await self._file.in_reader(count_rows, user_id))
 
     async def state(self, key: str) -> Any:
-        rows = await self._read(
+        rows = await self._file.in_reader(
             select, "SELECT value FROM state WHERE name = ?", (key,)
         )
         return json.loads(rows[0][0]) if rows else None
 
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
-        await self._write(select, sql, (key, json.dumps(value)))
-
-    async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._file.threads, self._file.read, work, *args
-        )
-
-    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._file.threads, self._file.write, work, *args
-        )
+        await self._file.in_writer(select, sql, (key, json.dumps(value)))
 
 
 def read_candidates(
@@ -1835,7 +1833,7 @@ def count_rows(connection: sqlite3.Connection, user_id: str) -> int:
 # --- shared/memory/vectors.py ---
 
 # Texts in, one vector a text out, all of one length.
-Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
+Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float] | Floats]]]
 
 # Models read a few hundred tokens; the rest of a long text is not sent to them.
 MAX_EMBEDDED_CHARS = 4_000
@@ -1861,7 +1859,7 @@ async def exchange_vectors(
     ]
 
 
-def unit_vector(vector: Sequence[float]) -> Floats:
+def unit_vector(vector: Sequence[float] | Floats) -> Floats:
     """The vector at length 1; one of zeros stays so."""
     array = np.asarray(vector, np.float32)
     length = float(np.linalg.norm(array))

@@ -1,16 +1,13 @@
 """The memory's SQLite file: its tables, their versions, and connections to it."""
 
-import logging
+import asyncio
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-
-sqlite_log = logging.getLogger("aqueduct.memory.sqlite")
 
 # An exchange's id is its owner's key in the high bits and a number of its own in the
 # low ones. What belongs to one user is thus one range of ids in every table and in
@@ -139,8 +136,8 @@ def is_open(path: Path, kept: dict[str, Any]) -> bool:
 class SqliteFile:
     """Runs work on the file in threads of its own.
 
-    `kept` is a dict that outlives a reload of the function's module; connections,
-    threads and the writers' lock are kept there, by path.
+    `kept` is a dict that outlives a reload of the function's module; connections and
+    threads are kept there.
     """
 
     def __init__(self, path: Path, kept: dict[str, Any]) -> None:
@@ -151,14 +148,21 @@ class SqliteFile:
             with closing(open_sqlite(path)) as connection:
                 migrate_sqlite(connection)
             kept["idle"] = queue.LifoQueue()
-            kept["threads"] = ThreadPoolExecutor(READERS, "aqueduct-memory")
-            kept["writing"] = threading.Lock()
+            kept["readers"] = ThreadPoolExecutor(READERS, "aqueduct-memory-reader")
+            # SQLite has one writer at a time; who waits for another process to be
+            # done must not take a reader's thread.
+            kept["writer"] = ThreadPoolExecutor(1, "aqueduct-memory-writer")
             kept["opened"] = (path, len(SQLITE_MIGRATIONS))
 
-    @property
-    def threads(self) -> ThreadPoolExecutor:
-        threads: ThreadPoolExecutor = self._kept["threads"]
-        return threads
+    async def in_reader(self, work: Callable[..., Any], *args: Any) -> Any:
+        """What `read` gives, from a thread of its own."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._kept["readers"], self.read, work, *args)
+
+    async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
+        """What `write` gives, from a thread of its own."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._kept["writer"], self.write, work, *args)
 
     def read(self, work: Callable[..., Any], *args: Any) -> Any:
         """Give what `work(connection, *args)` gives: one view of the file for all."""
@@ -169,17 +173,14 @@ class SqliteFile:
             return found
 
     def write(self, work: Callable[..., Any], *args: Any) -> Any:
-        """The same within a transaction; writers of one process wait in line."""
-        with (
-            self._kept["writing"],
-            self._connection() as connection,
-            sqlite_transaction(connection),
-        ):
+        """The same within a transaction."""
+        with self._connection() as connection, sqlite_transaction(connection):
             return work(connection, *args)
 
     def close(self) -> None:
         """Close every idle connection and end the threads."""
-        self.threads.shutdown()
+        self._kept["readers"].shutdown()
+        self._kept["writer"].shutdown()
         idle = self._kept["idle"]
         while not idle.empty():
             idle.get_nowait().close()

@@ -1,9 +1,8 @@
 """The memory in a SQLite file: texts, a full-text index, vectors."""
 
-import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -32,14 +31,16 @@ class SqliteStore:
         self._file = file
 
     async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
-        return int(await self._write(save_rows, user_id, exchanges))
+        return int(await self._file.in_writer(save_rows, user_id, exchanges))
 
     async def candidates(self, user_id: str, query: Query) -> Candidates:
-        found: Candidates = await self._read(read_candidates, user_id, query)
+        found: Candidates = await self._file.in_reader(read_candidates, user_id, query)
         return found
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
-        found: list[StoredExchange] = await self._read(read_exchanges, user_id, ids)
+        found: list[StoredExchange] = await self._file.in_reader(
+            read_exchanges, user_id, ids
+        )
         return sorted(found, key=lambda stored: (stored.exchange.asked_at, stored.id))
 
     async def listing(
@@ -49,37 +50,41 @@ class SqliteStore:
         limit: int = 1000,
         after: int = 0,
     ) -> list[StoredExchange]:
-        found: list[StoredExchange] = await self._read(
+        found: list[StoredExchange] = await self._file.in_reader(
             read_listing, user_id, chat_id, limit, after
         )
         return found
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        return int(await self._write(forget_rows, user_id, ids))
+        return int(await self._file.in_writer(forget_rows, user_id, ids))
 
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"
         return int(
-            await self._write(delete_where, where, (chat_id, message_id, message_id))
+            await self._file.in_writer(
+                delete_where, where, (chat_id, message_id, message_id)
+            )
         )
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
-        return int(await self._write(forget_chat_rows, chat_ids))
+        return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._write(forget_owner, user_id))
+        return int(await self._file.in_writer(forget_owner, user_id))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
             "SELECT DISTINCT chat_id FROM exchange WHERE chat_id > ? "
             "ORDER BY chat_id LIMIT ?"
         )
-        return [row[0] for row in await self._read(select, sql, (after, limit))]
+        return [
+            row[0] for row in await self._file.in_reader(select, sql, (after, limit))
+        ]
 
     async def pending(
         self, embedder: Embedder, limit: int
     ) -> list[tuple[str, StoredExchange]]:
-        found: list[tuple[str, StoredExchange]] = await self._read(
+        found: list[tuple[str, StoredExchange]] = await self._file.in_reader(
             read_pending, embedder, limit
         )
         return found
@@ -87,7 +92,7 @@ class SqliteStore:
     async def set_vectors(
         self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
     ) -> int:
-        return int(await self._write(write_vectors, embedder, vectors))
+        return int(await self._file.in_writer(write_vectors, embedder, vectors))
 
     async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
         sql = (
@@ -95,36 +100,24 @@ class SqliteStore:
             if excluded
             else "DELETE FROM excluded WHERE user_id = ? AND chat_id = ?"
         )
-        await self._write(select, sql, (user_id, chat_id))
+        await self._file.in_writer(select, sql, (user_id, chat_id))
 
     async def is_excluded(self, user_id: str, chat_id: str) -> bool:
         sql = "SELECT 1 FROM excluded WHERE user_id = ? AND chat_id = ?"
-        return bool(await self._read(select, sql, (user_id, chat_id)))
+        return bool(await self._file.in_reader(select, sql, (user_id, chat_id)))
 
     async def count(self, user_id: str) -> int:
-        return int(await self._read(count_rows, user_id))
+        return int(await self._file.in_reader(count_rows, user_id))
 
     async def state(self, key: str) -> Any:
-        rows = await self._read(
+        rows = await self._file.in_reader(
             select, "SELECT value FROM state WHERE name = ?", (key,)
         )
         return json.loads(rows[0][0]) if rows else None
 
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
-        await self._write(select, sql, (key, json.dumps(value)))
-
-    async def _read(self, work: Callable[..., Any], *args: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._file.threads, self._file.read, work, *args
-        )
-
-    async def _write(self, work: Callable[..., Any], *args: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._file.threads, self._file.write, work, *args
-        )
+        await self._file.in_writer(select, sql, (key, json.dumps(value)))
 
 
 def read_candidates(

@@ -62,10 +62,15 @@ async def test_another_process_that_writes_does_not_keep_us_from_reading(
 ):
     await store.save("ada", [CAT])
     with closing(sqlite3.connect(sqlite_file.path, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [
+            asyncio.create_task(store.save("ada", [said("More", number=number)]))
+            for number in range(8)
+        ]
         async with asyncio.timeout(2):
             assert await store.count("ada") == 1
         other.execute("ROLLBACK")
+    assert await asyncio.gather(*waiting) == [1] * 8
 
 
 async def test_a_write_that_fails_half_way_leaves_nothing(store, sqlite_file):
