@@ -1,7 +1,7 @@
 """What every body machine shares: where it reads, and what a call must be to count."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,8 @@ class BodyState:
     shapes count; `listed`: it stands in brackets, where Python calls do; `first`: no
     call was read before it; `alone`: the message begins here, so a tool's name may be a
     line of its own. The readers note in `tool` and `family` whose body it is, and in
-    `fenced` that they opened a code fence.
+    `fenced` that they opened a code fence. `trusted`: the wrapper is a special
+    token, which nobody types, so there is no doubt that a call was meant.
     """
 
     window: Window
@@ -43,6 +44,7 @@ class BodyState:
     tool: KnownTool | None = None
     family: str = ""
     fenced: bool = False
+    trusted: bool = False
 
     def label(self, body: BodyKind, separator: str | None = None) -> None:
         """Name the family by its separator, else by opener and body."""
@@ -64,9 +66,17 @@ class BodyState:
                 return tool
         return None
 
-    def fit(self, tool: KnownTool, arguments: object) -> list[FoundCall]:
-        """The call of `tool`, [] when the arguments do not fit its schema."""
+    def fit(
+        self, tool: KnownTool, arguments: object, *, as_meant: bool = True
+    ) -> list[FoundCall]:
+        """The call of `tool`, [] when the arguments do not fit its schema.
+
+        Behind a special token they need not (`as_meant`): as with a server's own
+        parser, the tool tells the model what is wrong with them.
+        """
         fitted = tool.schema.fitted(arguments)
+        if fitted is None and as_meant and self.trusted and isinstance(arguments, dict):
+            fitted = arguments
         if fitted is None:
             return []
         known = tool.schema.properties.keys()
@@ -77,12 +87,14 @@ class BodyState:
         except ValueError:  # a number that JSON does not have
             return []
 
-    def fit_first(self, tool: KnownTool, readings: Iterator[Any]) -> list[FoundCall]:
+    def fit_first(self, tool: KnownTool, readings: Iterable[Any]) -> list[FoundCall]:
         """The call with the first of several readings of its arguments that fits."""
+        seen = []
         for arguments in readings:
-            if found := self.fit(tool, arguments):
+            if found := self.fit(tool, arguments, as_meant=False):
                 return found
-        return []
+            seen.append(arguments)
+        return self.fit(tool, seen[0]) if seen else []
 
     def fit_all(self, calls: Iterable[tuple[str, Any]]) -> list[FoundCall]:
         """All of the calls, [] when one of them is of no known tool or does not fit."""

@@ -45,8 +45,8 @@ def _named_call(value: dict[str, Any], strict: bool) -> list[NamedArguments]:
         known = {name_key, argument_key} | _OTHER_KEYS
         if argument_key is None or value.keys() - known:
             return []
-        if _is_schema(value[argument_key]):
-            return []  # a tool's description, not a call
+    if _is_schema(value.get(argument_key or "")):
+        return []  # a tool's description, not a call
     return [(value[name_key], value.get(argument_key) if argument_key else None)]
 
 

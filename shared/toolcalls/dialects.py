@@ -2,7 +2,7 @@
 
 import html
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from shared.toolcalls.families import DSML_BARS, DSML_WRAPS
@@ -98,7 +98,10 @@ TAG_DIALECTS = (
     _invoke("step3", ("steptml:",), ()),
     _invoke("muse", ("atem:",), ("atem:function_calls",)),
     *(
-        _invoke("deepseek_v32", (bar,), tuple(bar + wrap for wrap in DSML_WRAPS))
+        replace(
+            _invoke("deepseek_v32", (bar,), tuple(bar + wrap for wrap in DSML_WRAPS)),
+            own_lines="",
+        )
         for bar in DSML_BARS
     ),
     TagDialect(

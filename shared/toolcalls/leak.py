@@ -20,7 +20,13 @@ from shared.toolcalls.families import (
     OPENERS,
     closers_of,
 )
-from shared.toolcalls.pieces import CutCall, Markup, Piece, RecoveredCall
+from shared.toolcalls.pieces import (
+    CutCall,
+    Markup,
+    Piece,
+    RecoveredCall,
+    VisibleText,
+)
 from shared.toolcalls.toolset import Toolset
 from shared.toolcalls.window import Marks, Window
 
@@ -157,6 +163,10 @@ class Leak:
         )
         calls = yield from read_body(body)
         if body.family in self._leave_out:
+            if calls:  # or what stands in the wrapper would be found on its own
+                self._keep(VisibleText(window.cut(self._reached, window.offset)))
+                self._reached = window.offset
+                self._publish()
             return False
         if calls:
             self._openers_read += openers

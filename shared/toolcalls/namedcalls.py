@@ -39,6 +39,8 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     state.label("named")
     name = yield from _read_name(state)
     tool = state.tools.find(name) if name else None
+    if tool is not None and state.strict and name not in _exact_names(tool):
+        return []
     # Kimi's index may stand for the name.
     indexed = not name and not state.strict and (yield from _skip(window, _DIGITS))
     state.tool = tool or state.tool
@@ -63,6 +65,10 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     if separator == "Action Input:":
         return (yield from _read_line(state, tool))
     return (yield from _read_behind_name(state, tool, separator))
+
+
+def _exact_names(tool: KnownTool) -> tuple[str, str]:
+    return tool.name, f"functions.{tool.name}"
 
 
 def _read_name(state: BodyState) -> Generator[None, None, str]:
@@ -132,10 +138,12 @@ def _read_json_arguments(state: BodyState) -> Generator[None, None, list[FoundCa
     text = window.cut(start, window.offset)
     if not closed and not state.may_close(text):
         return []
-    for value in possible_values(text, close=not closed):
-        tool = state.tool or state.tools.by_arguments(value)
-        if tool is not None and (found := state.fit(tool, value)):
-            return found
+    values = list(possible_values(text, close=not closed))
+    if state.tool is not None:
+        return state.fit_first(state.tool, values)
+    for value in values:  # only an index stood there
+        if tool := state.tools.by_arguments(value):
+            return state.fit(tool, value)
     return []
 
 

@@ -89,7 +89,10 @@ def _typed_parameters(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for parameter in body.parameters:
-        raw = _own_text(state.window.cut(parameter.start, parameter.stop), dialect)
+        raw = state.window.cut(parameter.start, parameter.stop)
+        # Seed's template, unlike Qwen's, puts no value on lines of its own.
+        seed = state.opener is not None and state.opener.startswith("<seed:")
+        raw = _own_text(raw, "pair" if seed else dialect.own_lines)
         name = _parameter_name(parameter, tool)
         if not name:
             continue
@@ -110,13 +113,13 @@ def _parameter_name(parameter: TagParameter, tool: KnownTool) -> str:
     return plain
 
 
-def _own_text(raw: str, dialect: TagDialect) -> str:
+def _own_text(raw: str, own_lines: str) -> str:
     """A value without the line breaks, or the CDATA frame, that its notation adds."""
     marked = _CDATA.fullmatch(raw)
     if marked is not None:
         return marked.group(1)
-    if dialect.own_lines == "each":
+    if own_lines == "each":
         return _LINE_ENDS.sub("", raw)
-    if dialect.own_lines == "pair" and raw[:1] == "\n" and raw[-1:] == "\n" != raw:
+    if own_lines == "pair" and raw[:1] == "\n" and raw[-1:] == "\n" != raw:
         return raw[1:-1]
     return raw
