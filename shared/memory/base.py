@@ -86,6 +86,15 @@ class MemoryStore(Protocol):
         """Forget these for good: `save` will not take them in again."""
         ...
 
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        """Drop what is stored of a chat but does not answer one of these questions.
+
+        It may be saved again, unlike what is forgotten.
+        """
+        ...
+
     async def forget_message(self, chat_id: str, message_id: str) -> int: ...
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...

@@ -176,6 +176,17 @@ class PostgresStore:
         )
         return await self._delete(where, **values)
 
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        return await self._delete(
+            "user_id = :u AND chat_id = :c "
+            "AND question_id <> ALL(CAST(:kept AS text[]))",
+            u=user_id,
+            c=chat_id,
+            kept=list(question_ids),
+        )
+
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         return await self._delete(
             "chat_id = :c AND (question_id = :m OR answer_id = :m)",

@@ -241,8 +241,9 @@ async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
 async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
     """Store what is new or changed in the branch of the chat that was answered.
 
-    The whole branch is looked at, so an edit, and what an earlier failure lost, is
-    made good by the next answer.
+    The whole branch is looked at, so that an edit, and what an earlier failure lost,
+    is made good by the next answer. Other branches are dropped; who goes back to one
+    has it stored again with its next answer.
     """
     messages = list(body.get("messages") or ())
     if messages:
@@ -262,4 +263,7 @@ async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
     if await store.is_excluded(call.user_id, call.chat_id):
         return
     await store.save(call.user_id, exchanges)
+    # What the user has since worded anew is no longer what they said.
+    branch = [str(one.get("id")) for one in messages if one.get("role") == "user"]
+    await store.keep_only(call.user_id, call.chat_id, branch)
     request_indexing(store)

@@ -35,7 +35,7 @@ def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]
     return first, first | ((1 << OWNER_SHIFT) - 1)
 
 
-def new_id(connection: sqlite3.Connection, user_id: str) -> int:
+def next_exchange_id(connection: sqlite3.Connection, user_id: str) -> int:
     """An id in this user's range that was never given before."""
     sql = "UPDATE owner SET last = last + 1 WHERE user_id = ? RETURNING key, last"
     rows = select(connection, sql, (user_id,)) or select(
@@ -70,7 +70,7 @@ def save_rows(
             if digest == exchange.digest:
                 continue
             delete_where(connection, "exchange.id = ?", (row_id,))
-        insert_row(connection, new_id(connection, user_id), exchange)
+        insert_row(connection, next_exchange_id(connection, user_id), exchange)
         saved += 1
     return saved
 
@@ -123,6 +123,25 @@ def delete_where(
         connection.execute("DELETE FROM exchange WHERE id = ?", (stored.id,))
         connection.execute("DELETE FROM feature WHERE id = ?", (stored.id,))
     return len(rows)
+
+
+def drop_others(
+    connection: sqlite3.Connection,
+    user_id: str,
+    chat_id: str,
+    question_ids: Sequence[str],
+) -> int:
+    """Delete the chat's exchanges except those that answer these questions."""
+    span = owner_range(connection, user_id)
+    sql = (
+        "SELECT id, question_id FROM exchange WHERE chat_id = ? AND id BETWEEN ? AND ?"
+    )
+    kept = set(question_ids)
+    return sum(
+        delete_where(connection, "exchange.id = ?", (row_id,))
+        for row_id, question_id in select(connection, sql, (chat_id, *span))
+        if question_id not in kept
+    )
 
 
 def forget_rows(

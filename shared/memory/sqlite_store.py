@@ -14,6 +14,7 @@ from shared.memory.sqlite_file import OWNER_SHIFT, SqliteFile
 from shared.memory.sqlite_rows import (
     EXCHANGE_COLUMNS,
     delete_where,
+    drop_others,
     forget_chat_rows,
     forget_owner,
     forget_rows,
@@ -57,6 +58,13 @@ class SqliteStore:
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
+
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        return int(
+            await self._file.in_writer(drop_others, user_id, chat_id, question_ids)
+        )
 
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"

@@ -132,6 +132,17 @@ async def test_an_edited_answer_is_stored_anew(suite_installed, ada):
     assert len(stored(suite_installed, first.chat_id)) == 1
 
 
+async def test_a_question_worded_anew_replaces_the_old_one(suite_installed, ada):
+    first = await remembered(suite_installed, ada)
+    async with suite_installed.chats(ada) as chats:
+        anew = "My cat is called Hamlet."
+        turn = await chats.send(MODEL, anew, chat_id=first.chat_id)
+        await turn.answer()
+    await eventually(
+        lambda: [row[0] for row in stored(suite_installed, first.chat_id)] == [anew]
+    )
+
+
 async def test_while_paused_nothing_is_stored_or_recalled(suite_installed, ada):
     await remembered(suite_installed, ada)
     paused, _ = await asked(suite_installed, ada, filter_ids=["memory_pause"])

@@ -89,6 +89,15 @@ class StoreCases:
         assert not (await query(store, "ophelia")).matches[0].anywhere.size
         assert await store.save("ada", [CAT]) == 0
 
+    async def test_a_branch_that_was_left_is_dropped_but_may_come_back(self, store):
+        other = said("And a dog.", chat="cats", number=1)
+        await store.save("ada", [CAT, other, BIKE])
+        await store.save("bob", [CAT])
+        assert await store.keep_only("ada", "cats", [other.question_id]) == 1
+        assert texts(await store.listing("ada")) == [other.question, BIKE.question]
+        assert await store.count("bob") == 1
+        assert await store.save("ada", [CAT]) == 1
+
     async def test_a_deleted_chat_takes_all_of_it_along(self, store):
         await store.save("ada", [CAT, said("And a dog.", chat="cats", number=1), BIKE])
         await store.exclude("ada", "cats", True)
