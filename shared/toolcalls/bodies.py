@@ -11,12 +11,12 @@ from shared.toolcalls.window import Marks
 
 _RELAXED_MARKS = Marks(["call:"])
 _MOST_OPENERS = 4
-_SPECIAL = ("<|", "<｜", "]<]")  # how special tokens begin
+_TOKEN_STARTS = ("<|", "<｜", "]<]")  # how special tokens begin
 
 
 def read_body(state: BodyState) -> Generator[None, None, list[FoundCall]]:
     """The calls of the body that begins here, [] when it is none of a known tool."""
-    state.trusted = state.opener is not None and state.opener.startswith(_SPECIAL)
+    state.trusted = state.opener is not None and state.opener.startswith(_TOKEN_STARTS)
     for _ in range(_MOST_OPENERS):
         found = yield from _read_one(state)
         if found is not None:

@@ -12,13 +12,13 @@ from shared.toolcalls.pieces import RecoveredCall
 from shared.toolcalls.sentences import recovery_sentence
 from shared.toolcalls.streams import MessageStream, StreamStore
 
-Event = dict[str, Any]
+ChunkEvent = dict[str, Any]
 
 _MARK_KEY = "aqueduct_recovery_mark"
 _TOOLS_KEY = "aqueduct_tool_specs"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecoveryCall:
     """What Open WebUI tells a hook about the request; what it leaves out is empty."""
 
@@ -28,7 +28,7 @@ class RecoveryCall:
     model: Mapping[str, Any]
     request: Any = None
 
-    def key(self, event: Event) -> str:
+    def key(self, event: ChunkEvent) -> str:
         """Whose stream of which message it is; API callers have no message, only the
         request and the completion's id."""
         message = self.metadata.get("message_id")
@@ -61,8 +61,8 @@ class RecoveryCall:
 
 
 def recover_event(
-    event: Event, call: RecoveryCall, streams: StreamStore
-) -> tuple[Event | None, Sequence[RecoveredCall]]:
+    event: ChunkEvent, call: RecoveryCall, streams: StreamStore
+) -> tuple[ChunkEvent | None, Sequence[RecoveredCall]]:
     """A streamed event as it goes on (None: not at all), and what was recovered in it.
 
     Events that are no chat.completion.chunk, such as the Responses events of pipes,
@@ -77,7 +77,7 @@ def recover_event(
         if not choices or (stream := _new_stream(call)) is None:
             return event, ()
         streams.add(key, stream)
-    passed: Event | None = event
+    passed: ChunkEvent | None = event
     if choices:
         passed = stream.pass_on(event)
     elif event.get("usage") and not event.get("error"):

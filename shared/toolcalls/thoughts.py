@@ -39,11 +39,11 @@ class ThoughtStream:
         """Take the calls out of a chunk's thoughts."""
         if self._scanner is None:
             return
-        for field in _THOUGHT_FIELDS:
-            text = delta.get(field)
+        for key in _THOUGHT_FIELDS:
+            text = delta.get(key)
             if isinstance(text, str) and text:
-                self._field = field
-                del delta[field]
+                self._field = key
+                del delta[key]
                 self._show(delta, self._scanner.feed(text))
 
     def end(self, delta: dict[str, Any], *, truncated: bool) -> None:
