@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from shared.agents.config import parse_agents
-from shared.agents.service import PipeRequest, answer, list_models
+from shared.agents.listing import list_models
+from shared.agents.service import PipeRequest, answer
 
 PIPE_ID = "agents"
 

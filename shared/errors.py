@@ -1,7 +1,6 @@
 """What can go wrong, as one tree.
 
 AqueductError                 a code of the table of texts, and its fields
-├── ConfigurationError        a setting cannot be used
 └── UpstreamError             the agent's server, not us
     ├── UpstreamUnreachable   refused, unknown host, TLS, no route
     ├── UpstreamRefused       an HTTP status of 400 or more
@@ -26,10 +25,6 @@ class AqueductError(Exception):
         return f"{type(self).__name__}({self.code}: {fields})"
 
     __str__ = __repr__
-
-
-class ConfigurationError(AqueductError):
-    """A setting cannot be used; `fields` hold what names the place."""
 
 
 class UpstreamError(AqueductError):

@@ -1,7 +1,9 @@
 """Sentences in the user's language."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+Sentence = Callable[[str, Mapping[str, Any]], str]
 
 
 class _Fields(dict[str, Any]):

@@ -4,13 +4,13 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
-import orjson
 from starlette.responses import StreamingResponse
 
 from shared.errors import AqueductError
 from shared.events import AgentEvent, Failed
+from shared.json_text import dump_json
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer, status_event
 from shared.render.joining import joined
@@ -30,33 +30,43 @@ HTTP_STATUS_OF_CODE = {
 }
 
 
-async def guarded(
-    events: AsyncGenerator[AgentEvent, None], names: Mapping[str, Any]
-) -> AsyncGenerator[AgentEvent, None]:
-    """The same events; whatever is raised becomes a last `Failed`.
+class Renderer(Protocol):
+    """Whatever turns events into objects to send."""
 
-    Open WebUI loses the partial answer when a started generator raises. `names`
-    (agent and host) fill the sentence.
+    def render(self, event: AgentEvent) -> list[dict[str, Any]]: ...
+
+
+def failure_of(error: Exception) -> Failed:
+    """The event for an error: its sentence, or the number of its traceback."""
+    if isinstance(error, AqueductError):
+        answers_log.info("Turn failed: %r", error)
+        return Failed(error.code, error.fields)
+    error_id = uuid.uuid4().hex[:8]
+    answers_log.error("Turn failed, error %s", error_id, exc_info=error)
+    return Failed("internal", {"id": error_id})
+
+
+async def rendered(
+    events: AsyncGenerator[AgentEvent, None], renderer: Renderer
+) -> AsyncGenerator[bytes, None]:
+    """The events as they are sent, an error as the last of them.
+
+    Open WebUI loses the partial answer when a started generator raises, so nothing
+    is raised here.
     """
     try:
-        async for event in events:
-            if isinstance(event, Failed):
-                event = Failed(event.code, {**names, **event.fields})
-            yield event
-    except AqueductError as error:
-        answers_log.info("Turn failed: %r", error)
-        yield Failed(error.code, {**names, **error.fields})
-    except Exception:  # noqa: BLE001
-        # The entry point: a fault of ours must end in a sentence, too.
-        error_id = uuid.uuid4().hex[:8]
-        answers_log.exception("Turn failed, error %s", error_id)
-        yield Failed("internal", {**names, "id": error_id})
-    finally:
-        await events.aclose()
+        async with aclosing(events):
+            async for event in events:
+                for payload in renderer.render(event):
+                    yield server_sent(payload)
+    except Exception as error:  # noqa: BLE001
+        for payload in renderer.render(failure_of(error)):
+            yield server_sent(payload)
+    yield b"data: [DONE]\n\n"
 
 
 def server_sent(payload: Mapping[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(payload) + b"\n\n"
+    return b"data: " + dump_json(payload) + b"\n\n"
 
 
 def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
@@ -75,26 +85,20 @@ async def chat_stream(
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
     try:
-        async with aclosing(joined(events)) as turn:
-            async for event in turn:
-                for item in renderer.render(event):
-                    yield server_sent(item)
-        yield b"data: [DONE]\n\n"
+        async with aclosing(rendered(joined(events), renderer)) as sent:
+            async for piece in sent:
+                yield piece
     finally:
         # Stopped: nothing can be yielded any more, but a status must not shimmer on.
         if renderer.open_status is not None and emit is not None:
             await emit(status_event(renderer.open_status, True)["event"])
 
 
-async def completion_stream(
+def completion_stream(
     events: AsyncGenerator[AgentEvent, None], renderer: CompletionRenderer
 ) -> AsyncGenerator[bytes, None]:
     """The turn as Chat Completions chunks, for an API caller."""
-    async with aclosing(joined(events, frame=0.0)) as turn:
-        async for event in turn:
-            for chunk in renderer.render(event):
-                yield server_sent(chunk)
-    yield b"data: [DONE]\n\n"
+    return rendered(joined(events, frame=0.0), renderer)
 
 
 async def whole_completion(
@@ -109,18 +113,17 @@ async def whole_completion(
     """
     failed: Failed | None = None
     try:
-        async for event in events:
-            if isinstance(event, Failed):
-                failed = event
-            renderer.add(event)
-    finally:
-        await events.aclose()
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Failed):
+                    failed = event
+                renderer.add(event)
+    except Exception as error:  # noqa: BLE001
+        failed = failure_of(error)
     if failed is None:
         return renderer.completion()
-    [error] = renderer.render(failed)
-    if in_chat:
-        return error
-    return error_response(failed, error)
+    [payload] = renderer.render(failed)
+    return payload if in_chat else error_response(failed, payload)
 
 
 def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingResponse:
@@ -128,7 +131,7 @@ def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingRespons
     seconds = failed.fields.get("seconds") if status == 429 else None
     headers = {"Retry-After": str(seconds)} if seconds is not None else {}
     return StreamingResponse(
-        iter([orjson.dumps(error)]),
+        iter([dump_json(error)]),
         status_code=status,
         media_type="application/json",
         headers=headers,

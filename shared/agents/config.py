@@ -21,6 +21,8 @@ from pydantic import (
 
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
+# Models of the pipe that are no agents.
+RESERVED_IDS = ("configuration-error", "not-configured")
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -80,8 +82,30 @@ class AgentConfig(BaseModel):
             raise ValueError("the address names no host")
         return url
 
+    @field_validator("id")
+    @classmethod
+    def _is_not_ours(cls, agent_id: str) -> str:
+        if agent_id in RESERVED_IDS:
+            raise ValueError(f"`{agent_id}` is an id of our own")
+        return agent_id
+
+    @field_validator("key", "headers")
+    @classmethod
+    def _can_be_sent(cls, value: Any) -> Any:
+        """HTTP headers are ASCII; the message must not hold the value."""
+        secrets = value.values() if isinstance(value, dict) else [value]
+        for secret in secrets:
+            text = secret.get_secret_value()
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError("there is a character that no HTTP header can hold")
+            if "${" in text:
+                raise ValueError("write ${env:NAME} or ${secret:NAME}")
+        return value
+
     @model_validator(mode="after")
     def _names_a_model(self) -> "AgentConfig":
+        if self.session and self.api != "responses":
+            raise ValueError("`session` needs `api: responses`")
         if not self.model and not self.discover:
             raise ValueError("give a `model`, or `discover: true` to list them all")
         return self
@@ -138,6 +162,7 @@ def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
             problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
             continue
         agents[agent.id] = agent
+    problems.sort(key=lambda problem: problem.line)
     return AgentsConfig(tuple(agents.values()), tuple(problems))
 
 
@@ -227,15 +252,15 @@ def read_entry(
     lines = key_lines(node, offset)
     try:
         data = yaml.SafeLoader("").construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
+        missing: list[tuple[str, str]] = []
+        for key in ("url", "key", "headers"):
+            if key in data:
+                data[key] = fill_variables(data[key], key, secrets, missing)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 + offset if mark else first_line
         problems.append(ConfigProblem(line, "", error_words(error)))
         return None
-    missing: list[tuple[str, str]] = []
-    for key in ("url", "key", "headers"):
-        if key in data:
-            data[key] = fill_variables(data[key], key, secrets, missing)
     for key, message in missing:
         problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
     if missing:
@@ -251,9 +276,24 @@ def read_entry(
             )
             if detail["type"] == "string_pattern_mismatch":
                 message = PATTERN_WORDS.get(path[0], message)
-            problems.append(ConfigProblem(line, ".".join(path), message))
+            problems.append(ConfigProblem(line, shown_path(path), message))
         return None
     return agent
+
+
+def shown_path(path: tuple[str, ...]) -> str:
+    """The keys that lead to a problem, as far as they can be no secret.
+
+    A blank forgotten behind a colon makes a key of a value.
+    """
+    shown: list[str] = []
+    for part in path[:2]:
+        if not re.fullmatch(r"[a-z_]{1,20}", part):
+            break
+        shown.append(part)
+        if part == "headers":
+            break
+    return ".".join(shown)
 
 
 def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:

@@ -1,8 +1,6 @@
 """Tool calls that an agent's model leaked as text, mended in the pipe."""
 
-import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator
 
 from shared.backends.base import Turn
 from shared.errors import AqueductError
@@ -15,10 +13,10 @@ from shared.events import (
     ToolCallCompleted,
     ToolCallStarted,
 )
+from shared.ids import new_id
+from shared.texts import Sentence
 from shared.toolcalls.pieces import CutCall, Piece, RecoveredCall, VisibleText
 from shared.toolcalls.scanner import ToolCallScanner
-
-Sentence = Callable[[str, Mapping[str, Any]], str]
 
 
 class RecoveringReader:
@@ -73,15 +71,15 @@ class RecoveringReader:
                     events.append(self._kind(text))
                 case RecoveredCall(name, arguments):
                     self._called = True
-                    call_id = f"call_{uuid.uuid4().hex[:24]}"
-                    status = self._sentence("tool_recovered", {"tool": name})
+                    call_id = new_id("call")
+                    status = self._sentence("recovered", {"tool": name})
                     events += [
                         Status(status, done=True),
                         ToolCallStarted(call_id, name),
                         ToolCallCompleted(call_id, name, arguments),
                     ]
                 case CutCall():
-                    notice = self._sentence("tool_call_cut", {})
+                    notice = self._sentence("cut", {})
                     events.append(TextDelta(f"\n\n{notice}"))
         return events
 

@@ -1,12 +1,11 @@
-"""What the agents pipe does, apart from its valves."""
+"""What the agents pipe does with one call."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import httpx
 from starlette.responses import StreamingResponse
 
 from shared.agents.answers import (
@@ -14,12 +13,17 @@ from shared.agents.answers import (
     chat_stream,
     completion_stream,
     event_stream,
-    guarded,
     whole_completion,
 )
-from shared.agents.catalogue import AgentEntry, discover_models, find_entry
+from shared.agents.catalogue import AgentEntry, find_entry
 from shared.agents.config import AgentConfig, AgentsConfig
-from shared.agents.recovery import Sentence, recover_leaked_calls
+from shared.agents.listing import (
+    EMPTY_MODEL,
+    PROBLEM_MODEL,
+    configuration_help,
+    make_backend,
+)
+from shared.agents.recovery import recover_leaked_calls
 from shared.agents.tasks import shape_task_answer
 from shared.agents.texts import AGENT_TEXTS
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
@@ -30,19 +34,16 @@ from shared.agents.turns import (
     parent_session,
 )
 from shared.backends.base import Backend, Turn
-from shared.backends.http import Endpoint, Timeouts, new_http_client
-from shared.backends.openai import OpenAIBackend
+from shared.backends.http import Endpoint
 from shared.errors import AqueductError
 from shared.events import AgentEvent, Finished, TextDelta
-from shared.host.models import publish_model
-from shared.host.resources import shared_resource
 from shared.host.tools import HostToolRunner
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer
-from shared.texts import translate
+from shared.texts import Sentence, translate
+from shared.toolcalls.sentences import RECOVERY_TEXTS
 
-PROBLEM_MODEL = "configuration-error"
-EMPTY_MODEL = "not-configured"
+PIPE_TEXTS = AGENT_TEXTS | RECOVERY_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,81 +69,6 @@ class PipeRequest:
         return str(variables.get("{{USER_LANGUAGE}}") or "en")
 
 
-def make_backend(agent: AgentConfig, model: str) -> Backend:
-    """The backend for one of the agent's models, on the server's shared client."""
-    endpoint = Endpoint(
-        agent=agent.label,
-        url=agent.url,
-        key=agent.key.get_secret_value(),
-        headers={k: v.get_secret_value() for k, v in agent.headers.items()},
-        timeouts=Timeouts(**agent.timeouts.model_dump()),
-    )
-    client: httpx.AsyncClient = shared_resource("http", new_http_client)
-    return OpenAIBackend(client, endpoint, model, agent.api, agent.session)
-
-
-async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]]:
-    """The virtual models, in the order of AGENTS, as Open WebUI wants them."""
-    kept: dict[str, Any] = shared_resource("discovered", dict)
-    published: set[str] = shared_resource("published", set)
-    per_agent = await asyncio.gather(*(entries_of(a, kept) for a in config.agents))
-    entries = [entry for entries in per_agent for entry in entries]
-    for entry in entries:
-        model_id = f"{pipe_id}.{entry.id}"
-        if entry.agent.access == "public" and model_id not in published:
-            await publish_model(model_id, entry.name, entry.agent.description)
-            published.add(model_id)
-    models = [{"id": entry.id, "name": entry.name} for entry in entries]
-    if config.problems:
-        place = str(config.problems[0]).replace("`", "")  # no Markdown in a name
-        name = f"Agents: configuration error in {place}"
-        models.append({"id": PROBLEM_MODEL, "name": clip(name, 120)})
-    elif not config.agents:
-        models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})
-    return models
-
-
-async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
-    """The virtual models of one agent: itself, or what its server offers."""
-    if not agent.discover:
-        return [AgentEntry(agent.id, agent.label, agent, agent.model)]
-    models = await discover_models(agent, make_backend(agent, ""), kept)
-    return [
-        AgentEntry(f"{agent.id}.{m.id}", f"{agent.label}: {m.name}", agent, m.id)
-        for m in models
-    ]
-
-
-def clip(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def configuration_help(config: AgentsConfig) -> str:
-    """What the model called "configuration error" answers: how to mend it."""
-    lines = [f"- {problem}" for problem in config.problems]
-    head = (
-        "The agents function needs its valve `AGENTS` mended"
-        if lines
-        else ("The agents function has no agents yet: its valve `AGENTS` is empty")
-    )
-    return "\n".join(
-        [
-            f"{head} (Admin Panel → Functions → Agents → the gear).",
-            *(["", *lines] if lines else []),
-            "",
-            "An agent is written like this:",
-            "",
-            "```yaml",
-            "- id: my-agent",
-            "  name: My agent",
-            "  url: http://localhost:8000/v1",
-            "  model: my-model",
-            "  key: ${secret:MY_KEY}",
-            "```",
-        ]
-    )
-
-
 async def answer(
     config: AgentsConfig, call: PipeRequest
 ) -> dict[str, Any] | str | StreamingResponse:
@@ -152,51 +78,61 @@ async def answer(
         return "" if call.task else configuration_help(config)
     entry = find_entry(config, model_id)
     if entry is None:
-        events = unknown_agent(model_id)
-        return await respond(events, call, agent_id=model_id, names={"agent": model_id})
-    backend = make_backend(entry.agent, entry.model)
+        sentence = partial(sentence_for, call.language, {"agent": model_id})
+        return await respond(unknown_agent(), call, model_id, sentence)
     names = {"agent": entry.agent.label, "host": Endpoint("", entry.agent.url).host}
-    if call.task and not call.body.get("stream"):
-        return await answer_task(entry, call, names)
-    turn = await prepare_turn(entry.agent, call)
-    policy = tool_policy(entry.agent, turn, call)
+    sentence = partial(sentence_for, call.language, names)
+    if call.task:
+        events = task_events(entry, call, call.task)
+    else:
+        events = turn_events(entry, call, sentence)
+    return await respond(events, call, entry.agent.id, sentence)
+
+
+async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
+    """The events of an agent that is no longer configured."""
+    raise AqueductError("unknown_agent")
+    yield  # makes this a generator, like a backend's
+
+
+async def turn_events(
+    entry: AgentEntry, call: PipeRequest, sentence: Sentence
+) -> AsyncGenerator[AgentEvent, None]:
+    """A turn from its preparation to its end: whatever fails, fails in here."""
+    agent = entry.agent
+    backend = make_backend(agent, entry.model)
+    turn = await prepare_turn(agent, call)
     run = backend.run
-    if entry.agent.recover_tool_calls:
-        run = partial(run_recovering, backend, partial(sentence_for, call.language))
-    events = answer_with_tools(run, turn, policy)
-    return await respond(events, call, entry.agent.id, names)
+    if agent.recover_tool_calls:
+        run = partial(run_recovering, backend, sentence)
+    answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
+    async with aclosing(answered) as events:
+        async for event in events:
+            yield event
 
 
 def run_recovering(
     backend: Backend, sentence: Sentence, turn: Turn
 ) -> AsyncGenerator[AgentEvent, None]:
-    """A backend's run, leaked calls mended; without tools there is nothing to mend."""
+    """A backend's run, leaked calls recovered; without tools there are none."""
     events = backend.run(turn)
     return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
-async def unknown_agent(agent_id: str) -> AsyncGenerator[AgentEvent, None]:
-    """The events of an agent that is no longer configured."""
-    raise AqueductError("unknown_agent", agent=agent_id)
-    yield  # makes this a generator, like a backend's
-
-
 async def prepare_turn(agent: AgentConfig, call: PipeRequest) -> Turn:
-    """The turn with its session and files; an errand has neither, and no tools."""
+    """The turn with its session and files."""
     body = call.body
     session = None
-    if not call.task:
-        if agent.session:
-            session = await parent_session(agent.id, call.metadata)
-        if agent.files == "attach":
-            body = await attach_files(body, call.metadata.get("files") or (), call.user)
+    if agent.session:
+        session = await parent_session(agent.id, call.metadata)
+    if agent.files == "attach":
+        body = await attach_files(body, call.metadata, call.user)
     return build_turn(
         agent,
         body,
         user_id=str(call.user.get("id", "")),
         chat_id=str(call.metadata.get("chat_id") or ""),
         session=session,
-        with_tools=not call.task,
     )
 
 
@@ -215,30 +151,33 @@ def tool_policy(agent: AgentConfig, turn: Turn, call: PipeRequest) -> ToolPolicy
     )
 
 
-async def answer_task(
-    entry: AgentEntry, call: PipeRequest, names: Mapping[str, Any]
-) -> dict[str, Any] | StreamingResponse:
-    """A title, tags and the like: the agent's model alone, in the JSON asked for."""
-    agent = entry.agent
-    backend = make_backend(
-        agent.model_copy(update={"session": False}), agent.task_model or entry.model
-    )
-    turn = replace(await prepare_turn(agent, call), session=None)
-    events = shaped(backend.run(turn), call.task or "")
-    return await respond(events, call, agent.id, names)
+async def task_events(
+    entry: AgentEntry, call: PipeRequest, task: str
+) -> AsyncGenerator[AgentEvent, None]:
+    """A title, tags and the like: the model alone, without tools and session.
+
+    An answer that is not streamed is brought into the JSON shape asked for.
+    """
+    agent = entry.agent.model_copy(update={"session": False})
+    backend = make_backend(agent, agent.task_model or entry.model)
+    turn = build_turn(agent, call.body, with_tools=False)
+    answered = backend.run(turn)
+    if not call.body.get("stream"):
+        answered = shaped(answered, task)
+    async with aclosing(answered) as events:
+        async for event in events:
+            yield event
 
 
 async def shaped(
     events: AsyncGenerator[AgentEvent, None], task: str
 ) -> AsyncGenerator[AgentEvent, None]:
-    """The text of an errand's answer, brought into shape; thoughts are left out."""
+    """The text of a task's answer, brought into shape; thoughts are left out."""
     parts: list[str] = []
-    try:
+    async with aclosing(events):
         async for event in events:
             if isinstance(event, TextDelta):
                 parts.append(event.text)
-    finally:
-        await events.aclose()
     yield TextDelta(shape_task_answer(task, "".join(parts)))
     yield Finished()
 
@@ -247,23 +186,25 @@ async def respond(
     events: AsyncGenerator[AgentEvent, None],
     call: PipeRequest,
     agent_id: str,
-    names: Mapping[str, Any],
+    sentence: Sentence,
 ) -> dict[str, Any] | StreamingResponse:
     """The events in the form that this caller reads."""
-    sentence = partial(sentence_for, call.language)
-    events = guarded(events, names)
-    if call.body.get("stream") and call.in_chat and not call.task:
+    stream = bool(call.body.get("stream"))
+    if stream and call.in_chat and not call.task:
         used = call_ids(call.body.get("messages") or ())
         renderer = ChatRenderer(agent_id, sentence, used)
         return event_stream(chat_stream(events, renderer, call.emit))
-    options = call.body.get("stream_options") or {}
+    options = call.body.get("stream_options")
+    include_usage = isinstance(options, Mapping) and options.get("include_usage")
     completion = CompletionRenderer(
-        str(call.body.get("model", "")), sentence, bool(options.get("include_usage"))
+        str(call.body.get("model", "")), sentence, bool(include_usage)
     )
-    if call.body.get("stream"):
+    if stream:
         return event_stream(completion_stream(events, completion))
     return await whole_completion(events, completion, call.in_chat)
 
 
-def sentence_for(language: str, code: str, fields: Mapping[str, Any]) -> str:
-    return translate(AGENT_TEXTS, code, language, fields)
+def sentence_for(
+    language: str, names: Mapping[str, Any], code: str, fields: Mapping[str, Any]
+) -> str:
+    return translate(PIPE_TEXTS, code, language, {**names, **fields})

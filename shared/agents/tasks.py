@@ -1,9 +1,11 @@
-"""Open WebUI's own errands: titles, tags, follow-ups, search queries."""
+"""Open WebUI's own tasks: titles, tags, follow-ups, search queries."""
 
 import json
 from typing import Any
 
 import orjson
+
+MAX_TASK_CHARS = 20_000
 
 # Task -> the key of the JSON object it asks for, and an empty value of its type.
 TASK_SHAPES: dict[str, tuple[str, str | list[str]]] = {
@@ -41,11 +43,12 @@ def shape_task_answer(task: str, text: str) -> str:
 def find_object(text: str, key: str) -> dict[str, Any]:
     """The first JSON object of the text that has this key, or an empty one."""
     decoder = json.JSONDecoder()
+    text = text[:MAX_TASK_CHARS]
     start = text.find("{")
     while start >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
-        except ValueError:
+        except (ValueError, RecursionError):
             end = start + 1
         else:
             if key in value:

@@ -35,7 +35,7 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "zh": "无法连接 {agent}：与 {host} 的连接失败。",
     },
     "bad_address": {
-        "en": "The address of {agent} cannot be used. An administrator has to mend it.",
+        "en": "The address of {agent} cannot be used. An administrator has to correct it.",
         "de": "Die Adresse von {agent} ist unbrauchbar. Ein Administrator muss sie berichtigen.",
         "es": "La dirección de {agent} no es válida. Un administrador debe corregirla.",
         "fr": "L'adresse de {agent} est inutilisable. Un administrateur doit la corriger.",
@@ -104,6 +104,20 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} a signalé une erreur.{detail}",
         "zh": "{agent} 报告了错误。{detail}",
     },
+    "status_moved": {
+        "en": "{host} says that its address has changed ({status}). An administrator has to correct it.{detail}",
+        "de": "{host} meldet eine neue Adresse ({status}). Ein Administrator muss sie eintragen.{detail}",
+        "es": "{host} indica que su dirección ha cambiado ({status}). Un administrador debe corregirla.{detail}",
+        "fr": "{host} indique que son adresse a changé ({status}). Un administrateur doit la corriger.{detail}",
+        "zh": "{host} 表示地址已变更（{status}），请管理员修正。{detail}",
+    },
+    "empty_answer": {
+        "en": "{agent} sent an empty answer.",
+        "de": "{agent} sandte eine leere Antwort.",
+        "es": "{agent} envió una respuesta vacía.",
+        "fr": "{agent} a envoyé une réponse vide.",
+        "zh": "{agent} 的回答是空的。",
+    },
     "cut_short": {
         "en": "The answer of {agent} broke off: {host} closed the connection.",
         "de": "Die Antwort von {agent} brach ab: {host} schloss die Verbindung.",
@@ -119,11 +133,11 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "zh": "{agent} 发来无法读取的内容，回答到此为止。",
     },
     "line_too_long": {
-        "en": "{agent} sent a line of over {limit} bytes; the answer ends here.",
-        "de": "{agent} sandte eine Zeile von über {limit} Bytes; die Antwort endet hier.",
-        "es": "{agent} envió una línea de más de {limit} bytes; la respuesta termina aquí.",
-        "fr": "{agent} a envoyé une ligne de plus de {limit} octets ; la réponse s'arrête ici.",
-        "zh": "{agent} 发来超过 {limit} 字节的一行，回答到此为止。",
+        "en": "{agent} sent a line of over {limit} MiB; the answer ends here.",
+        "de": "{agent} sandte eine Zeile von über {limit} MiB; die Antwort endet hier.",
+        "es": "{agent} envió una línea de más de {limit} MiB; la respuesta termina aquí.",
+        "fr": "{agent} a envoyé une ligne de plus de {limit} Mio ; la réponse s'arrête ici.",
+        "zh": "{agent} 发来超过 {limit} MiB 的一行，回答到此为止。",
     },
     "silent_first": {
         "en": "{agent} did not begin to answer within {seconds} s.",
@@ -159,20 +173,6 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "es": "{agent} aún quería llamar a herramientas tras {limit} rondas y no respondió.",
         "fr": "Après {limit} tours, {agent} voulait encore appeler des outils, sans répondre.",
         "zh": "{agent} 在 {limit} 轮之后仍要调用工具，没有给出回答。",
-    },
-    "tool_recovered": {
-        "en": "Recovered a call to {tool}",
-        "de": "Aufruf von {tool} wiederhergestellt",
-        "es": "Se recuperó una llamada a {tool}",
-        "fr": "Appel à {tool} récupéré",
-        "zh": "已恢复对 {tool} 的调用",
-    },
-    "tool_call_cut": {
-        "en": "*(A tool call was cut off by the length limit and was not run.)*",
-        "de": "*(Ein Werkzeugaufruf wurde durch die Längengrenze abgeschnitten und nicht ausgeführt.)*",
-        "es": "*(El límite de longitud cortó una llamada a una herramienta; no se ejecutó.)*",
-        "fr": "*(Un appel d'outil a été coupé par la limite de longueur et n'a pas été exécuté.)*",
-        "zh": "*（工具调用因长度限制被截断，没有执行。）*",
     },
     "tool_call_broken": {
         "en": "This call was not run: the answer broke off.",

@@ -1,6 +1,5 @@
 """Tool calls between an agent and whoever runs the tools."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -117,34 +116,27 @@ async def answer_with_tools(
         finally:
             await events.aclose()
         said = said or bool(current.text)
-        if rounds_left:
-            results = await settle_calls(current.pending, policy)
-        else:
-            results = [
-                failed_result(call, {"error": "No more tool calls are allowed."})
-                for call in current.pending.values()
-            ]
-        for result in results:
-            yield result
+        results: list[ToolResult] = []
+        for call in current.pending.values():
+            # One after another, as Open WebUI does: a later one may need the first.
+            result = (
+                await settle_call(call, policy)
+                if rounds_left
+                else failed_result(call, {"error": "No more calls are allowed."})
+            )
+            if result is not None:
+                results.append(result)
+                yield result
         answered = {result.call_id for result in results}
         if not answered or answered != set(current.pending):
             break
         turn = turn.with_messages(*round_messages(current, results))
     if current.dropped and not said and not current.pending:
         yield Failed("tool_not_allowed", {"tool": current.dropped[0]})
-    if answered and not said:
+    if answered and not rounds_left and not current.text:
         yield Failed("too_many_tool_rounds", {"limit": policy.max_rounds})
-    yield Finished() if answered else current.finished
-
-
-async def settle_calls(
-    pending: Mapping[str, ToolCallCompleted], policy: ToolPolicy
-) -> list[ToolResult]:
-    """The results of the calls that are ours to run or to refuse, side by side."""
-    results = await asyncio.gather(
-        *(settle_call(call, policy) for call in pending.values())
-    )
-    return [result for result in results if result is not None]
+    all_answered = bool(answered) and answered == set(current.pending)
+    yield Finished() if all_answered else current.finished
 
 
 async def settle_call(call: ToolCallCompleted, policy: ToolPolicy) -> ToolResult | None:

@@ -1,5 +1,6 @@
 """From Open WebUI's request to the turn an agent is given."""
 
+import asyncio
 import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -42,6 +43,7 @@ HOST_KEYS = frozenset(
         "user",
         "num_ctx",
         "keep_alive",
+        "n",
         "chat_variables",
         "function_calling",
     }
@@ -68,7 +70,7 @@ def build_turn(
     params = {
         key: value
         for key, value in body.items()
-        if key not in HOST_KEYS and key[0] != "_" and value is not None
+        if key not in HOST_KEYS and not key.startswith("_") and value is not None
     }
     if not tools:
         params.pop("tool_choice", None)
@@ -184,29 +186,42 @@ async def parent_session(
 
 
 async def attach_files(
-    body: Mapping[str, Any], files: Iterable[Mapping[str, Any]], user: Mapping[str, Any]
+    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The request with the user's files as `file` parts of the last user message.
 
     Format: OpenAI API reference, file inputs: {type: file, file: {filename,
-    file_data: data URL}}. Files over 20 MiB stay with the text Open WebUI extracted.
+    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
+    Once the files are over 20 MiB together, the request stays as it is.
     """
-    parts = []
-    for entry in files:
+    parts: list[dict[str, Any]] = []
+    room = MAX_ATTACHED_BYTES
+    for entry in metadata.get("files") or ():
         file_id = entry.get("id") or (entry.get("file") or {}).get("id")
         if entry.get("type") != "file" or not file_id:
             continue
-        found = await read_user_file(file_id, user, MAX_ATTACHED_BYTES)
-        if found is not None:
-            name, mime, data = found
-            url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-            parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
+        found = await read_user_file(file_id, user, room)
+        if found is None:
+            return dict(body)
+        name, mime, data = found
+        room -= len(data)
+        encoded = await asyncio.to_thread(base64.b64encode, data)
+        url = f"data:{mime};base64,{encoded.decode()}"
+        parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
+    said = (metadata.get("user_message") or {}).get("content")
     messages = [dict(message) for message in body.get("messages") or ()]
     for message in reversed(messages):
         if message.get("role") == "user" and parts:
             content = message.get("content") or ""
             if isinstance(content, str):
                 content = [{"type": "text", "text": content}]
+            if isinstance(said, str):
+                content = [with_text(part, said) for part in content]
             message["content"] = [*content, *parts]
             break
     return {**body, "messages": messages}
+
+
+def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    """A text part with other text; parts of other kinds as they are."""
+    return {**part, "text": text} if part.get("type") == "text" else part

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from shared.errors import (
     UpstreamSilent,
     UpstreamUnreachable,
 )
+from shared.json_text import dump_json
 
 ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
@@ -35,7 +37,7 @@ class Timeouts:
 
     connect: float = 10.0
     first_token: float = 120.0
-    between_tokens: float = 60.0
+    between_tokens: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,11 @@ class Endpoint:
 def new_http_client() -> httpx.AsyncClient:
     """A client for all agents: no limit on connections, no time limit on reads.
 
-    Reads are timed by `SilenceClock`, which knows a token from a keep-alive.
+    Reads are timed by `SilenceClock`, which knows a token from a keep-alive. It keeps
+    no cookies: one user's must not reach a server in another's turn.
     """
     return httpx.AsyncClient(
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx.Timeout(30.0, read=None, pool=None),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
     )
@@ -142,8 +146,9 @@ def upstream_errors(endpoint: Endpoint) -> Iterator[None]:
         yield
     except httpx.HTTPError as error:
         raise as_upstream_error(error, endpoint) from error
-    except httpx.InvalidURL as error:
-        raise UpstreamUnreachable("bad_address") from error
+    except (httpx.InvalidURL, UnicodeError):
+        # Not "from": an encoding error holds the whole header, the key in it.
+        raise UpstreamUnreachable("bad_address") from None
     except UpstreamError as error:
         if "detail" in error.fields:
             shown = shown_detail(error.fields["detail"], endpoint)
@@ -157,8 +162,12 @@ def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamErr
         return UpstreamSilent("connect_timeout", seconds=endpoint.timeouts.connect)
     if isinstance(error, httpx.ConnectError):
         return UpstreamUnreachable(connect_failure_code(error))
-    if isinstance(error, httpx.UnsupportedProtocol):
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return UpstreamUnreachable("bad_address")
+    if isinstance(error, httpx.ProxyError):
+        return UpstreamUnreachable("unreachable")
+    if isinstance(error, httpx.DecodingError):
+        return UpstreamBroken("unreadable")
     return UpstreamBroken("cut_short")
 
 
@@ -199,7 +208,7 @@ async def open_stream(
                     async with client.stream(
                         "POST",
                         endpoint.url.rstrip("/") + path,
-                        content=orjson.dumps(body),
+                        content=dump_json(body),
                         headers={
                             **endpoint.request_headers(),
                             "content-type": "application/json",
@@ -263,6 +272,7 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
         fields["seconds"] = seconds
     elif code is None:
         code = "status_5xx" if status >= 500 else "status_other"
+        code = "status_moved" if status < 400 else code
     raise UpstreamRefused(code, status, **fields)
 
 

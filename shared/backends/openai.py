@@ -16,6 +16,7 @@ from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.http import (
     Endpoint,
     SilenceClock,
+    error_detail,
     get_json,
     open_stream,
     read_bytes,
@@ -24,9 +25,9 @@ from shared.backends.openai_chat import ChatCompletionsDecoder, chat_completions
 from shared.backends.openai_responses import ResponsesDecoder, responses_body
 from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
-from shared.events import AgentEvent
+from shared.events import AgentEvent, Finished, Usage
 
-PLAIN_ANSWER_BYTES = 64 * 1024 * 1024
+PLAIN_ANSWER_MIB = 64
 
 
 class StreamDecoder(Protocol):
@@ -82,7 +83,9 @@ class OpenAIBackend:
                     yield event
         except UpstreamRefused as error:
             # A server that has forgotten the session gets the whole conversation.
-            if not turn.session or error.status not in (400, 404):
+            said = str(error.fields.get("detail")).lower()
+            forgotten = error.status == 404 or "previous" in said
+            if not (turn.session and forgotten):
                 raise
             async with aclosing(self._run_once(replace(turn, session=None))) as events:
                 async for event in events:
@@ -90,26 +93,34 @@ class OpenAIBackend:
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         path, body, decoder = self._request(turn)
+        told = turn.messages[-1].get("role") != "user"
         try:
             async with open_stream(self.client, self.endpoint, path, body) as opened:
                 response, clock = opened
                 if "application/json" in response.headers.get("content-type", ""):
                     payload = load_json(await read_plain_answer(response, clock))
+                    check_plain_answer(payload)
                     for event in feed_decoder(decoder, "", payload):
+                        told = True
                         yield event
                     decoder.done()
                 else:
                     stream = self._stream(response, clock, decoder)
                     async with aclosing(stream) as events:
                         async for event in events:
+                            told = True
                             yield event
             if not decoder.ended:
                 raise UpstreamBroken("cut_short")
+            rest = decoder.finish()
+            # After a tool's result some models have nothing to add: that is no error.
+            if not told and all(isinstance(e, Usage | Finished) for e in rest):
+                raise UpstreamBroken("empty_answer")
         except UpstreamError:
             for event in decoder.held():
                 yield event
             raise
-        for event in decoder.finish():
+        for event in rest:
             yield event
 
     def _request(self, turn: Turn) -> tuple[str, dict[str, Any], StreamDecoder]:
@@ -177,6 +188,13 @@ def load_json(data: bytes) -> Any:
     return json.loads(halves.decode("utf-16", "replace"))
 
 
+def check_plain_answer(payload: Any) -> None:
+    """Raise UpstreamBroken for JSON at status 200 that is no answer."""
+    if not isinstance(payload, Mapping) or not {"choices", "output"} & payload.keys():
+        detail = error_detail(payload)
+        raise UpstreamBroken("said_error" if detail else "unreadable", detail=detail)
+
+
 async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> bytes:
     """The body of an upstream that answers a streaming request with plain JSON."""
     parts: list[bytes] = []
@@ -184,6 +202,6 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
     async for data in read_bytes(response, clock):
         parts.append(data)
         size += len(data)
-        if size > PLAIN_ANSWER_BYTES:
-            raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_BYTES)
+        if size > PLAIN_ANSWER_MIB * 1024 * 1024:
+            raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_MIB)
     return b"".join(parts)

@@ -72,7 +72,8 @@ class ChatCompletionsDecoder:
             raise UpstreamBroken("said_error", detail=error_detail(payload))
         events: list[AgentEvent] = []
         choices = payload.get("choices")
-        if choices:
+        # An agent gives one answer; a second choice is not a part of it.
+        if choices and not choices[0].get("index"):
             choice = choices[0]
             delta = choice.get("delta") or choice.get("message")
             if delta:
@@ -80,10 +81,9 @@ class ChatCompletionsDecoder:
             if choice.get("finish_reason"):
                 self._reason = str(choice["finish_reason"])
                 self.ended = True
-        if payload.get("usage"):
-            self._usage.update(payload["usage"])
-        if payload.get("timings"):  # llama.cpp
-            self._usage.update(payload["timings"])
+        for key in ("usage", "timings"):  # llama.cpp sends timings
+            if payload.get(key):
+                self._usage.update(read_counts(payload[key]))
         for key in ("search_results", "citations", "sources"):
             if payload.get(key):  # Perplexity, Open WebUI
                 events.extend(self._cite(payload[key]))
@@ -162,6 +162,17 @@ class ChatCompletionsDecoder:
                 self._cited.add(citation.url)
                 events.append(citation)
         return events
+
+
+def read_counts(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a usage object; servers put null where they did not count."""
+    counts: dict[str, Any] = {}
+    for key, value in usage.items():
+        if isinstance(value, Mapping):
+            counts[key] = read_counts(value)
+        elif isinstance(value, int | float):
+            counts[key] = value
+    return counts
 
 
 def content_text(content: Any) -> str:

@@ -10,7 +10,12 @@ import orjson
 
 from shared.backends.base import Turn
 from shared.backends.http import error_detail
-from shared.backends.openai_chat import content_text, must_be_text, read_citation
+from shared.backends.openai_chat import (
+    content_text,
+    must_be_text,
+    read_citation,
+    read_counts,
+)
 from shared.errors import UpstreamBroken
 from shared.events import (
     AgentEvent,
@@ -242,7 +247,7 @@ class ResponsesDecoder:
             raise UpstreamBroken("said_error", detail=error_detail(response))
         if kind in ("response.completed", "response.incomplete"):
             self.ended = True
-            self._usage.update(response.get("usage") or {})
+            self._usage.update(read_counts(response.get("usage") or {}))
             if self._keep_session and response.get("id"):
                 self._session = SessionState({"response_id": response["id"]})
             cause = (response.get("incomplete_details") or {}).get("reason")

@@ -3,12 +3,15 @@
 Format: WHATWG HTML, section 9.2.6 "Interpreting an event stream".
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.errors import UpstreamBroken
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class LineBuffer:
         if rest:
             self._hold(rest)
         if len(data) > self._limit and any(len(line) > self._limit for line in lines):
-            raise UpstreamBroken("line_too_long", limit=self._limit)
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
         return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
     def finish(self) -> list[bytes]:
@@ -59,7 +62,7 @@ class LineBuffer:
         self._parts.append(data)
         self._size += len(data)
         if self._size > self._limit:
-            raise UpstreamBroken("line_too_long", limit=self._limit)
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
 
 
 class SSEDecoder:
@@ -74,6 +77,7 @@ class SSEDecoder:
         self._data: list[bytes] = []
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
+        line = line.removeprefix(BYTE_ORDER_MARK)
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             return None
@@ -82,7 +86,7 @@ class SSEDecoder:
         if line.startswith(b"event:"):
             self._name = line[6:].decode("utf-8", "replace").strip()
             return None
-        if line.startswith((b":", b"id:", b"retry:")):
+        if line.startswith(b":") or OTHER_FIELD.match(line):
             return None
         return ServerSentEvent("line", line)
 

@@ -1,6 +1,5 @@
 """Tool calls that arrive in fragments, as Chat Completions streams them."""
 
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from shared.events import (
     ToolCallCompleted,
     ToolCallStarted,
 )
+from shared.ids import new_id
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class ToolCallAssembler:
                 known = None
         if known is None:
             if not call_id or any(call.call_id == call_id for call in self._calls):
-                call_id = f"call_{uuid.uuid4().hex[:24]}"
+                call_id = new_id("call")
             known = PartialToolCall(call_id)
             self._calls.append(known)
             if index is not None:

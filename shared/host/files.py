@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.host.users import user_model
+
 
 async def read_user_file(
     file_id: str, user: Mapping[str, Any], limit: int
@@ -16,14 +18,13 @@ async def read_user_file(
     larger than `limit` bytes.
     """
     from open_webui.models.files import Files
-    from open_webui.models.users import UserModel
     from open_webui.storage.provider import Storage
     from open_webui.utils.access_control.files import has_access_to_file
 
     file = await Files.get_file_by_id(file_id)
     if file is None:
         return None
-    person = UserModel(**{k: v for k, v in user.items() if k != "valves"})
+    person = user_model(user)
     if file.user_id != person.id and not await has_access_to_file(
         file.id, "read", person
     ):

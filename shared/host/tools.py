@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from shared.events import ToolCallCompleted, ToolResult
+from shared.host.users import user_model
 
 NOT_APPROVED = "Error: the user did not approve this tool call."
 
@@ -29,7 +30,6 @@ class HostToolRunner:
 
     async def run(self, call: ToolCallCompleted) -> ToolResult:
         """The result of one call; a tool's own error is a failed result."""
-        from open_webui.models.users import UserModel
         from open_webui.utils.middleware import (
             execute_tool_call,
             process_tool_result,
@@ -46,7 +46,7 @@ class HostToolRunner:
             dict(self.body), self._approved_metadata(), self.event_call, request_call
         )
         failed = isinstance(value, dict) and set(value) == {"error"}
-        user = UserModel(**{k: v for k, v in self.user.items() if k != "valves"})
+        user = user_model(self.user)
         value, files, embeds = await process_tool_result(
             self.request,
             call.name,

@@ -62,7 +62,7 @@ class CompletionRenderer:
                 self._pending.pop(event.call_id, None)
             case Citation():
                 return [self._chunk({"annotations": [url_citation(event)]})]
-            case FileOutput():
+            case FileOutput() if event.mime_type.startswith("image/"):
                 image = {"type": "image_url", "image_url": {"url": event.url}}
                 return [self._chunk({"images": [image]})]
             case Usage(counts):
@@ -148,7 +148,7 @@ def add_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, 
         known = total.get(key)
         if isinstance(value, Mapping) and isinstance(known, Mapping):
             total[key] = add_usage(known, value)
-        elif isinstance(value, int | float) and isinstance(known, int | float):
+        elif isinstance(known, int | float) and not key.endswith("per_second"):
             total[key] = known + value
         else:
             total[key] = value

@@ -5,7 +5,6 @@ items, `{"event": …}` for statuses and sources, `{"usage": …}`, `{"error": �
 """
 
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from shared.events import (
     ToolResult,
     Usage,
 )
+from shared.ids import new_id
 
 STATE_ITEM_TYPE = "x_aqueduct:state"
 
@@ -120,7 +120,7 @@ class ChatRenderer:
     def _open(self, kind: str) -> HostEvent:
         item: HostEvent = {
             "type": kind,
-            "id": new_item_id(kind),
+            "id": new_id(kind),
             "status": "in_progress",
         }
         if kind == "message":
@@ -184,12 +184,12 @@ class ChatRenderer:
             return []
         call_id = event.call_id
         if not call_id or call_id in self._used_call_ids:
-            call_id = new_item_id("call")
+            call_id = new_id("call")
         self._used_call_ids.add(call_id)
         self._call_ids[event.call_id] = call_id
         item = {
             "type": "function_call",
-            "id": new_item_id("fc"),
+            "id": new_id("fc"),
             "call_id": call_id,
             "name": event.name,
             "arguments": "",
@@ -231,7 +231,7 @@ class ChatRenderer:
         status = "failed" if event.failed else "completed"
         item = {
             "type": "function_call_output",
-            "id": new_item_id("fco"),
+            "id": new_id("fco"),
             "call_id": call["call_id"],
             "output": [{"type": "input_text", "text": event.output}],
             "status": status,
@@ -252,7 +252,7 @@ class ChatRenderer:
     def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
         item = {
             "type": STATE_ITEM_TYPE,
-            "id": new_item_id("state"),
+            "id": new_id("state"),
             "agent": self._agent_id,
             "data": dict(data),
             "status": "completed",
@@ -270,10 +270,6 @@ class ChatRenderer:
             "item": item,
         }
         return index, event
-
-
-def new_item_id(kind: str) -> str:
-    return f"{kind}_{uuid.uuid4().hex[:24]}"
 
 
 def done_event(index: int, item: HostEvent) -> HostEvent:

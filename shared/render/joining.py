@@ -8,6 +8,7 @@ from shared.events import AgentEvent, ReasoningDelta, TextDelta
 
 FRAME_SECONDS = 0.016
 BACKLOG_EVENTS = 10_000
+BACKLOG_CHARS = 4_000_000
 
 
 class EventBuffer:
@@ -19,6 +20,7 @@ class EventBuffer:
     def __init__(self) -> None:
         self._events: list[AgentEvent] = []
         self._pieces: list[str] = []
+        self._chars = 0
         self._kind: type[TextDelta] | type[ReasoningDelta] | None = None
         self._room = asyncio.Event()
         self.filled = asyncio.Event()
@@ -30,6 +32,7 @@ class EventBuffer:
                 self._join()
                 self._kind = type(event)
             self._pieces.append(event.text)
+            self._chars += len(event.text)
         else:
             self._join()
             self._events.append(event)
@@ -38,13 +41,15 @@ class EventBuffer:
     def take(self) -> list[AgentEvent]:
         self._join()
         events, self._events = self._events, []
+        self._chars = 0
         self.filled.clear()
         self._room.set()
         return events
 
     @property
     def full(self) -> bool:
-        return len(self._pieces) + len(self._events) >= BACKLOG_EVENTS
+        count = len(self._pieces) + len(self._events)
+        return count >= BACKLOG_EVENTS or self._chars >= BACKLOG_CHARS
 
     async def room(self) -> None:
         """Wait until the reader took something: a slow one must not cost memory."""

@@ -10,13 +10,13 @@ import pytest
 from shared.agents.answers import (
     chat_stream,
     completion_stream,
-    guarded,
     whole_completion,
 )
 from shared.errors import UpstreamBroken, UpstreamRefused, UpstreamSilent
 from shared.events import Failed, Finished, Status, TextDelta
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer
+from tests.unit.guard import guarded
 
 PATIENCE = 10.0  # seconds until a condition that does not come about fails a test
 NAMES = {"agent": "Scout", "host": "host:1"}

@@ -100,7 +100,7 @@ def test_agents_keep_their_order_and_are_found_by_id():
         (["name: [a]"], 4, "name", "string"),
         (["discover: perhaps"], 4, "discover", "boolean"),
         (["backend: telepathy"], 4, "backend", "openai"),
-        (["headers: {A: 1}"], 4, "headers.A", "string"),
+        (["headers: {A: 1}"], 4, "headers", "string"),
     ],
 )
 def test_a_problem_names_line_and_key(lines, line, key, words):
@@ -327,3 +327,21 @@ def test_no_secret_is_in_what_is_told_of_a_broken_entry(lines):
     config = parse_agents(entry("scout", *lines))
     assert config.problems
     assert SECRET not in "\n".join(str(problem) for problem in config.problems)
+
+
+def test_a_key_that_no_header_can_hold_is_a_problem_that_does_not_tell_it():
+    text = "- id: scout\n  url: http://host/v1\n  model: m\n  key: sk-abc\u2026"
+    [problem] = parse_agents(text).problems
+    assert (problem.line, problem.key) == (4, "key")
+    assert "sk-abc" not in str(problem)
+
+
+def test_a_value_that_became_a_key_is_not_told():
+    text = "- {id: scout, url: http://host/v1, model: m, key:sk-supersecret1234}"
+    [problem] = parse_agents(text).problems
+    assert "supersecret" not in str(problem)
+
+
+def test_a_session_needs_an_api_that_has_sessions():
+    text = "- id: scout\n  url: http://host/v1\n  model: m\n  session: true\n"
+    assert "api: responses" in only_problem(text).message

@@ -91,7 +91,7 @@ async def test_a_leaked_call_becomes_a_real_one(size):
 async def test_a_user_is_told_of_it_and_the_line_does_not_go_on():
     told = await recover(TextDelta(LEAK), Finished())
     statuses = [event for event in told if isinstance(event, Status)]
-    assert statuses == [Status("[tool_recovered {'tool': 'add'}]", done=True)]
+    assert statuses == [Status("[recovered {'tool': 'add'}]", done=True)]
 
 
 async def test_a_call_leaked_in_a_thought_is_a_call_too():
@@ -114,7 +114,7 @@ async def test_text_comes_before_a_real_call_that_follows_it():
 async def test_a_call_that_was_cut_at_the_limit_is_explained_and_not_run():
     told = await recover(TextDelta("Hm. " + LEAK[:30]), Finished("length"))
     assert calls_of(told) == []
-    assert "tool_call_cut" in text_of(told)
+    assert "[cut {}]" in text_of(told)
     assert reason_of(told) == "length"
 
 

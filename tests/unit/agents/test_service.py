@@ -1,25 +1,24 @@
 """The pipe's answers that need no agent: problems, and who is asking for what."""
 
 import json
+from functools import partial
 
 import pytest
 
 from shared.agents.config import parse_agents
-from shared.agents.service import (
+from shared.agents.listing import (
     EMPTY_MODEL,
     PROBLEM_MODEL,
-    PipeRequest,
-    answer,
     clip,
     configuration_help,
-    respond,
-    shaped,
 )
+from shared.agents.service import PipeRequest, answer, respond, sentence_for, shaped
 from shared.errors import UpstreamBroken
 from shared.events import Finished, ReasoningDelta, TextDelta, Usage
 
 BROKEN = parse_agents("- id: scout\n  url: nowhere\n  model: m\n")
 NOTHING = parse_agents("")
+SAY = partial(sentence_for, "en", {})
 CHAT = {"chat_id": "c", "session_id": "s"}
 
 
@@ -96,14 +95,14 @@ async def test_a_sentence_is_in_the_users_language():
 async def test_a_chat_gets_items_and_everybody_else_chunks(metadata, in_chat):
     call = request(metadata=metadata, stream=True)
     assert call.in_chat is in_chat
-    said = await text_of(await respond(hello(), call, "scout", {}))
+    said = await text_of(await respond(hello(), call, "scout", SAY))
     assert ("response.output_item.added" in said) is in_chat
     assert ("chat.completion.chunk" in said) is not in_chat
 
 
 async def test_an_errand_that_streams_gets_chunks():
     call = request(stream=True, task="moa_response_generation")
-    said = await text_of(await respond(hello(), call, "scout", {}))
+    said = await text_of(await respond(hello(), call, "scout", SAY))
     assert "chat.completion.chunk" in said
 
 
@@ -115,7 +114,7 @@ async def test_usage_is_streamed_where_it_was_asked_for(asked):
 
     options = {"stream_options": {"include_usage": True}} if asked else {}
     call = request(metadata={}, stream=True, **options)
-    said = await text_of(await respond(counted(), call, "scout", {}))
+    said = await text_of(await respond(counted(), call, "scout", SAY))
     assert ("total_tokens" in said) is asked
 
 

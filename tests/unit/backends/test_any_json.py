@@ -99,8 +99,8 @@ def check(decoder: Any, payloads: list[Any]) -> None:
     for event in events:
         for name, kind in TYPES.items():
             assert isinstance(getattr(event, name, kind()), kind), event
-    chat = ChatRenderer("scout", partial(sentence_for, "en"))
-    whole = CompletionRenderer("agents.scout", partial(sentence_for, "en"))
+    chat = ChatRenderer("scout", partial(sentence_for, "en", {}))
+    whole = CompletionRenderer("agents.scout", partial(sentence_for, "en", {}))
     for event in events:
         chat.render(event)
         whole.add(event)

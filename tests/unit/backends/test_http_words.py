@@ -1,5 +1,6 @@
 """Small readers of what servers say beside their answers."""
 
+import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from shared.backends.http import (
     Endpoint,
     error_detail,
+    new_http_client,
     parse_retry_after,
     shown_detail,
 )
@@ -77,3 +79,16 @@ def test_when_to_come_back(value, seconds):
 def test_no_header_brings_it_down(value):
     seconds = parse_retry_after(value)
     assert seconds is None or seconds >= 0
+
+
+async def test_no_cookie_is_kept_for_the_next_user():
+    async def upstream(scope, receive, send):
+        cookies = [(b"set-cookie", b"sid=5")]
+        await send({"type": "http.response.start", "status": 200, "headers": cookies})
+        body = dict(scope["headers"]).get(b"cookie", b"none")
+        await send({"type": "http.response.body", "body": body})
+
+    async with new_http_client() as client:
+        client._transport = httpx.ASGITransport(upstream)
+        for _ in range(2):
+            assert (await client.get("http://agent/")).text == "none"

@@ -105,7 +105,10 @@ async def test_an_address_that_cannot_be_used(client, url):
         (429, "Scout is busy (429). Please try again in a minute."),
         (500, "Scout has a fault on its own side (500). Please try again later."),
         (503, "Scout has a fault on its own side (503). Please try again later."),
-        (302, "Scout refused the request (302)."),
+        (
+            302,
+            "{host} says that its address has changed (302). An administrator has to correct it.",
+        ),
         (422, "Scout refused the request (422)."),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_line_of_the_limit_passes_and_one_byte_more_does_not():
     with pytest.raises(UpstreamBroken) as broken:
         LineBuffer(limit=99).feed(line + b"\n")
     assert broken.value.code == "line_too_long"
-    assert broken.value.fields["limit"] == 99
+    assert broken.value.fields["limit"] == 99 / 2**20
 
 
 @PROPERTY

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from shared.agents.answers import chat_stream, guarded
+from shared.agents.answers import chat_stream
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
 from shared.backends.openai import OpenAIBackend
 from shared.events import Finished, TextDelta
@@ -18,6 +18,7 @@ from tests.unit.backends.upstream import (
     holding,
     make_endpoint,
 )
+from tests.unit.guard import guarded
 
 CALL = {"index": 0, "id": "a", "function": {"name": "t", "arguments": "{"}}
 PHASES = {

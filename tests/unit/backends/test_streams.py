@@ -131,7 +131,9 @@ async def test_a_stream_of_the_responses_api(client):
 async def test_a_forgotten_session_starts_again_with_the_whole_history(client, status):
     async def script(exchange):
         if "previous_response_id" in exchange.body:
-            await exchange.answer(status, {"error": {"message": "not found"}})
+            await exchange.answer(
+                status, {"error": {"message": "Previous response not found"}}
+            )
             return
         await exchange.head()
         await exchange.send(sse({"type": "response.output_text.delta", "delta": "Hi"}))
@@ -241,9 +243,7 @@ async def test_a_line_of_ten_megabytes(client):
     async with serve(script) as server:
         told = await ask(client, server.url)
     assert text_of(told.events) == "Hello"
-    assert told.sentence == (
-        "Scout sent a line of over 8388608 bytes; the answer ends here."
-    )
+    assert told.sentence == ("Scout sent a line of over 8 MiB; the answer ends here.")
 
 
 CHUNKED = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -282,3 +282,22 @@ async def test_a_connection_that_is_cut_after_the_end_loses_nothing(client):
         told = await ask(client, server.url)
     assert (text_of(told.events), told.sentence) == ("Hello", "")
     assert told.events[-1] == Finished("stop")
+
+
+async def test_an_empty_answer_is_told(client):
+    async def script(exchange):
+        await exchange.head()
+        await exchange.send(sse(chunk(finish_reason="stop"), "[DONE]"))
+
+    async with serve(script) as server:
+        told = await ask(client, server.url)
+    assert told.sentence == "Scout sent an empty answer."
+
+
+async def test_json_that_is_no_answer_is_told(client):
+    async def script(exchange):
+        await exchange.answer(200, {"detail": "Not authenticated"})
+
+    async with serve(script) as server:
+        told = await ask(client, server.url)
+    assert "Not authenticated" in told.sentence

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import orjson
 
-from shared.agents.answers import guarded
 from shared.agents.service import sentence_for
 from shared.backends.base import Turn
 from shared.backends.http import Endpoint, Timeouts
 from shared.backends.openai import OpenAIBackend
 from shared.events import AgentEvent, Failed
+from tests.unit.guard import guarded
 
 PATIENCE = 5.0  # seconds until a condition that does not come about fails a test
 AGENT = "Scout"
@@ -183,5 +183,5 @@ async def ask(
         failed = events.pop()
         assert isinstance(failed, Failed)
         told.code = failed.code
-        told.sentence = sentence_for("en", failed.code, failed.fields)
+        told.sentence = sentence_for("en", {}, failed.code, failed.fields)
     return told

@@ -223,3 +223,11 @@ def test_the_whole_is_what_was_streamed(said, finish):
         for index, call in enumerate(message.get("tool_calls", ()))
     ]
     assert streamed_calls(chunks) == indexed
+
+
+def test_usage_in_half_numbers_is_no_trouble():
+    """Servers put null where they did not count."""
+    renderer = CompletionRenderer("m", lambda code, fields: code)
+    renderer.add(TextDelta("Hello"))
+    renderer.add(Usage({"prompt_tokens": 3}))
+    assert renderer.completion()["usage"]["total_tokens"] == 3
