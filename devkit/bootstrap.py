@@ -1,18 +1,20 @@
 """Make .venv and install what the suite runs in; standard library only.
 
-    python3 -m devkit.bootstrap          Open WebUI and what `make up` wants
-    python3 -m devkit.bootstrap --dev    what checks and tests want on top
+    python3 -m devkit.bootstrap          Open WebUI and what `make up` needs
+    python3 -m devkit.bootstrap --dev    what checks and tests need on top
 
-This file has to start under any Python 3.7 or newer, to say in one line that another
-one is needed; hence no newer syntax here, and nothing imported from the project.
+This file must start under any Python from 3.7 on, to say in one line that another one
+is needed; hence no newer syntax here, and nothing imported from the project.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
-# Exists while something is being made: a venv found with it is not to be trusted.
+# Exists while .venv itself is being made: one found with it cannot be used.
 UNFINISHED = VENV / ".unfinished"
 LOG = ROOT / ".cache" / "bootstrap.log"
 REQUIREMENTS = ROOT / "requirements"
@@ -44,8 +46,11 @@ class BootstrapError(Exception):
 def main() -> None:
     """Run from the command line; ends with exit code 1 and one line on an error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dev", action="store_true", help="also what the tests want")
+    parser.add_argument("--dev", action="store_true", help="also what the tests need")
     groups = ["openwebui"] + (["dev"] if parser.parse_args().dev else [])
+    # As Ctrl-C does: pip runs in a session of its own and would not be told.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         bootstrap(groups)
     except BootstrapError as error:
@@ -59,7 +64,8 @@ def main() -> None:
 def bootstrap(groups: list[str]) -> None:
     """Bring .venv to what requirements/ says for these groups, doing nothing twice.
 
-    Raises BootstrapError when there is no fitting Python, or an install fails.
+    What is installed stays when an install fails or is stopped; the next one goes on
+    from there. Raises BootstrapError when there is no fitting Python, or on a failure.
     """
     python, version = find_python()
     if not venv_is_sound(version):
@@ -119,9 +125,9 @@ def venv_is_sound(version: tuple[int, int]) -> bool:
 
 
 def make_venv(python: str, version: tuple[int, int]) -> None:
-    """Make .venv anew. Raises BootstrapError when this Python cannot."""
+    """Make .venv from nothing. Raises BootstrapError when this Python cannot."""
     if VENV.exists():
-        say(".venv is unfinished, broken, moved or of another Python: making it anew")
+        say(".venv is unfinished, broken, moved or of another Python: recreating it")
         shutil.rmtree(VENV)
     VENV.mkdir()
     UNFINISHED.touch()
@@ -148,7 +154,9 @@ def install_group(group: str) -> None:
     stamp = VENV / f".installed-{group}"
     if stamp.exists() and stamp.read_text() == digest:
         return
-    UNFINISHED.touch()
+    # Until pip is through, no pins can be vouched for, the earlier ones included.
+    if stamp.exists():
+        stamp.unlink()
     pip = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     pip += ["--progress-bar", "off", "--constraint", str(CONSTRAINTS)]
     if group == "openwebui":
@@ -159,7 +167,6 @@ def install_group(group: str) -> None:
         [*pip, "--requirement", str(requirements)],
     )
     stamp.write_text(digest)
-    UNFINISHED.unlink()
 
 
 def pinned(name: str) -> str:
@@ -176,18 +183,23 @@ def run(step: str, command: list[str]) -> None:
     LOG.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with LOG.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that Ctrl-C reaches it once, through us
+        )
         try:
             code = wait(process, step, start)
         except BaseException:
-            process.kill()
-            process.wait()
+            stop(process)
             raise
     if code:
         lines = LOG.read_text(errors="replace").splitlines()
         raise BootstrapError(
-            f"{step} failed (all of its output: {LOG.relative_to(ROOT)}). When the "
-            "network is back, or the fault is mended, run the same command again.",
+            f"{step} failed; its whole output is in {LOG.relative_to(ROOT)}. What is "
+            "installed was kept: when the cause is gone, run the same command again, "
+            "or start over after `make clean`.",
             details="\n".join(lines[-12:]),
         )
     say(f"{step}: done in {time.monotonic() - start:.0f} s")
@@ -211,8 +223,22 @@ def wait(process: subprocess.Popen[bytes], step: str, start: float) -> int:
     return process.returncode
 
 
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the program and all it started, after giving it time to tidy up.
+
+    On an interrupt pip puts back the package that it was about to replace.
+    """
+    with contextlib.suppress(ProcessLookupError):  # it may have just ended
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(20)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def last_words() -> str:
-    """Return the start of the last line in the log: what pip is at."""
+    """Return the start of the last line in the log: what pip is doing."""
     with LOG.open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 500))
         lines = log.read().decode("utf-8", "replace").splitlines()

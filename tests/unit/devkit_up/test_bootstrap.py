@@ -26,6 +26,7 @@ def home(tmp_path, monkeypatch) -> Path:
     requirements = tmp_path / "requirements"
     requirements.mkdir()
     (requirements / "openwebui.txt").write_text("open-webui==0.12.4\n")
+    (requirements / "dev.txt").write_text("pytest\n")
     (requirements / "constraints.txt").write_text("torch==2.13.0\n")
     venv = tmp_path / ".venv"
     for name, value in {
@@ -122,13 +123,66 @@ def test_other_pins_are_installed(venv, home):
     assert installed(home)[2:] == ["torch==2.13.1", "requirements/openwebui.txt"]
 
 
-def test_a_failed_install_tells_its_end_and_is_not_trusted(venv, home):
-    program(venv / "bin/python", "echo no route to host; exit 1")
+def failing(venv: Path, home: Path, what: str) -> str:
+    """Make installing `what` fail; gives the script of the Python that does not."""
+    script = (venv / "bin/python").read_text().split("\n", 1)[1]
+    fault = f'case "$*" in *{what}) echo no route to host; exit 1;; esac'
+    program(venv / "bin/python", f"{fault}\n{script}")
+    return script
+
+
+def test_a_failed_install_tells_its_end(venv, home):
+    failing(venv, home, "torch==2.13.0")
     with pytest.raises(BootstrapError, match="installing torch failed") as caught:
         bootstrap.install_group("openwebui")
     assert "no route to host" in caught.value.details
-    assert bootstrap.UNFINISHED.exists()
-    assert not bootstrap.venv_is_sound((3, 11))
+
+
+def test_after_a_failed_install_the_next_one_keeps_what_is_there(venv, home):
+    script = failing(venv, home, "openwebui.txt")
+    with pytest.raises(BootstrapError):
+        bootstrap.bootstrap(["openwebui"])
+    (venv / "torch").touch()
+    program(venv / "bin/python", script)
+    bootstrap.bootstrap(["openwebui"])
+    assert (venv / "torch").exists()
+    assert installed(home)[-1] == "requirements/openwebui.txt"
+
+
+def test_a_failed_install_for_the_tests_does_no_harm_to_what_runs(venv, home):
+    bootstrap.bootstrap(["openwebui"])
+    before = installed(home)
+    failing(venv, home, "dev.txt")
+    with pytest.raises(BootstrapError, match=r"requirements/dev\.txt failed"):
+        bootstrap.bootstrap(["openwebui", "dev"])
+    bootstrap.bootstrap(["openwebui"])
+    assert installed(home) == before
+
+
+def test_pins_that_were_left_half_way_are_installed_again(venv, home):
+    bootstrap.install_group("openwebui")
+    script = failing(venv, home, "openwebui.txt")
+    bootstrap.CONSTRAINTS.write_text("torch==2.13.1\n")
+    with pytest.raises(BootstrapError):
+        bootstrap.install_group("openwebui")
+    program(venv / "bin/python", script)
+    bootstrap.CONSTRAINTS.write_text("torch==2.13.0\n")
+    bootstrap.install_group("openwebui")
+    assert installed(home)[-2:] == ["torch==2.13.0", "requirements/openwebui.txt"]
+
+
+def test_pip_may_tidy_up_when_the_install_is_stopped(venv, home, monkeypatch):
+    monkeypatch.setenv("PATH", "/bin:/usr/bin")
+    program(
+        venv / "bin/python",
+        f"trap 'echo put back > {home}/tidied; exit 1' INT\n"
+        "sleep 0.5; kill -INT $PPID\n"
+        "while :; do sleep 0.05; done",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.install_group("openwebui")
+    assert (home / "tidied").read_text() == "put back\n"
+    assert not list(venv.glob(".installed-*"))
 
 
 def test_a_python_without_venv_is_named(home):
