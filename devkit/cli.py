@@ -29,7 +29,7 @@ console = Console()
 
 
 def main() -> None:
-    """Runs a command; what a person can mend is shown as one sentence."""
+    """Runs a command; what a person can put right is shown as one sentence."""
     try:
         app()
     except DevkitError as error:
@@ -59,7 +59,7 @@ def build(
 @app.command()
 def check() -> None:
     """Prove that dist/ is current, sound and loads in Open WebUI."""
-    # Checking wants linters that building and installing can do without.
+    # Checking needs linters that building and installing can do without.
     from devkit.checks import check_built, check_host, check_project
 
     manifest = read_manifest(ROOT)
@@ -80,7 +80,9 @@ def where(
     """Name the source line of a line in a built file."""
     found = find_source(ROOT, place)
     if found is None:
-        console.print(f"{place} is generated (frontmatter, notice, imports or a mark)")
+        console.print(
+            f"{place} is generated: frontmatter, notice, imports or a section mark"
+        )
     else:
         console.print(f"{found.path}:{found.line}", highlight=False)
 

@@ -26,8 +26,8 @@ def agents_yaml(entries: list[Entry]) -> str:
     """Return the text of an AGENTS valve with these entries."""
     text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=88)
     return (
-        "# Written by `make up`, anew at each start for as long as it is not changed\n"
-        "# here by hand. docs/agents.md explains every key.\n" + text
+        "# Written by `make up` at every start, until it is edited here by hand.\n"
+        "# docs/agents.md explains every key.\n" + text
     )
 
 

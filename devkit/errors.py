@@ -1,4 +1,4 @@
-"""The errors a person at the keyboard can mend.
+"""The errors a person at the keyboard can put right.
 
 DevkitError
 ├── ManifestError   manifest.json does not hold what its model asks for

@@ -130,7 +130,7 @@ class Manifest(BaseModel):
         known = {entry.id for entry in self.functions}
         if unknown := sorted(set(ids or ()) - known):
             raise ManifestError(
-                f"{MANIFEST_NAME} lists no function {unknown[0]!r}; it has "
+                f"{MANIFEST_NAME} has no function {unknown[0]!r}; it lists "
                 f"{', '.join(sorted(known)) or 'none'}."
             )
         return [entry for entry in self.functions if not ids or entry.id in ids]

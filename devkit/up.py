@@ -58,7 +58,7 @@ def up(
     """Run Open WebUI with the suite and the demo agent until Ctrl-C."""
     if port and not port_is_free(port, host):
         raise DevkitError(
-            f"port {port} is taken: name another one (make up PORT=8090), or none."
+            f"port {port} is taken: choose another one (make up PORT=8090) or leave PORT out."
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
@@ -99,7 +99,7 @@ def _run(stack: contextlib.ExitStack, data: Path, port: int, host: str) -> NoRet
     _tell(server, account)
     while not server.ended():
         time.sleep(0.5)
-    raise ProcessError(f"Open WebUI ended by itself; see {server.log_path}")
+    raise ProcessError(f"Open WebUI stopped by itself; see {server.log_path}")
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def _alone(data: Path, url: str) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise DevkitError(
-                f"it runs already, at {lock.read()}: stop that one with Ctrl-C first."
+                f"it is already running at {lock.read()}: stop it there with Ctrl-C first."
             ) from None
         lock.truncate(0)
         lock.write(url)
@@ -203,7 +203,8 @@ def _sign_in(server: OpenWebUI, email: str, password: str) -> Account:
         return sign_in(server.url, email, password)
     except WebUIError as error:
         raise DevkitError(
-            f"Open WebUI takes the login in {server.data}/login.json no more. If you changed it there, start with your own: "
+            f"Open WebUI no longer accepts the login in {server.data}/login.json. If you "
+            "changed it in Open WebUI, start with the new one: "
             "WEBUI_ADMIN_EMAIL=… WEBUI_ADMIN_PASSWORD=… make up"
         ) from error
 
@@ -248,7 +249,7 @@ def _tell(server: OpenWebUI, account: Account) -> None:
             f"Open     [bold]{server.url}[/bold]\n"
             f"Sign in  {escape(account.email)}   {escape(account.password)}\n"
             f"Click    one of the suggestions, such as “{first}”,\n"
-            "         or choose a model beside the send button and write to it\n"
+            "         or choose a model beside the send button and write a message\n"
             "Change   the agents: Admin Panel > Functions > Agents > gear\n"
             f"Logs     {server.log_path.parent}\n"
             "Stop     Ctrl-C; chats and settings are kept",

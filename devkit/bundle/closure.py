@@ -83,7 +83,7 @@ def _check_targets(module: Module, modules: dict[str, Module]) -> None:
             origin = target.imports.shared[name][0]
             raise fail(module.path, line, f"{name!r} is defined in {origin}, not here.")
         if name not in target.symbols:
-            raise fail(module.path, line, f"{dotted} defines no {name!r}.")
+            raise fail(module.path, line, f"{dotted} does not define {name!r}.")
 
 
 def _closure(modules: dict[str, Module], entry: Module) -> set[Piece]:
@@ -114,7 +114,7 @@ def _in_order(modules: dict[str, Module], entry: Module) -> list[Module]:
             return
         if path in trail:
             circle = " -> ".join((*trail[trail.index(path) :], path))
-            raise BuildError(f"The imports go in a circle: {circle}.")
+            raise BuildError(f"These imports form a cycle: {circle}.")
         for target in sorted(set(modules[path].targets.values())):
             visit(target, *trail, path)
         done[path] = modules[path]

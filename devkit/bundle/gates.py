@@ -54,7 +54,7 @@ def has_one_entry_class(built: BuiltFile) -> Iterator[str]:
     expected = built.entry.kind.entry_class
     if bound != {expected}:
         found = ", ".join(sorted(bound)) or "none"
-        yield f"expected the entry class {expected} alone, found: {found}"
+        yield f"expected {expected} as the only entry class, found: {found}"
 
 
 def survives_import_rewriting(built: BuiltFile) -> Iterator[str]:
@@ -85,7 +85,7 @@ def is_black_stable(built: BuiltFile) -> Iterator[str]:
             yield f"line {number}: Black would change it to {theirs!r}"
             return
     if built.text != formatted:
-        yield "Black would change its end"
+        yield "Black would change the end of the file"
 
 
 def states_its_hash(built: BuiltFile) -> Iterator[str]:

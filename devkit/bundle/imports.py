@@ -86,24 +86,22 @@ def broken_import_rules(tree: ast.Module) -> Iterator[tuple[int, str]]:
             )
             if not imports_only or node.orelse or id(node) not in top:
                 yield node.lineno, (
-                    "`if TYPE_CHECKING:` stands at the top level, holds imports only "
-                    "and has no `else`."
+                    "`if TYPE_CHECKING:` must be at the top level, hold only imports "
+                    "and have no `else`."
                 )
 
 
 def _broken_from_rule(node: ast.ImportFrom, *, is_top: bool) -> str | None:
     if node.level:
-        return "a relative import means nothing in a built file."
+        return "a built file cannot contain relative imports."
     if any(alias.name == "*" for alias in node.names):
-        return "`import *` hides from the bundler what is imported; name it."
+        return "`import *` hides what is imported from the bundler; list the names."
     if not _is_shared(node.module):
         return None
     if not is_top:
-        return (
-            f"`from {PACKAGE}.x import Name` stands at the top level, unconditionally."
-        )
+        return f"`from {PACKAGE}.x import Name` must be at the top level and unconditional."
     if any(alias.asname for alias in node.names):
-        return f"what comes from {PACKAGE} keeps its name; no `as`."
+        return f"names from {PACKAGE} cannot be renamed with `as`."
     return None
 
 

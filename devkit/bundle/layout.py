@@ -101,8 +101,8 @@ def _notice(manifest: Manifest, entry: FunctionEntry) -> list[str]:
         f"# {AUTHOR} {manifest.version}. Copyright (c) 2026 The Aqueduct authors.",
         "# SPDX-License-Identifier: MIT",
         "#",
-        f"# Built out of {entry.source} and what it uses of shared/.",
-        "# A change belongs there: the next update replaces this text.",
+        f"# Built from {entry.source} and what it uses from shared/.",
+        "# Make changes there: the next update replaces this file.",
         f"# Content hash: {_NO_HASH}",
     ]
 

@@ -134,7 +134,9 @@ def _split(path: str, tree: ast.Module) -> tuple[ImportTable, list[ast.stmt], in
         is_docstring = node is tree.body[0] and ast.get_docstring(tree) is not None
         if is_docstring or table.add(node):
             if statements:
-                raise fail(path, node.lineno, "imports stand above everything else.")
+                raise fail(
+                    path, node.lineno, "imports must come before everything else."
+                )
             body = _end(node) + 1
         elif not _is_all(node):
             statements.append(node)
@@ -148,7 +150,7 @@ def _pieces(
     for number, node in enumerate(statements):
         first = min([node.lineno, *(d.lineno for d in _decorators(node))])
         if first <= previous_end:
-            raise fail(path, first, "one statement a line, please.")
+            raise fail(path, first, "write one statement per line.")
         while first - 1 > previous_end and lines[first - 2].startswith("#"):
             first -= 1
         is_last = number + 1 == len(statements)
@@ -211,11 +213,11 @@ def _check_names(module: Module, is_entry: bool) -> None:
             raise fail(
                 module.path,
                 line,
-                f"{name!r} is a name Open WebUI looks for; a shared module may not "
+                f"{name!r} is a name Open WebUI looks for; a shared module must not "
                 "define it.",
             )
         if name in module.imports.shared:
-            raise fail(module.path, line, f"{name!r} is imported and defined.")
+            raise fail(module.path, line, f"{name!r} is both imported and defined.")
 
 
 def _check_piece(module: Module, piece: Piece) -> None:
@@ -225,15 +227,15 @@ def _check_piece(module: Module, piece: Piece) -> None:
         raise fail(
             module.path,
             line,
-            f"{piece.changes!r} belongs to another module; what registers with it "
-            "stands there, or the bundler may leave it out.",
+            f"{piece.changes!r} belongs to another module; register with it there, "
+            "or the bundler may leave this out.",
         )
     if not piece.binds and piece.changes not in module.symbols:
         raise fail(
             module.path,
             line,
-            "only imports, definitions, assignments and changes to a name of this "
-            "module, as in `NAME.add(...)`, stand at the top level of a shared module.",
+            "the top level of a shared module may only hold imports, definitions, "
+            "assignments and changes to its own names, as in `NAME.add(...)`.",
         )
 
 

@@ -26,14 +26,18 @@ def where(root: Path, place: str) -> Place | None:
     generated. Reads the line map beside the built files; raises BuildError."""
     found = _PLACE.fullmatch(place)
     if not found:
-        raise BuildError(f"{place!r} names no line; write dist/agents.py:412.")
+        raise BuildError(
+            f"{place!r} does not name a line; write it as dist/agents.py:412."
+        )
     try:
         line_map = json.loads((root / LINE_MAP).read_bytes())
     except FileNotFoundError as error:
-        raise BuildError(f"{LINE_MAP} does not exist; build first.") from error
+        raise BuildError(
+            f"{LINE_MAP} does not exist; run `devkit build` first."
+        ) from error
     path, line = f"dist/{found['id']}.py", int(found["line"])
     if path not in line_map:
-        raise BuildError(f"{LINE_MAP} knows no {path}.")
+        raise BuildError(f"{path} is not in {LINE_MAP}.")
     for first, last, source, start in line_map[path]:
         if first <= line <= last:
             return Place(source, start + line - first)

@@ -24,20 +24,22 @@ Key = Annotated[
     str,
     typer.Option(
         envvar="AQUEDUCT_KEY",
-        help="API key or login token of an admin. The variable keeps it out of the list "
-        "of processes.",
+        help="API key or login token of an admin. Set as a variable, it does not show in "
+        "the list of processes.",
     ),
 ]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Function ids from manifest.json; all of them if none is given."
-    ),
+    typer.Argument(help="Function ids from manifest.json; all of them by default."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show it, change nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Also what was edited by hand or is not Aqueduct's."),
+    typer.Option(
+        "--force", help="Include what was edited by hand or is not Aqueduct's."
+    ),
 ]
 
 _DONE = {
@@ -64,7 +66,7 @@ def install(
 
 
 def status(url: Url, key: Key, ids: Ids = None) -> None:
-    """Show what is installed beside what is built, and hand edits."""
+    """Compare what is installed with what is built, and show hand edits."""
     with Installer.connect(url, key, ROOT) as installer:
         installer.check_server()
         steps = installer.status(ids)
@@ -84,7 +86,7 @@ def status(url: Url, key: Key, ids: Ids = None) -> None:
 
 
 def rollback(url: Url, key: Key, ids: Ids = None, dry_run: DryRun = False) -> None:
-    """Go back to the version before, as Open WebUI's history has it."""
+    """Go back to the previous version in Open WebUI's history."""
     with Installer.connect(url, key, ROOT) as installer:
         steps = installer.plan_rollback(ids)
         if dry_run:
@@ -98,7 +100,9 @@ def uninstall(
     key: Key,
     ids: Ids = None,
     force: Force = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")
+    ] = False,
 ) -> None:
     """Remove functions with their valves and their history."""
     with Installer.connect(url, key, ROOT) as installer:
@@ -112,7 +116,7 @@ def uninstall(
 def _carry_out(installer: Installer, steps: list[Step]) -> None:
     """Applies the steps; the table shows what was done, also when one fails."""
     if not steps:
-        console.print("Nothing of this is installed.")
+        console.print("None of these functions is installed.")
         return
     done: list[Step] = []
     failure: InstallError | None = None

@@ -49,11 +49,15 @@ class WebUIClient:
         key = key.strip()
         if not key.isascii() or not key.isprintable():
             # httpx would refuse too, with the key in its words.
-            raise InstallError("The key holds characters that no key has.")
+            raise InstallError(
+                "The key contains characters that no API key has; was it copied whole?"
+            )
         try:
             host = httpx.URL(self.url).host
         except httpx.InvalidURL as error:
-            raise InstallError(f"{url!r} is no address: {error}.") from error
+            raise InstallError(
+                f"{url!r} is not a valid address: {_clause(error)}."
+            ) from error
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"},
@@ -140,23 +144,30 @@ class WebUIClient:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise InstallError(f"{self.url} cannot be reached: {error}.") from error
+            raise InstallError(
+                f"{self.url} cannot be reached: {_clause(error)}."
+            ) from error
         try:
             answer = response.json()
         except ValueError as error:
             raise InstallError(
-                f"{self.url} does not answer like Open WebUI: {method} {path} gave "
-                f"status {response.status_code} and no JSON."
+                f"{self.url} does not answer as Open WebUI would: {method} {path} "
+                f"returned status {response.status_code} without JSON."
             ) from error
         if response.is_error:
             raise InstallError(_refusal(response.status_code, answer))
         return answer
 
 
+def _clause(error: Exception) -> str:
+    """The words of an error, to stand inside a sentence."""
+    return str(error).rstrip(". ") or type(error).__name__
+
+
 def _refusal(status: int, answer: Any) -> str:
     detail = str(answer.get("detail") if isinstance(answer, dict) else answer)
     if status in (401, 403):
-        return f"Open WebUI does not take the key for an admin's ({status}): {detail}"
+        return f"Open WebUI does not accept this key as an admin's ({status}): {detail}"
     # Open WebUI keeps the cause of some errors to itself.
     hint = " Its log has the cause." if "[ERROR:" in detail else ""
     return f"Open WebUI says ({status}): {detail}{hint}"

@@ -26,7 +26,7 @@ from devkit.manifest import FunctionEntry, Kind, Manifest, read_manifest
 _OBSTACLES = {
     State.EDITED: "was edited by hand; `status` and `install --dry-run` show it, "
     "--force replaces it (the edited text stays in Open WebUI's history).",
-    State.FOREIGN: "is the id of a function that Aqueduct did not build; "
+    State.FOREIGN: "is the id of a function that does not come from Aqueduct; "
     "--force replaces or removes it.",
 }
 
@@ -111,7 +111,7 @@ class Installer:
         steps = [self._back(step) for step in self.status(ids) if step.stored]
         if steps and all(step.change is Change.NOTHING for step in steps):
             names = ", ".join(step.entry.id for step in steps)
-            raise InstallError(f"There is no version before this one: {names}.")
+            raise InstallError(f"There is no earlier version of {names}.")
         return steps
 
     def plan_removal(
@@ -202,4 +202,6 @@ def _read_dist(root: Path, entry: FunctionEntry) -> str:
     try:
         return (root / entry.dist).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InstallError(f"{entry.dist} does not exist; build first.") from error
+        raise InstallError(
+            f"{entry.dist} does not exist; run `devkit build` first."
+        ) from error

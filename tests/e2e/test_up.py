@@ -79,7 +79,7 @@ def test_it_runs_ends_without_a_trace_and_keeps_its_data(up):
     )
     assert second.returncode == 1
     [line] = second.stderr.splitlines()
-    assert f"it runs already, at {up.url}" in line
+    assert f"it is already running at {up.url}" in line
 
     family = [process, *process.children(recursive=True)]
     assert len(family) >= 3, "itself, Open WebUI, the demo agent"

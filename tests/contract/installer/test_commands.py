@@ -83,7 +83,7 @@ def test_removal_asks_first(admin, devkit):
     code, output = devkit("uninstall", "test_pipe", answer="y\n")
     assert (code, "test_pipe" in admin.ids(Kind.PIPE)) == (0, False)
     assert rows(output, "test_pipe") == [["test_pipe", "pipe", "removed", "1.0.0", "-"]]
-    assert "Nothing of this is installed." in devkit("uninstall", "test_pipe")[1]
+    assert "None of these functions is installed." in devkit("uninstall", "test_pipe")[1]
 
 
 def test_an_error_is_one_sentence(openwebui):
@@ -98,5 +98,5 @@ def test_an_error_is_one_sentence(openwebui):
     )
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
-    assert line.startswith("error: Open WebUI does not take the key for an admin's")
+    assert line.startswith("error: Open WebUI does not accept this key as an admin's")
     assert "sk-secret" not in process.stdout + process.stderr

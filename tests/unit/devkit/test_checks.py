@@ -63,7 +63,7 @@ def test_a_project_without_a_version_of_its_own_passes(sound):
             "shared/y.py",
             "from shared.x import stop\n",
             "shared/ keeps the bundler's rules",
-            "shared/y.py:1: shared.x defines no 'stop'.",
+            "shared/y.py:1: shared.x does not define 'stop'.",
         ),
         (
             "manifest.schema.json",

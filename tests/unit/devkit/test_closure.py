@@ -211,7 +211,10 @@ def test_a_package_can_define_names(project, bundle):
 @pytest.mark.parametrize(
     ("shared", "sentence"),
     [
-        ({"x": "one = 1\n"}, "functions/sample.py:1: shared.x defines no 'start'."),
+        (
+            {"x": "one = 1\n"},
+            "functions/sample.py:1: shared.x does not define 'start'.",
+        ),
         ({"y": ""}, "functions/sample.py:1: there is no module shared.x."),
         (
             {"x": "from shared.y import start\n", "y": "start = 1\n"},
@@ -222,7 +225,7 @@ def test_a_package_can_define_names(project, bundle):
                 "x": "from shared.y import two\n\nstart = two\n",
                 "y": "from shared.x import start\n\ntwo = start\n",
             },
-            "The imports go in a circle: shared/x.py -> shared/y.py -> shared/x.py.",
+            "These imports form a cycle: shared/x.py -> shared/y.py -> shared/x.py.",
         ),
     ],
 )
@@ -259,7 +262,7 @@ def test_what_cannot_be_followed_is_an_error(bundle, shared, sentence):
         ),
         (
             {"x": "start = 1\nPipe = 2\n"},
-            "shared/x.py:2: 'Pipe' is a name Open WebUI looks for; a shared module may "
+            "shared/x.py:2: 'Pipe' is a name Open WebUI looks for; a shared module must "
             "not define it.",
         ),
         ({"x": "start = 1\ninput = 2\n"}, "shared/x.py:2: 'input' shadows a builtin."),

@@ -95,8 +95,8 @@ required_open_webui_version: 0.12.0
 # Aqueduct 1.2.3. Copyright (c) 2026 The Aqueduct authors.
 # SPDX-License-Identifier: MIT
 #
-# Built out of functions/sample.py and what it uses of shared/.
-# A change belongs there: the next update replaces this text.
+# Built from functions/sample.py and what it uses from shared/.
+# Make changes there: the next update replaces this file.
 # Content hash: HASH
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ def test_where_takes_what_a_person_types(sample):
     for place in ("dist/sample.py:38", "sample.py:38", "sample:38"):
         assert where(sample.root, place) == Place("shared/words.py", 19)
     for place, words in (
-        ("sample", "names no line"),
-        ("other:1", "knows no dist/other.py"),
+        ("sample", "does not name a line"),
+        ("other:1", "dist/other.py is not in"),
         ("sample:999", "has 66 lines"),
     ):
         with pytest.raises(BuildError, match=words):

@@ -89,7 +89,7 @@ def test_a_missing_or_broken_file(tmp_path):
 def test_selecting_by_id(read):
     manifest = read(MANIFEST)
     assert manifest.select() == manifest.select(["sample"]) == list(manifest.functions)
-    with pytest.raises(ManifestError, match="lists no function 'other'; it has sample"):
+    with pytest.raises(ManifestError, match="has no function 'other'; it lists sample"):
         manifest.select(["sample", "other"])
 
 

@@ -79,7 +79,7 @@ def test_a_login_in_the_environment_decides(tmp_path, monkeypatch):
 def test_a_second_run_on_the_same_data_is_refused(tmp_path):
     with (
         up._alone(tmp_path, "http://127.0.0.1:8080"),
-        pytest.raises(DevkitError, match="already, at http"),
+        pytest.raises(DevkitError, match="already running at http"),
         up._alone(tmp_path, "http://127.0.0.1:8081"),
     ):
         pass
