@@ -1,5 +1,5 @@
 # `make` lists what there is. Everything runs in .venv, which the first command that
-# needs it makes: Python 3.11 or 3.12 is all that has to be there.
+# needs it makes: Python 3.11 or 3.12 is all that must be there.
 
 VENV := .venv/bin/python
 
@@ -31,8 +31,8 @@ format: dev ## let ruff and black rewrite what they can
 	@$(VENV) -m ruff check --fix .
 	@exec $(VENV) -m black --quiet .
 
-bench: dev ## measure the pipe beside Open WebUI's own connection
-	@exec $(VENV) -m benchmarks
+bench: dev ## measure speed and memory; ONLY=toolcalls chooses by name
+	@exec $(VENV) -m benchmarks $(ONLY)
 
 clean: ## remove .venv and caches; .data/ with its chats stays
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
