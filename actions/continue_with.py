@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 
 from shared.orchestration.desk import ButtonSettings, Press
-from shared.orchestration.faces import button_face
+from shared.orchestration.faces import BUTTON_NAMES, button_face
 from shared.orchestration.service import handle_press
 
 Button = Literal["continue", "opinion", "compare", "talk", "new_chat"]
@@ -24,7 +24,13 @@ class Action:
             default=list(ALL_BUTTONS),
             description="The buttons that are offered.",
             json_schema_extra={
-                "input": {"type": "multiselect", "options": list(ALL_BUTTONS)}
+                "input": {
+                    "type": "multiselect",
+                    "options": [
+                        {"value": button, "label": BUTTON_NAMES[button]}
+                        for button in ALL_BUTTONS
+                    ],
+                }
             },
         )
         MODELS: str = Field(
@@ -40,7 +46,7 @@ class Action:
         )
         MAX_SECONDS: int = Field(
             default=900,
-            ge=10,
+            ge=1,
             description="Seconds that Let them talk, or a summary, may take altogether.",
         )
         SHOW_FIRST_ANSWER: bool = Field(

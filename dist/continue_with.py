@@ -10,9 +10,9 @@ required_open_webui_version: 0.12.0
 # Aqueduct 0.1.0. Copyright (c) 2026 The Aqueduct authors.
 # SPDX-License-Identifier: MIT
 #
-# Built out of actions/continue_with.py and what it uses of shared/.
-# A change belongs there: the next update replaces this text.
-# Content hash: 6b3492a5fe3d9de0
+# Built from actions/continue_with.py and what it uses from shared/.
+# Make changes there: the next update replaces this file.
+# Content hash: d388e80f61756089
 
 import asyncio
 import contextlib
@@ -472,6 +472,7 @@ async def insert_turn(person: Any, turn: NewTurn) -> None:
     """
     from fastapi import HTTPException
     from open_webui.models.chats import Chats
+    from open_webui.socket.main import get_user_id_from_session_pool
 
     try:
         inserted = await Chats.insert_chat_turn(
@@ -489,8 +490,9 @@ async def insert_turn(person: Any, turn: NewTurn) -> None:
     current_id = inserted["currentId"]
     # A tab stays on its branch when a question opens another one, but follows an
     # answer to a question that it knows. The tab that asked is to follow.
-    for shown in (before, messages):
-        await show_messages(person, turn, shown, current_id, turn.session_id)
+    if get_user_id_from_session_pool(turn.session_id) == person.id:
+        for shown in (before, messages):
+            await show_messages(person, turn, shown, current_id, turn.session_id)
     await show_messages(person, turn, messages, current_id, f"chat:{turn.chat_id}")
 
 
@@ -2280,7 +2282,13 @@ class Action:
             default=list(ALL_BUTTONS),
             description="The buttons that are offered.",
             json_schema_extra={
-                "input": {"type": "multiselect", "options": list(ALL_BUTTONS)}
+                "input": {
+                    "type": "multiselect",
+                    "options": [
+                        {"value": button, "label": BUTTON_NAMES[button]}
+                        for button in ALL_BUTTONS
+                    ],
+                }
             },
         )
         MODELS: str = Field(
@@ -2296,7 +2304,7 @@ class Action:
         )
         MAX_SECONDS: int = Field(
             default=900,
-            ge=10,
+            ge=1,
             description="Seconds that Let them talk, or a summary, may take altogether.",
         )
         SHOW_FIRST_ANSWER: bool = Field(

@@ -167,6 +167,7 @@ async def insert_turn(person: Any, turn: NewTurn) -> None:
     """
     from fastapi import HTTPException
     from open_webui.models.chats import Chats
+    from open_webui.socket.main import get_user_id_from_session_pool
 
     try:
         inserted = await Chats.insert_chat_turn(
@@ -184,8 +185,9 @@ async def insert_turn(person: Any, turn: NewTurn) -> None:
     current_id = inserted["currentId"]
     # A tab stays on its branch when a question opens another one, but follows an
     # answer to a question that it knows. The tab that asked is to follow.
-    for shown in (before, messages):
-        await show_messages(person, turn, shown, current_id, turn.session_id)
+    if get_user_id_from_session_pool(turn.session_id) == person.id:
+        for shown in (before, messages):
+            await show_messages(person, turn, shown, current_id, turn.session_id)
     await show_messages(person, turn, messages, current_id, f"chat:{turn.chat_id}")
 
 

@@ -14,7 +14,7 @@ from tests.webui import WebUI
 
 
 def agent_entries(demo_url: str, slow_url: str) -> list[dict[str, object]]:
-    """The demo's models, one more of the kind, a slow one, and one for admins only."""
+    """The demo's models, one more of the kind, a slow one, and so on."""
     entries = demo_agents(demo_url)
     more = {"backend": "openai", "url": f"{demo_url}/v1", "model": "aqueduct-demo"}
     return [
@@ -22,6 +22,8 @@ def agent_entries(demo_url: str, slow_url: str) -> list[dict[str, object]]:
         {"id": "third", "name": "Third model", "access": "public", **more},
         {"id": "slow", "name": "Slow model", "access": "public", **more}
         | {"url": f"{slow_url}/v1"},
+        {"id": "gone", "name": "Gone model", "access": "public", **more}
+        | {"url": "http://127.0.0.1:9/v1"},
         {"id": "secret", "name": "Secret model", **more},
     ]
 

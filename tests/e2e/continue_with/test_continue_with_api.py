@@ -168,6 +168,33 @@ async def test_stop_ends_the_whole_talk(tab):
     assert not children(messages, answer["id"])
 
 
+async def test_a_model_that_does_not_answer_ends_the_talk(tab):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.gone", turns=6)
+    await tab.press("talk", turn)
+    messages = await tab.settled(turn.chat_id, 4)
+    assert len(messages) == 4
+    assert await said(tab, turn, "Ended at turn 1 of 6: no answer came")
+
+
+@pytest.fixture
+def one_second(place):
+    """A limit that no slow model keeps."""
+    with place.client() as admin:
+        set_valves(admin, ACTION, MAX_SECONDS=1)
+        yield
+        set_valves(admin, ACTION, MAX_SECONDS=900)
+
+
+async def test_a_talk_ends_when_its_time_is_over(tab, one_second):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.slow", turns=6)
+    await tab.press("talk", turn)
+    messages = await tab.settled(turn.chat_id, 4, stopped=True)
+    assert len(messages) == 4
+    assert await said(tab, turn, "Ended at turn 1 of 6: the time is over")
+
+
 async def test_stop_in_the_middle_of_a_start_leaves_a_whole_tree(tab):
     turn = await asked(tab)
     tab.fill = answering(model="agents.slow", turns=6)
@@ -225,6 +252,17 @@ async def test_a_new_chat_may_start_from_a_summary(tab):
     assert len(parts) > 2
     assert parts[-1] == "Say hello"
     assert len(messages) == 2
+
+
+async def test_without_a_summary_there_is_no_new_chat(tab):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.gone", seed="summary")
+    await tab.press("new_chat", turn)
+    assert "no new chat was made" in await tab.notice()
+    messages = await tab.messages(turn.chat_id)
+    assert len(messages) == 2
+    assert "(/c/" not in messages[turn.answer_id]["content"]
+    assert messages[turn.answer_id]["statusHistory"][-1]["hidden"]
 
 
 async def test_a_temporary_chat_can_only_be_continued_in_a_new_one(tab):
