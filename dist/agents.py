@@ -10,9 +10,9 @@ required_open_webui_version: 0.12.0
 # Aqueduct 0.1.0. Copyright (c) 2026 The Aqueduct authors.
 # SPDX-License-Identifier: MIT
 #
-# Built out of functions/agents.py and what it uses of shared/.
-# A change belongs there: the next update replaces this text.
-# Content hash: c05d79b33890c159
+# Built from functions/agents.py and what it uses from shared/.
+# Make changes there: the next update replaces this file.
+# Content hash: a3d9fc7b2d974634
 
 import asyncio
 import base64
@@ -43,6 +43,7 @@ from collections.abc import (
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from json import JSONDecoder
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
@@ -71,6 +72,8 @@ from starlette.responses import StreamingResponse
 
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
+# Models of the pipe that are no agents.
+RESERVED_IDS = ("configuration-error", "not-configured")
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -130,8 +133,30 @@ class AgentConfig(BaseModel):
             raise ValueError("the address names no host")
         return url
 
+    @field_validator("id")
+    @classmethod
+    def _is_not_ours(cls, agent_id: str) -> str:
+        if agent_id in RESERVED_IDS:
+            raise ValueError(f"`{agent_id}` is an id of our own")
+        return agent_id
+
+    @field_validator("key", "headers")
+    @classmethod
+    def _can_be_sent(cls, value: Any) -> Any:
+        """HTTP headers are ASCII; the message must not hold the value."""
+        secrets = value.values() if isinstance(value, dict) else [value]
+        for secret in secrets:
+            text = secret.get_secret_value()
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError("there is a character that no HTTP header can hold")
+            if "${" in text:
+                raise ValueError("write ${env:NAME} or ${secret:NAME}")
+        return value
+
     @model_validator(mode="after")
     def _names_a_model(self) -> "AgentConfig":
+        if self.session and self.api != "responses":
+            raise ValueError("`session` needs `api: responses`")
         if not self.model and not self.discover:
             raise ValueError("give a `model`, or `discover: true` to list them all")
         return self
@@ -188,6 +213,7 @@ def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
             problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
             continue
         agents[agent.id] = agent
+    problems.sort(key=lambda problem: problem.line)
     return AgentsConfig(tuple(agents.values()), tuple(problems))
 
 
@@ -277,15 +303,15 @@ def read_entry(
     lines = key_lines(node, offset)
     try:
         data = yaml.SafeLoader("").construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
+        missing: list[tuple[str, str]] = []
+        for key in ("url", "key", "headers"):
+            if key in data:
+                data[key] = fill_variables(data[key], key, secrets, missing)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 + offset if mark else first_line
         problems.append(ConfigProblem(line, "", error_words(error)))
         return None
-    missing: list[tuple[str, str]] = []
-    for key in ("url", "key", "headers"):
-        if key in data:
-            data[key] = fill_variables(data[key], key, secrets, missing)
     for key, message in missing:
         problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
     if missing:
@@ -301,9 +327,24 @@ def read_entry(
             )
             if detail["type"] == "string_pattern_mismatch":
                 message = PATTERN_WORDS.get(path[0], message)
-            problems.append(ConfigProblem(line, ".".join(path), message))
+            problems.append(ConfigProblem(line, shown_path(path), message))
         return None
     return agent
+
+
+def shown_path(path: tuple[str, ...]) -> str:
+    """The keys that lead to a problem, as far as they can be no secret.
+
+    A blank forgotten behind a colon makes a key of a value.
+    """
+    shown: list[str] = []
+    for part in path[:2]:
+        if not re.fullmatch(r"[a-z_]{1,20}", part):
+            break
+        shown.append(part)
+        if part == "headers":
+            break
+    return ".".join(shown)
 
 
 def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
@@ -339,48 +380,6 @@ def fill_variables(
         return source.get(name, "").strip()
 
     return VARIABLE.sub(fill, value)
-
-
-# --- shared/errors.py ---
-
-
-class AqueductError(Exception):
-    """An error a user is told of: `code` names the sentence, `fields` fill it."""
-
-    def __init__(self, code: str, **fields: Any) -> None:
-        super().__init__(code)
-        self.code = code
-        self.fields: Mapping[str, Any] = fields
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
-        return f"{type(self).__name__}({self.code}: {fields})"
-
-    __str__ = __repr__
-
-
-class UpstreamError(AqueductError):
-    """The agent's server failed; nothing of our own is at fault."""
-
-
-class UpstreamUnreachable(UpstreamError):
-    """No connection came about."""
-
-
-class UpstreamRefused(UpstreamError):
-    """The server answered with an HTTP status of 400 or more."""
-
-    def __init__(self, code: str, status: int, **fields: Any) -> None:
-        super().__init__(code, status=status, **fields)
-        self.status = status
-
-
-class UpstreamSilent(UpstreamError):
-    """Nothing came for as long as the configuration allows."""
-
-
-class UpstreamBroken(UpstreamError):
-    """The stream ended early, could not be read, or carried an error."""
 
 
 # --- shared/events.py ---
@@ -519,6 +518,1634 @@ AgentEvent = (
 )
 
 
+# --- shared/backends/base.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation, as an agent needs it.
+
+    `messages` are Chat Completions messages of the whole branch, oldest first;
+    `tools` are Chat Completions tool specifications; `params` are request
+    parameters in Chat Completions names; `session` is the `SessionState.data` of
+    the message this turn answers to, or None.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, Any] | None = None
+    user_id: str = ""
+    chat_id: str = ""
+
+    def with_messages(self, *more: Mapping[str, Any]) -> "Turn":
+        """The turn that follows when these messages are added."""
+        return replace(self, messages=(*self.messages, *more))
+
+    def without_tools(self) -> "Turn":
+        """The same turn for an agent that now has to answer."""
+        params = {k: v for k, v in self.params.items() if k != "tool_choice"}
+        return replace(self, tools=(), params=params)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredModel:
+    """A model that a server offers."""
+
+    id: str
+    name: str
+
+
+class Backend(Protocol):
+    """One protocol spoken with one agent. Every method may raise UpstreamError."""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The models or agents the server offers."""
+
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The agent's events for this turn, ended by `Finished`.
+
+        Closing or cancelling the generator closes the connection.
+        """
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Tell the agent to stop what this session runs, where closing is not enough."""
+
+    async def health(self) -> None:
+        """Return when the server answers."""
+
+
+# --- shared/errors.py ---
+
+
+class AqueductError(Exception):
+    """An error a user is told of: `code` names the sentence, `fields` fill it."""
+
+    def __init__(self, code: str, **fields: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fields: Mapping[str, Any] = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
+        return f"{type(self).__name__}({self.code}: {fields})"
+
+    __str__ = __repr__
+
+
+class UpstreamError(AqueductError):
+    """The agent's server failed; nothing of our own is at fault."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection came about."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The server answered with an HTTP status of 400 or more."""
+
+    def __init__(self, code: str, status: int, **fields: Any) -> None:
+        super().__init__(code, status=status, **fields)
+        self.status = status
+
+
+class UpstreamSilent(UpstreamError):
+    """Nothing came for as long as the configuration allows."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The stream ended early, could not be read, or carried an error."""
+
+
+# --- shared/agents/catalogue.py ---
+
+DISCOVERY_TTL = 60.0
+DISCOVERY_TIMEOUT = 3.0
+
+# Ids and names, when the server was asked (monotonic), and a refresh under way.
+KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
+
+catalogue_log = logging.getLogger("aqueduct.catalogue")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEntry:
+    """One virtual model: `id` is the part after the pipe's own id."""
+
+    id: str
+    name: str
+    agent: AgentConfig
+    model: str
+
+
+async def discover_models(
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
+) -> list[DiscoveredModel]:
+    """What this server offers; the first time waited for, briefly.
+
+    `kept` holds each agent's list between calls. One that is older than a minute is
+    still given at once and asked for again in the background, so that a server that
+    is down neither loses its models nor delays the list of all the others.
+    """
+    key = f"{agent.id} {agent.url}"
+    models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
+    stale = time.monotonic() - asked_at >= DISCOVERY_TTL
+    if stale and (refresh is None or refresh.done()):
+        refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
+        kept[key] = (models, asked_at, refresh)
+    if refresh is not None and not models:
+        await asyncio.wait([refresh])
+    return [DiscoveredModel(*model) for model in kept[key][0]]
+
+
+async def refresh_models(
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels], key: str
+) -> None:
+    """Ask the server for its models; a failure keeps the list it gave last."""
+    models = kept.get(key, ([], 0.0, None))[0]
+    try:
+        async with asyncio.timeout(DISCOVERY_TIMEOUT):
+            found = await backend.discover()
+        models = [(model.id, model.name) for model in found]
+    except (UpstreamError, TimeoutError) as error:
+        catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
+    kept[key] = (models, time.monotonic(), None)
+
+
+def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
+    """The entry that a model id names: `agent`, or `agent.model` of a discovery."""
+    agent = config.find(model_id)
+    if agent is not None and not agent.discover:
+        return AgentEntry(agent.id, agent.label, agent, agent.model)
+    agent_id, _, model = model_id.partition(".")
+    agent = config.find(agent_id)
+    if agent is None or not agent.discover or not model:
+        return None
+    return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
+
+
+# --- shared/json_text.py ---
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON as UTF-8; raises TypeError for what JSON cannot hold.
+
+    Half a character (a lone surrogate, as in undecodable file names) becomes a
+    question mark, since it would end a whole turn otherwise.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+# --- shared/backends/http.py ---
+
+ERROR_BODY_BYTES = 64 * 1024
+ERROR_DETAIL_CHARS = 300
+TRAILER_SECONDS = 5.0
+SECRET_CHARS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, to the first token, and between one token and the next."""
+
+    connect: float = 10.0
+    first_token: float = 120.0
+    between_tokens: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server is and how to speak to it.
+
+    `agent` is the name users know, for error sentences. The others may carry
+    secrets, hence no repr.
+    """
+
+    agent: str
+    url: str = field(repr=False)
+    key: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def host(self) -> str:
+        """Host and port, the part of the address that may be shown."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    def request_headers(self) -> dict[str, str]:
+        """The configured headers win over the ones made from the key."""
+        headers = {"accept": "text/event-stream, application/json"}
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key}"
+        return headers | {name.lower(): value for name, value in self.headers.items()}
+
+
+def new_http_client() -> httpx.AsyncClient:
+    """A client for all agents: no limit on connections, no time limit on reads.
+
+    Reads are timed by `SilenceClock`, which knows a token from a keep-alive. It keeps
+    no cookies: one user's must not reach a server in another's turn.
+    """
+    return httpx.AsyncClient(
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        timeout=httpx.Timeout(30.0, read=None, pool=None),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+    )
+
+
+class SilenceClock:
+    """Ends a read that waits too long for a token, for the price of two stores.
+
+    A timer per token would cost more than reading one does, so one timer looks when
+    its deadline has come whether that has moved. Keep-alives do not move it. The
+    clock stands still between `pause` and `resume`: the time our own reader takes is
+    not the upstream's.
+    """
+
+    def __init__(self, timeouts: Timeouts, scope: asyncio.Timeout) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._between = timeouts.between_tokens
+        self._scope = scope
+        self._paused = False
+        self._deadline = self._loop.time() + timeouts.first_token
+        self._timer = self._loop.call_at(self._deadline, self._look)
+        self.heard = False
+        self.complete = False
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    def token(self) -> None:
+        """The upstream said something of substance."""
+        self._deadline = self._loop.time() + self._between
+        if not self.heard:
+            self.heard = True
+            self._look_at_deadline()
+
+    def answer_complete(self) -> None:
+        """All of substance was said; what trails behind (usage) gets a short time."""
+        self.heard = self.complete = True
+        self._between = min(self._between, TRAILER_SECONDS)
+        self._deadline = self._loop.time() + self._between
+        self._look_at_deadline()
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _look_at_deadline(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self._paused:
+            self._deadline = now + self._between
+        if now >= self._deadline:
+            self._scope.reschedule(now)
+        else:
+            self._look_at_deadline()
+
+
+@contextmanager
+def upstream_errors(endpoint: Endpoint) -> Iterator[None]:
+    """Turn every error of the HTTP library into one of ours.
+
+    What a server said of an error loses our secrets here, before anybody reads it.
+    """
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise as_upstream_error(error, endpoint) from error
+    except (httpx.InvalidURL, UnicodeError):
+        # Not "from": an encoding error holds the whole header, the key in it.
+        raise UpstreamUnreachable("bad_address") from None
+    except UpstreamError as error:
+        if "detail" in error.fields:
+            shown = shown_detail(error.fields["detail"], endpoint)
+            error.fields = {**error.fields, "detail": shown}
+        raise
+
+
+def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamError:
+    """Our error for one of the library's."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return UpstreamSilent("connect_timeout", seconds=endpoint.timeouts.connect)
+    if isinstance(error, httpx.ConnectError):
+        return UpstreamUnreachable(connect_failure_code(error))
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return UpstreamUnreachable("bad_address")
+    if isinstance(error, httpx.ProxyError):
+        return UpstreamUnreachable("unreachable")
+    if isinstance(error, httpx.DecodingError):
+        return UpstreamBroken("unreadable")
+    return UpstreamBroken("cut_short")
+
+
+def connect_failure_code(error: BaseException) -> str:
+    """Which of the four ways a connection failed, from the chain of causes."""
+    seen: list[BaseException] = [error]
+    for cause in seen:
+        if isinstance(cause, ssl.SSLError):
+            return "tls_failed"
+        if isinstance(cause, socket.gaierror):
+            return "unknown_host"
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection_refused"
+        if isinstance(cause, BaseExceptionGroup):
+            seen.extend(cause.exceptions)
+        linked = cause.__cause__ or cause.__context__
+        if linked is not None and linked not in seen:
+            seen.append(linked)
+    return "unreachable"
+
+
+@asynccontextmanager
+async def open_stream(
+    client: httpx.AsyncClient, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+) -> AsyncIterator[tuple[httpx.Response, SilenceClock]]:
+    """POST JSON and give the response, its status checked, with the silence clock.
+
+    Raises UpstreamError for everything that goes wrong, also inside the block;
+    what goes wrong after `clock.answer_complete()` only ends the block. The block
+    has to be entered and left in one task.
+    """
+    timeouts = endpoint.timeouts
+    with upstream_errors(endpoint):
+        try:
+            async with asyncio.timeout(None) as scope:
+                clock = SilenceClock(timeouts, scope)
+                try:
+                    async with client.stream(
+                        "POST",
+                        endpoint.url.rstrip("/") + path,
+                        content=dump_json(body),
+                        headers={
+                            **endpoint.request_headers(),
+                            "content-type": "application/json",
+                        },
+                        timeout=httpx.Timeout(
+                            30.0, connect=timeouts.connect, read=None, pool=None
+                        ),
+                    ) as response:
+                        await check_status(response, endpoint)
+                        yield response, clock
+                finally:
+                    clock.close()
+        except (TimeoutError, httpx.TransportError) as error:
+            if clock.complete:
+                return
+            if isinstance(error, httpx.TransportError):
+                raise
+            code = "silent_between" if clock.heard else "silent_first"
+            limit = timeouts.between_tokens if clock.heard else timeouts.first_token
+            raise UpstreamSilent(code, seconds=limit) from error
+
+
+async def read_bytes(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives, the clock running only while waiting for it."""
+    async for data in response.aiter_bytes():
+        clock.pause()
+        yield data
+        clock.resume()
+
+
+async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:
+    """GET a JSON document within the connect and 5 more seconds."""
+    limit = endpoint.timeouts.connect + 5.0
+    with upstream_errors(endpoint):
+        try:
+            async with asyncio.timeout(limit):
+                response = await client.get(
+                    endpoint.url.rstrip("/") + path, headers=endpoint.request_headers()
+                )
+            await check_status(response, endpoint)
+            return orjson.loads(response.content)
+        except TimeoutError as error:
+            raise UpstreamSilent("silent_first", seconds=limit) from error
+        except orjson.JSONDecodeError as error:
+            raise UpstreamBroken("unreadable") from error
+
+
+async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
+    """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
+    if response.is_success:
+        return
+    status = response.status_code
+    detail = await read_error_detail(response)
+    code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
+    fields: dict[str, Any] = {"detail": detail}
+    if status == 429:
+        seconds = parse_retry_after(response.headers.get("retry-after"))
+        code = "status_429" if seconds is None else "status_429_wait"
+        fields["seconds"] = seconds
+    elif code is None:
+        code = "status_5xx" if status >= 500 else "status_other"
+        code = "status_moved" if status < 400 else code
+    raise UpstreamRefused(code, status, **fields)
+
+
+async def read_error_detail(response: httpx.Response) -> str:
+    """The server's own sentence about its refusal, or ""."""
+    body = b""
+    try:
+        async with asyncio.timeout(5.0):
+            if response.is_stream_consumed:
+                body = response.content
+            else:
+                async for data in response.aiter_bytes():
+                    body += data
+                    if len(body) > ERROR_BODY_BYTES:
+                        break
+    except (TimeoutError, httpx.TransportError):
+        return ""
+    try:
+        return error_detail(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return ""
+
+
+def error_detail(payload: Any) -> str:
+    """The sentence in an error object of any of the usual shapes, on one line.
+
+    Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
+    """
+    for key in ("error", "detail", "message", "msg"):
+        if isinstance(payload, Mapping) and payload.get(key):
+            return error_detail(payload[key])
+    if isinstance(payload, list) and payload:
+        return error_detail(payload[0])
+    return " ".join(payload.split()) if isinstance(payload, str) else ""
+
+
+def shown_detail(text: str, endpoint: Endpoint) -> str:
+    """What a server said, clipped, without our key or headers: servers echo them.
+
+    Of a header such as `Bearer …` the parts count too; short ones are no secrets.
+    """
+    values = [endpoint.key, *endpoint.headers.values()]
+    words = [word for value in values for word in (value, *value.split())]
+    for secret in sorted(set(words), key=len, reverse=True):
+        if len(secret) >= SECRET_CHARS:
+            text = text.replace(secret, "•••")
+    if len(text) > ERROR_DETAIL_CHARS:
+        text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
+    return text
+
+
+def parse_retry_after(value: str | None) -> int | None:
+    """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        return max(0, round(moment.timestamp() - time.time()))
+    except (ValueError, OverflowError):
+        return None
+
+
+# --- shared/backends/think_tags.py ---
+
+# The tags Open WebUI itself reads as thoughts, opening and closing.
+THINK_TAGS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<reason>": "</reason>",
+    "<reasoning>": "</reasoning>",
+    "<thought>": "</thought>",
+    "<Thought>": "</Thought>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "◁think▷": "◁/think▷",
+}
+
+
+def held_suffix(text: str, marker: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `marker`."""
+    for size in range(min(len(marker) - 1, len(text)), 0, -1):
+        if marker.startswith(text[-size:]):
+            return size
+    return 0
+
+
+class ThinkTagSplitter:
+    """Tells thoughts from text in a stream of text.
+
+    Only a tag that opens the answer counts: further on, text about tags is far
+    more likely than thoughts. `passing` is True once nothing is looked for, so
+    that the caller can spare itself the call.
+    """
+
+    def __init__(self) -> None:
+        self.passing = False
+        self._closer = ""
+        self._held = ""
+        self._trim = False
+
+    def feed(self, text: str) -> list[AgentEvent]:
+        if self.passing:
+            return [TextDelta(text)]
+        text = self._held + text
+        self._held = ""
+        if not self._closer:
+            return self._look_for_opener(text)
+        return self._look_for_closer(text)
+
+    def finish(self) -> list[AgentEvent]:
+        """What was held back, when the stream has ended."""
+        held, self._held = self._held, ""
+        self.passing = True
+        if not held:
+            return []
+        return [ReasoningDelta(held) if self._closer else TextDelta(held)]
+
+    def _look_for_opener(self, text: str) -> list[AgentEvent]:
+        start = text.lstrip()
+        if self._trim:
+            text = start
+        if not start or any(tag.startswith(start) for tag in THINK_TAGS):
+            self._held = text
+            return []
+        for opener, closer in THINK_TAGS.items():
+            if start.startswith(opener):
+                self._closer = closer
+                return self._look_for_closer(start[len(opener) :].lstrip("\n"))
+        self.passing = True
+        return [TextDelta(text)]
+
+    def _look_for_closer(self, text: str) -> list[AgentEvent]:
+        thought, found, rest = text.partition(self._closer)
+        if found:
+            # The answer may open a second thought; blank lines between are nobody's.
+            self._closer = ""
+            self._trim = True
+            events: list[AgentEvent] = [ReasoningDelta(thought)] if thought else []
+            return events + (self._look_for_opener(rest) if rest else [])
+        held = held_suffix(text, self._closer)
+        if held:
+            self._held = text[-held:]
+            text = text[:-held]
+        return [ReasoningDelta(text)] if text else []
+
+
+# --- shared/ids.py ---
+
+
+def new_id(kind: str) -> str:
+    """A new identifier such as `call_…`, as long as those of the OpenAI APIs."""
+    return f"{kind}_{uuid.uuid4().hex[:24]}"
+
+
+# --- shared/backends/tool_fragments.py ---
+
+
+@dataclass(slots=True)
+class PartialToolCall:
+    """A call under way."""
+
+    call_id: str
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    completed: bool = False
+
+
+class ToolCallAssembler:
+    """Merges fragments by index into calls, and tells of them as they grow.
+
+    Servers differ: some leave `index` out, some give every call the index 0 and a
+    new id, some send arguments as an object. All of these are one call each here.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[PartialToolCall] = []
+        self._by_index: dict[int, PartialToolCall] = {}
+
+    def feed(self, fragments: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+        """Fragments of `delta.tool_calls` in, events out."""
+        events: list[AgentEvent] = []
+        for fragment in fragments:
+            function = fragment.get("function") or {}
+            call = self._find(fragment, function)
+            name = str(function.get("name") or "")
+            if name and not call.name:
+                call.name = name
+                events.append(ToolCallStarted(call.call_id, name))
+                held = "".join(call.arguments)
+                if held:
+                    events.append(ToolCallArgumentsDelta(call.call_id, held))
+            arguments = function.get("arguments")
+            if arguments is None or arguments == "":
+                continue
+            if not isinstance(arguments, str):
+                arguments = orjson.dumps(arguments).decode()
+            call.arguments.append(arguments)
+            if call.name:
+                events.append(ToolCallArgumentsDelta(call.call_id, arguments))
+        return events
+
+    def complete(self) -> list[AgentEvent]:
+        """Every call begun so far is whole; a call without arguments has `{}`."""
+        events: list[AgentEvent] = []
+        for call in self._calls:
+            if not call.completed and call.name:
+                call.completed = True
+                arguments = "".join(call.arguments).strip() or "{}"
+                events.append(ToolCallCompleted(call.call_id, call.name, arguments))
+        self._by_index.clear()
+        return events
+
+    def _find(
+        self, fragment: Mapping[str, Any], function: Mapping[str, Any]
+    ) -> PartialToolCall:
+        index = fragment.get("index")
+        call_id = str(fragment.get("id") or "")
+        if index is None:
+            same = [c for c in self._calls if not c.completed and c.call_id == call_id]
+            known = same[-1] if same else None
+            if known is None and not call_id and not function.get("name"):
+                known = self._calls[-1] if self._calls else None
+        else:
+            known = self._by_index.get(index)
+            if (
+                known is not None
+                and call_id
+                and call_id != known.call_id
+                and function.get("name")
+            ):
+                known = None
+        if known is None:
+            if not call_id or any(call.call_id == call_id for call in self._calls):
+                call_id = new_id("call")
+            known = PartialToolCall(call_id)
+            self._calls.append(known)
+            if index is not None:
+                self._by_index[index] = known
+        return known
+
+
+# --- shared/backends/openai_chat.py ---
+
+# What servers write, in the words of the API; all else is a normal end.
+FINISH_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
+    """The request for this turn, always streaming; parameters of None are left out."""
+    body: dict[str, Any] = {
+        "stream_options": {"include_usage": True},
+        **turn.params,
+        "model": model,
+        "messages": list(turn.messages),
+        "stream": True,
+    }
+    if turn.tools:
+        body["tools"] = list(turn.tools)
+    return {key: value for key, value in body.items() if value is not None}
+
+
+class ChatCompletionsDecoder:
+    """Chunks of one Chat Completions stream in, agent events out.
+
+    `ended` turns True with the finish_reason or `[DONE]`: a stream that stops
+    before was cut short.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._think = ThinkTagSplitter()
+        self._tools = ToolCallAssembler()
+        self._usage: dict[str, Any] = {}
+        self._cited: set[str] = set()
+        self._reason = ""
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+        """One decoded chunk. Raises UpstreamBroken where it reports an error."""
+        if not isinstance(payload, dict):
+            raise UpstreamBroken("unreadable")
+        if payload.get("error") or name == "error":
+            raise UpstreamBroken("said_error", detail=error_detail(payload))
+        events: list[AgentEvent] = []
+        choices = payload.get("choices")
+        # An agent gives one answer; a second choice is not a part of it.
+        if choices and not choices[0].get("index"):
+            choice = choices[0]
+            delta = choice.get("delta") or choice.get("message")
+            if delta:
+                events = self._delta(delta)
+            if choice.get("finish_reason"):
+                self._reason = str(choice["finish_reason"])
+                self.ended = True
+        for key in ("usage", "timings"):  # llama.cpp sends timings
+            if payload.get(key):
+                self._usage.update(read_counts(payload[key]))
+        for key in ("search_results", "citations", "sources"):
+            if payload.get(key):  # Perplexity, Open WebUI
+                events.extend(self._cite(payload[key]))
+        return events
+
+    def done(self) -> None:
+        """The `[DONE]` line came."""
+        self.ended = True
+
+    def held(self) -> list[AgentEvent]:
+        """What was not yet told, when the stream broke."""
+        return self._think.finish()
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the stream has ended."""
+        events = [*self._think.finish(), *self._tools.complete()]
+        if self._usage:
+            events.append(Usage(self._usage))
+        return [*events, Finished(FINISH_REASONS.get(self._reason, "stop"))]
+
+    def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
+        content = delta.get("content")
+        if delta.get("role") == "tool":  # a server that ran the tool itself
+            return [
+                *self._tools.complete(),
+                ToolResult(str(delta.get("tool_call_id", "")), content_text(content)),
+            ]
+        events: list[AgentEvent] = []
+        reasoning = (
+            delta.get("reasoning_content")
+            or delta.get("reasoning")
+            or delta.get("thinking")
+        )
+        if reasoning:
+            events.append(ReasoningDelta(content_text(reasoning)))
+        if content:
+            if isinstance(content, str):
+                events.extend(self._text(content))
+            else:
+                events.extend(self._parts(content))
+        if delta.get("refusal"):
+            events.append(TextDelta(str(delta["refusal"])))
+        calls = delta.get("tool_calls")
+        if not calls and delta.get("function_call"):  # before tools had that name
+            calls = [{"index": 0, "function": delta["function_call"]}]
+        if calls:
+            events.extend(self._think.finish())
+            events.extend(self._tools.feed(calls))
+        if delta.get("images"):
+            events.extend(image_outputs(delta["images"]))
+        if delta.get("annotations"):
+            events.extend(self._cite(delta["annotations"]))
+        return events
+
+    def _text(self, text: str) -> list[AgentEvent]:
+        return [TextDelta(text)] if self._think.passing else self._think.feed(text)
+
+    def _parts(self, parts: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+        events: list[AgentEvent] = []
+        for part in parts:
+            kind = part.get("type")
+            if kind == "thinking":  # Mistral
+                events.append(ReasoningDelta(content_text(part.get("thinking"))))
+            elif kind == "image_url":
+                events.extend(image_outputs([part]))
+            elif part.get("text"):
+                events.extend(self._text(str(part["text"])))
+        return events
+
+    def _cite(self, entries: Iterable[Any]) -> list[AgentEvent]:
+        """Each source once, however often the server repeats its list."""
+        events: list[AgentEvent] = []
+        for entry in entries:
+            citation = read_citation(entry)
+            if citation and citation.url not in self._cited:
+                self._cited.add(citation.url)
+                events.append(citation)
+        return events
+
+
+def read_counts(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a usage object; servers put null where they did not count."""
+    counts: dict[str, Any] = {}
+    for key, value in usage.items():
+        if isinstance(value, Mapping):
+            counts[key] = read_counts(value)
+        elif isinstance(value, int | float):
+            counts[key] = value
+    return counts
+
+
+def content_text(content: Any) -> str:
+    """The text of a message's content: a string, or parts with `text` in them."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(
+            str(part.get("text") or part.get("refusal") or "")
+            for part in content
+            if isinstance(part, dict)
+        )
+    return "" if content is None else str(content)
+
+
+def image_outputs(images: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+    """Images of `delta.images` or of content parts: {image_url: {url}} or {image_url}."""
+    events: list[AgentEvent] = []
+    for image in images:
+        link = image.get("image_url")
+        url = link.get("url") if isinstance(link, Mapping) else link
+        if url:
+            url = must_be_text(url)
+            mime = url[5:].partition(";")[0] if url.startswith("data:") else "image/*"
+            events.append(FileOutput(url, mime))
+    return events
+
+
+def read_citation(entry: Any) -> Citation | None:
+    """A source in any of its shapes, or None where it has no address.
+
+    Shapes: "https://…"; {url, title}; {type: url_citation, url_citation: {…}};
+    Open WebUI's {source: {name, url}, document: […], metadata: [{source: url}]}.
+    """
+    if isinstance(entry, str):
+        return Citation(entry, entry)
+    if not isinstance(entry, Mapping):
+        return None
+    inner = entry.get("url_citation") or entry.get("source") or entry
+    if not isinstance(inner, Mapping):
+        return None
+    pages = [str(page.get("source", "")) for page in entry.get("metadata") or ()]
+    page = next((page for page in pages if page.startswith("http")), "")
+    url = inner.get("url") or page
+    if not url:
+        return None
+    title = inner.get("title") or inner.get("name") or url
+    documents = entry.get("document")
+    text = documents[0] if isinstance(documents, list) and documents else ""
+    return Citation(must_be_text(url), str(title), str(inner.get("content") or text))
+
+
+def must_be_text(value: Any) -> str:
+    """The value; raises TypeError where it is no string, as the API says it is."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, not {type(value).__name__}")
+    return value
+
+
+# --- shared/backends/openai_responses.py ---
+
+# Chat Completions parameters that the Responses API does not know.
+CHAT_ONLY_PARAMS = frozenset(
+    {
+        "stop",
+        "seed",
+        "n",
+        "logit_bias",
+        "logprobs",
+        "frequency_penalty",
+        "presence_penalty",
+        "stream_options",
+    }
+)
+
+CONTENT_PART_TYPES = {
+    "text": "input_text",
+    "image_url": "input_image",
+    "file": "input_file",
+}
+
+
+TEXT_DELTAS = frozenset({"response.output_text.delta", "response.refusal.delta"})
+REASONING_DELTAS = frozenset(
+    {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}
+)
+ARGUMENT_DELTAS = frozenset(
+    {
+        "response.function_call_arguments.delta",
+        "response.mcp_call_arguments.delta",
+    }
+)
+CALL_ITEMS = frozenset({"function_call", "mcp_call"})
+
+
+def responses_body(model: str, turn: Turn, keep_session: bool) -> dict[str, Any]:
+    """The request for this turn, always streaming.
+
+    With `keep_session` the server keeps the conversation: it gets the id of the
+    response that this turn follows, and only what was said since.
+    """
+    messages: Iterable[Mapping[str, Any]] = turn.messages
+    previous = (turn.session or {}).get("response_id") if keep_session else None
+    if previous:
+        messages = messages_since_answer(turn.messages)
+    body: dict[str, Any] = {
+        **responses_params(turn.params),
+        "model": model,
+        "input": [item for message in messages for item in input_items(message)],
+        "stream": True,
+        "previous_response_id": previous,
+    }
+    if keep_session:
+        body["store"] = True
+    if turn.tools:
+        body["tools"] = [
+            {"type": "function", **(tool.get("function") or tool)}
+            for tool in turn.tools
+        ]
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def responses_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Chat Completions parameters in the names of the Responses API."""
+    mapped = {k: v for k, v in params.items() if k not in CHAT_ONLY_PARAMS}
+    limit = mapped.pop("max_completion_tokens", None) or mapped.pop("max_tokens", None)
+    mapped.pop("max_tokens", None)
+    if limit is not None:
+        mapped["max_output_tokens"] = limit
+    effort = mapped.pop("reasoning_effort", None)
+    if effort is not None:
+        mapped["reasoning"] = {"effort": effort, **(mapped.get("reasoning") or {})}
+    shape = mapped.pop("response_format", None)
+    if shape is not None:
+        schema = shape.get("json_schema") or {}
+        mapped["text"] = {"format": {"type": shape.get("type"), **schema}}
+    choice = mapped.get("tool_choice")
+    if isinstance(choice, Mapping) and "function" in choice:
+        mapped["tool_choice"] = {"type": "function", **choice["function"]}
+    return mapped
+
+
+def messages_since_answer(
+    messages: tuple[Mapping[str, Any], ...],
+) -> list[Mapping[str, Any]]:
+    """What came after the agent's last finished answer, with the system messages.
+
+    An assistant message that only calls tools is no finished answer: its results
+    follow it and belong to what the server does not know yet.
+    """
+    start = 0
+    for index, message in enumerate(messages):
+        if message.get("role") == "assistant" and not message.get("tool_calls"):
+            start = index + 1
+    system = [m for m in messages[:start] if m.get("role") in ("system", "developer")]
+    return [*system, *messages[start:]]
+
+
+def input_items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One Chat Completions message as items of `input`."""
+    role = message.get("role")
+    content = message.get("content")
+    if role == "tool":
+        output = content_text(content)
+        call_id = message.get("tool_call_id")
+        return [{"type": "function_call_output", "call_id": call_id, "output": output}]
+    items: list[dict[str, Any]] = []
+    if content:
+        parts: Any = content
+        if not isinstance(content, str):
+            parts = [input_part(part, role == "assistant") for part in content]
+        items.append({"role": role, "content": parts})
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        items.append(
+            {
+                "type": "function_call",
+                "call_id": call.get("id"),
+                "name": function.get("name"),
+                "arguments": function.get("arguments") or "{}",
+            }
+        )
+    return items
+
+
+def input_part(part: Mapping[str, Any], answered: bool) -> dict[str, Any]:
+    """A content part in the names of the Responses API."""
+    kind = str(part.get("type"))
+    if kind == "text":
+        name = "output_text" if answered else CONTENT_PART_TYPES[kind]
+        return {"type": name, "text": part.get("text", "")}
+    if kind == "image_url":
+        link = part.get("image_url")
+        url = link.get("url") if isinstance(link, Mapping) else link
+        return {"type": CONTENT_PART_TYPES[kind], "image_url": url}
+    if kind == "file":
+        return {"type": CONTENT_PART_TYPES[kind], **(part.get("file") or {})}
+    return dict(part)
+
+
+def item_key(payload: Mapping[str, Any]) -> str:
+    """What names an item in the events of one stream.
+
+    Some gateways give an item another id in every event; its place stays the same.
+    """
+    return str(payload.get("output_index", payload.get("item_id", "")))
+
+
+class ResponsesDecoder:
+    """Events of one Responses stream in, agent events out.
+
+    Texts that come again whole in a `done` event are told once. `ended` turns True
+    with `response.completed` or `response.incomplete`.
+    """
+
+    def __init__(self, keep_session: bool = False) -> None:
+        self.ended = False
+        self._keep_session = keep_session
+        self._session: SessionState | None = None
+        self._usage: dict[str, Any] = {}
+        self._reason = "stop"
+        self._told: set[str] = set()  # items whose deltas came, by `item_key`
+        self._call_ids: dict[str, str] = {}
+        self._cited: set[str] = set()
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+        """One decoded event. Raises UpstreamBroken where it reports an error."""
+        if not isinstance(payload, dict):
+            raise UpstreamBroken("unreadable")
+        kind = payload.get("type") or name
+        if payload.get("object") == "response" and "output" in payload:
+            return self._whole(payload)
+        if kind == "error" or (payload.get("error") and "type" not in payload):
+            raise UpstreamBroken("said_error", detail=error_detail(payload))
+        key = item_key(payload)
+        if kind in TEXT_DELTAS:
+            self._told.add(key)
+            return [TextDelta(must_be_text(payload.get("delta", "")))]
+        if kind in REASONING_DELTAS:
+            self._told.add(key)
+            return [ReasoningDelta(must_be_text(payload.get("delta", "")))]
+        if kind in ARGUMENT_DELTAS:
+            call_id = self._call_ids.get(key, "")
+            delta = must_be_text(payload.get("delta", ""))
+            return [ToolCallArgumentsDelta(call_id, delta)]
+        if kind == "response.reasoning_summary_part.added":
+            return [ReasoningDelta("\n\n")] if payload.get("summary_index") else []
+        if kind == "response.output_text.annotation.added":
+            return self._cite([payload.get("annotation")])
+        if kind == "response.output_item.added":
+            return self._item_added(key, payload.get("item") or {})
+        if kind == "response.output_item.done":
+            return self._item_done(key, payload.get("item") or {})
+        return self._progress(kind, payload.get("response") or {})
+
+    def done(self) -> None:
+        """The `[DONE]` line that some gateways add."""
+        self.ended = True
+
+    def held(self) -> list[AgentEvent]:
+        """What was not yet told, when the stream broke: nothing is held here."""
+        return []
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the stream has ended."""
+        events: list[AgentEvent] = []
+        if self._session:
+            events.append(self._session)
+        if self._usage:
+            events.append(Usage(self._usage))
+        return [*events, Finished(self._reason)]
+
+    def _progress(self, kind: str, response: Mapping[str, Any]) -> list[AgentEvent]:
+        if kind == "response.failed":
+            raise UpstreamBroken("said_error", detail=error_detail(response))
+        if kind in ("response.completed", "response.incomplete"):
+            self.ended = True
+            self._usage.update(read_counts(response.get("usage") or {}))
+            if self._keep_session and response.get("id"):
+                self._session = SessionState({"response_id": response["id"]})
+            cause = (response.get("incomplete_details") or {}).get("reason")
+            if cause == "max_output_tokens":
+                self._reason = "length"
+            elif cause:
+                self._reason = "content_filter"
+        return []
+
+    def _whole(self, response: Mapping[str, Any]) -> list[AgentEvent]:
+        """A response that came at once, as plain JSON."""
+        if response.get("status") == "failed":
+            raise UpstreamBroken("said_error", detail=error_detail(response))
+        events: list[AgentEvent] = []
+        for index, item in enumerate(response["output"]):
+            events.extend(self._item_added(str(index), item))
+            events.extend(self._item_done(str(index), item))
+        self._progress("response.completed", response)
+        return events
+
+    def _item_added(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
+        if item.get("type") not in CALL_ITEMS or key in self._call_ids:
+            return []
+        call_id = str(item.get("call_id") or item.get("id") or key)
+        self._call_ids[key] = call_id
+        return [ToolCallStarted(call_id, str(item.get("name") or ""))]
+
+    def _item_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
+        kind = item.get("type")
+        if kind in CALL_ITEMS:
+            return self._call_done(key, item)
+        if kind == "message":
+            return self._message_done(key, item)
+        if kind == "reasoning" and key not in self._told:
+            parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
+            text = "\n\n".join(content_text([part]) for part in parts)
+            return [ReasoningDelta(text)] if text else []
+        if kind == "image_generation_call" and item.get("result"):
+            mime = f"image/{item.get('output_format') or 'png'}"
+            return [FileOutput(f"data:{mime};base64,{item['result']}", mime)]
+        return []
+
+    def _call_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
+        """A whole call; one of an MCP server was run on the agent's side."""
+        events = self._item_added(key, item)
+        call_id = self._call_ids[key]
+        arguments = item.get("arguments") or "{}"
+        if not isinstance(arguments, str):
+            arguments = orjson.dumps(arguments).decode()
+        name = str(item.get("name") or "")
+        events.append(ToolCallCompleted(call_id, name, arguments))
+        if item.get("type") == "mcp_call":
+            error = item.get("error")
+            output = error_detail(error) if error else content_text(item.get("output"))
+            events.append(ToolResult(call_id, output, failed=bool(error)))
+        else:
+            self._reason = "tool_calls"
+        return events
+
+    def _message_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
+        events: list[AgentEvent] = []
+        parts = item.get("content") or []
+        if key not in self._told:
+            text = content_text(parts)
+            events.extend([TextDelta(text)] if text else [])
+        for part in parts:
+            events.extend(self._cite(part.get("annotations") or []))
+        return events
+
+    def _cite(self, annotations: Iterable[Any]) -> list[AgentEvent]:
+        events: list[AgentEvent] = []
+        for annotation in annotations:
+            citation = read_citation(annotation)
+            if citation and citation.url not in self._cited:
+                self._cited.add(citation.url)
+                events.append(citation)
+        return events
+
+
+# --- shared/backends/sse.py ---
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
+
+    name: str
+    data: bytes
+
+
+class LineBuffer:
+    """Cuts a byte stream into lines (without their ends), whatever the chunking.
+
+    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
+    long, and buffering without end would let one server take the process's memory.
+    """
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if b"\n" not in data:
+            self._hold(data)
+            return []
+        if self._parts:
+            data = b"".join([*self._parts, data])
+            self._parts.clear()
+            self._size = 0
+        *lines, rest = data.split(b"\n")
+        if rest:
+            self._hold(rest)
+        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+
+    def finish(self) -> list[bytes]:
+        """The last line, when the stream ended without an end of line."""
+        if not self._parts:
+            return []
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return [line]
+
+    def _hold(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+
+
+class SSEDecoder:
+    """Turns lines into events; comments and unknown fields are passed over.
+
+    A line that is neither a field nor a comment goes out as an event named
+    `line`, since servers answer a streaming request with bare JSON or HTML.
+    """
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._data: list[bytes] = []
+
+    def feed(self, line: bytes) -> ServerSentEvent | None:
+        line = line.removeprefix(BYTE_ORDER_MARK)
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            return None
+        if not line:
+            return self.finish()
+        if line.startswith(b"event:"):
+            self._name = line[6:].decode("utf-8", "replace").strip()
+            return None
+        if line.startswith(b":") or OTHER_FIELD.match(line):
+            return None
+        return ServerSentEvent("line", line)
+
+    def finish(self) -> ServerSentEvent | None:
+        """The event under way, at a blank line or the end of the stream."""
+        if not self._data:
+            self._name = ""
+            return None
+        event = ServerSentEvent(self._name, b"\n".join(self._data))
+        self._name = ""
+        self._data = []
+        return event
+
+
+def sse_events(lines: list[bytes], decoder: SSEDecoder) -> Iterator[ServerSentEvent]:
+    """The events that these lines complete."""
+    for line in lines:
+        event = decoder.feed(line)
+        if event is not None:
+            yield event
+
+
+# --- shared/backends/openai.py ---
+
+PLAIN_ANSWER_MIB = 64
+
+
+class StreamDecoder(Protocol):
+    """One API's events in, agent events out."""
+
+    ended: bool
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]: ...
+
+    def done(self) -> None: ...
+
+    def held(self) -> list[AgentEvent]: ...
+
+    def finish(self) -> list[AgentEvent]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIBackend:
+    """An OpenAI-compatible server behind `endpoint`, and one of its models.
+
+    `keep_session` (Responses only) lets the server keep the conversation.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    model: str
+    api: Literal["chat", "responses"] = "chat"
+    keep_session: bool = False
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The models of GET /models, in the server's order."""
+        payload = await get_json(self.client, self.endpoint, "/models")
+        entries = payload.get("data") if isinstance(payload, Mapping) else payload
+        if not isinstance(entries, list):
+            raise UpstreamBroken("unreadable")
+        return [
+            DiscoveredModel(str(entry["id"]), str(entry.get("name") or entry["id"]))
+            for entry in entries
+            if isinstance(entry, Mapping) and entry.get("id")
+        ]
+
+    async def health(self) -> None:
+        await self.discover()
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: these servers stop when the connection closes."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator closes the connection."""
+        try:
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamRefused as error:
+            # A server that has forgotten the session gets the whole conversation.
+            said = str(error.fields.get("detail")).lower()
+            forgotten = error.status == 404 or "previous" in said
+            if not (turn.session and forgotten):
+                raise
+            async with aclosing(self._run_once(replace(turn, session=None))) as events:
+                async for event in events:
+                    yield event
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        path, body, decoder = self._request(turn)
+        told = turn.messages[-1].get("role") != "user"
+        try:
+            async with open_stream(self.client, self.endpoint, path, body) as opened:
+                response, clock = opened
+                if "application/json" in response.headers.get("content-type", ""):
+                    payload = load_json(await read_plain_answer(response, clock))
+                    check_plain_answer(payload)
+                    for event in feed_decoder(decoder, "", payload):
+                        told = True
+                        yield event
+                    decoder.done()
+                else:
+                    stream = self._stream(response, clock, decoder)
+                    async with aclosing(stream) as events:
+                        async for event in events:
+                            told = True
+                            yield event
+            if not decoder.ended:
+                raise UpstreamBroken("cut_short")
+            rest = decoder.finish()
+            # After a tool's result some models have nothing to add: that is no error.
+            if not told and all(isinstance(e, Usage | Finished) for e in rest):
+                raise UpstreamBroken("empty_answer")
+        except UpstreamError:
+            for event in decoder.held():
+                yield event
+            raise
+        for event in rest:
+            yield event
+
+    def _request(self, turn: Turn) -> tuple[str, dict[str, Any], StreamDecoder]:
+        if self.api == "responses":
+            body = responses_body(self.model, turn, self.keep_session)
+            return "/responses", body, ResponsesDecoder(self.keep_session)
+        body = chat_completions_body(self.model, turn)
+        return "/chat/completions", body, ChatCompletionsDecoder()
+
+    async def _stream(
+        self, response: httpx.Response, clock: SilenceClock, decoder: StreamDecoder
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """Events as they arrive, until the stream ends or says `[DONE]`."""
+        lines, sse = LineBuffer(), SSEDecoder()
+        async with aclosing(read_bytes(response, clock)) as body:
+            async for data in body:
+                for message in sse_events(lines.feed(data), sse):
+                    if message.data == b"[DONE]":
+                        decoder.done()
+                        return
+                    for event in read_message(decoder, message):
+                        clock.token()
+                        yield event
+                    if decoder.ended and not clock.complete:
+                        clock.answer_complete()
+        rest = [*sse_events(lines.finish(), sse), sse.finish()]
+        for last in rest:
+            if last is None:
+                continue
+            if last.data == b"[DONE]":
+                decoder.done()
+                return
+            for event in read_message(decoder, last):
+                yield event
+
+
+def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
+    """One message of the stream; what is not JSON makes the stream unreadable."""
+    return feed_decoder(decoder, message.name, load_json(message.data))
+
+
+def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentEvent]:
+    """Feed a decoder; JSON of another shape than the API's is the server's fault."""
+    try:
+        return decoder.feed(name, payload)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UpstreamBroken("unreadable") from error
+
+
+def load_json(data: bytes) -> Any:
+    """JSON as servers write it; raises UpstreamBroken for what is none.
+
+    Python's servers write NaN, and JavaScript's cut an emoji in half: neither is
+    JSON to a strict reader, and neither should end an answer.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        lenient = json.dumps(json.loads(data), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamBroken("unreadable") from error
+    halves = lenient.encode("utf-16", "surrogatepass")
+    return json.loads(halves.decode("utf-16", "replace"))
+
+
+def check_plain_answer(payload: Any) -> None:
+    """Raise UpstreamBroken for JSON at status 200 that is no answer."""
+    if not isinstance(payload, Mapping) or not {"choices", "output"} & payload.keys():
+        detail = error_detail(payload)
+        raise UpstreamBroken("said_error" if detail else "unreadable", detail=detail)
+
+
+async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> bytes:
+    """The body of an upstream that answers a streaming request with plain JSON."""
+    parts: list[bytes] = []
+    size = 0
+    async for data in read_bytes(response, clock):
+        parts.append(data)
+        size += len(data)
+        if size > PLAIN_ANSWER_MIB * 1024 * 1024:
+            raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_MIB)
+    return b"".join(parts)
+
+
+# --- shared/host/models.py ---
+
+PUBLIC_READ = {"principal_type": "user", "principal_id": "*", "permission": "read"}
+MARK = "aqueduct"
+
+
+async def publish_model(model_id: str, name: str, description: str) -> None:
+    """Let every user see and use a model of a pipe.
+
+    A model without an entry is for admins only. An entry keeps what an admin changed
+    in it: it is renamed and described anew only while it says what we wrote.
+    """
+    from open_webui.models.models import ModelForm, Models
+    from open_webui.models.users import Users
+    from sqlalchemy.exc import IntegrityError
+
+    said = {"name": name, "description": description}
+    known = await Models.get_model_by_id(model_id)
+    if known is not None:
+        if said_before(known) not in (None, said):
+            form = ModelForm(**known.model_dump())
+            form.name = name
+            form.meta = described(form.meta, said)
+            await Models.update_model_by_id(model_id, form)
+        return
+    owner = await Users.get_super_admin_user()
+    if owner is None:
+        return
+    form = ModelForm(
+        id=model_id,
+        base_model_id=None,
+        name=name,
+        meta=described(None, said),
+        params={},
+        access_grants=[PUBLIC_READ],
+    )
+    try:
+        await Models.insert_new_model(form, owner.id)
+    except IntegrityError:
+        return  # another worker was faster
+
+
+def said_before(entry: Any) -> dict[str, Any] | None:
+    """What we wrote into an entry, or None where it is not ours as it stands."""
+    meta = entry.meta.model_dump() if entry.meta else {}
+    ours = meta.get(MARK)
+    if not isinstance(ours, dict) or ours.get("name") != entry.name:
+        return None
+    if (ours.get("description") or None) != meta.get("description"):
+        return None
+    return ours
+
+
+def described(meta: Any, said: dict[str, Any]) -> Any:
+    """A model's meta with our description, and a mark of what we wrote."""
+    from open_webui.models.models import ModelMeta
+
+    kept = meta.model_dump() if meta is not None else {}
+    ours = {"description": said["description"] or None, MARK: said}
+    return ModelMeta(**{**kept, **ours})
+
+
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
+# --- shared/agents/listing.py ---
+
+PROBLEM_MODEL, EMPTY_MODEL = RESERVED_IDS
+
+CONFIGURATION_EXAMPLE = """\
+An agent is written like this:
+
+```yaml
+- id: my-agent
+  name: My agent
+  url: http://localhost:8000/v1
+  model: my-model
+  key: ${secret:MY_KEY}
+```"""
+
+
+def make_backend(agent: AgentConfig, model: str) -> Backend:
+    """The backend for one of the agent's models, on the server's shared client."""
+    endpoint = Endpoint(
+        agent=agent.label,
+        url=agent.url,
+        key=agent.key.get_secret_value(),
+        headers={k: v.get_secret_value() for k, v in agent.headers.items()},
+        timeouts=Timeouts(**agent.timeouts.model_dump()),
+    )
+    client: httpx.AsyncClient = shared_resource("http client", new_http_client)
+    return OpenAIBackend(client, endpoint, model, agent.api, agent.session)
+
+
+async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]]:
+    """The virtual models, in the order of AGENTS, as Open WebUI wants them."""
+    # Change the name with the shape: a new version finds what an older one kept.
+    kept: dict[str, Any] = shared_resource("discovered models 2", dict)
+    published: set[str] = shared_resource("published models", set)
+    per_agent = await asyncio.gather(*(entries_of(a, kept) for a in config.agents))
+    entries = [entry for entries in per_agent for entry in entries]
+    for entry in entries:
+        described = f"{pipe_id}.{entry.id}\n{entry.name}\n{entry.agent.description}"
+        if entry.agent.access == "public" and described not in published:
+            model_id = f"{pipe_id}.{entry.id}"
+            await publish_model(model_id, entry.name, entry.agent.description)
+            published.add(described)
+    models = [{"id": entry.id, "name": entry.name} for entry in entries]
+    if config.problems:
+        place = str(config.problems[0]).replace("`", "")  # no Markdown in a name
+        name = clip(f"Agents: configuration error in {place}", 120)
+        models.append({"id": PROBLEM_MODEL, "name": name})
+    elif not config.agents:
+        models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})
+    return models
+
+
+async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
+    """The virtual models of one agent: itself, or what its server offers."""
+    if not agent.discover:
+        return [AgentEntry(agent.id, agent.label, agent, agent.model)]
+    models = await discover_models(agent, make_backend(agent, ""), kept)
+    return [
+        AgentEntry(f"{agent.id}.{m.id}", f"{agent.label}: {m.name}", agent, m.id)
+        for m in models
+    ]
+
+
+def clip(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def configuration_help(config: AgentsConfig) -> str:
+    """What the model called "configuration error" answers: how to correct it."""
+    lines = [f"- {problem}" for problem in config.problems]
+    if lines:
+        head = "The agents function has mistakes in its valve `AGENTS`"
+    else:
+        head = "The agents function has no agents yet: its valve `AGENTS` is empty"
+    place = "(Admin Panel → Functions → Agents → the gear)."
+    return "\n".join([f"{head} {place}", "", *lines, "", CONFIGURATION_EXAMPLE])
+
+
 # --- shared/render/chunks.py ---
 
 
@@ -562,7 +2189,7 @@ class CompletionRenderer:
                 self._pending.pop(event.call_id, None)
             case Citation():
                 return [self._chunk({"annotations": [url_citation(event)]})]
-            case FileOutput():
+            case FileOutput() if event.mime_type.startswith("image/"):
                 image = {"type": "image_url", "image_url": {"url": event.url}}
                 return [self._chunk({"images": [image]})]
             case Usage(counts):
@@ -648,7 +2275,7 @@ def add_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, 
         known = total.get(key)
         if isinstance(value, Mapping) and isinstance(known, Mapping):
             total[key] = add_usage(known, value)
-        elif isinstance(value, int | float) and isinstance(known, int | float):
+        elif isinstance(known, int | float) and not key.endswith("per_second"):
             total[key] = known + value
         else:
             total[key] = value
@@ -772,7 +2399,7 @@ class ChatRenderer:
     def _open(self, kind: str) -> HostEvent:
         item: HostEvent = {
             "type": kind,
-            "id": new_item_id(kind),
+            "id": new_id(kind),
             "status": "in_progress",
         }
         if kind == "message":
@@ -836,12 +2463,12 @@ class ChatRenderer:
             return []
         call_id = event.call_id
         if not call_id or call_id in self._used_call_ids:
-            call_id = new_item_id("call")
+            call_id = new_id("call")
         self._used_call_ids.add(call_id)
         self._call_ids[event.call_id] = call_id
         item = {
             "type": "function_call",
-            "id": new_item_id("fc"),
+            "id": new_id("fc"),
             "call_id": call_id,
             "name": event.name,
             "arguments": "",
@@ -883,7 +2510,7 @@ class ChatRenderer:
         status = "failed" if event.failed else "completed"
         item = {
             "type": "function_call_output",
-            "id": new_item_id("fco"),
+            "id": new_id("fco"),
             "call_id": call["call_id"],
             "output": [{"type": "input_text", "text": event.output}],
             "status": status,
@@ -904,7 +2531,7 @@ class ChatRenderer:
     def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
         item = {
             "type": STATE_ITEM_TYPE,
-            "id": new_item_id("state"),
+            "id": new_id("state"),
             "agent": self._agent_id,
             "data": dict(data),
             "status": "completed",
@@ -922,10 +2549,6 @@ class ChatRenderer:
             "item": item,
         }
         return index, event
-
-
-def new_item_id(kind: str) -> str:
-    return f"{kind}_{uuid.uuid4().hex[:24]}"
 
 
 def done_event(index: int, item: HostEvent) -> HostEvent:
@@ -956,6 +2579,7 @@ def source_event(citation: Citation) -> HostEvent:
 
 FRAME_SECONDS = 0.016
 BACKLOG_EVENTS = 10_000
+BACKLOG_CHARS = 4_000_000
 
 
 class EventBuffer:
@@ -967,6 +2591,7 @@ class EventBuffer:
     def __init__(self) -> None:
         self._events: list[AgentEvent] = []
         self._pieces: list[str] = []
+        self._chars = 0
         self._kind: type[TextDelta] | type[ReasoningDelta] | None = None
         self._room = asyncio.Event()
         self.filled = asyncio.Event()
@@ -978,6 +2603,7 @@ class EventBuffer:
                 self._join()
                 self._kind = type(event)
             self._pieces.append(event.text)
+            self._chars += len(event.text)
         else:
             self._join()
             self._events.append(event)
@@ -986,13 +2612,15 @@ class EventBuffer:
     def take(self) -> list[AgentEvent]:
         self._join()
         events, self._events = self._events, []
+        self._chars = 0
         self.filled.clear()
         self._room.set()
         return events
 
     @property
     def full(self) -> bool:
-        return len(self._pieces) + len(self._events) >= BACKLOG_EVENTS
+        count = len(self._pieces) + len(self._events)
+        return count >= BACKLOG_EVENTS or self._chars >= BACKLOG_CHARS
 
     async def room(self) -> None:
         """Wait until the reader took something: a slow one must not cost memory."""
@@ -1066,33 +2694,43 @@ HTTP_STATUS_OF_CODE = {
 }
 
 
-async def guarded(
-    events: AsyncGenerator[AgentEvent, None], names: Mapping[str, Any]
-) -> AsyncGenerator[AgentEvent, None]:
-    """The same events; whatever is raised becomes a last `Failed`.
+class Renderer(Protocol):
+    """Whatever turns events into objects to send."""
 
-    Open WebUI loses the partial answer when a started generator raises. `names`
-    (agent and host) fill the sentence.
+    def render(self, event: AgentEvent) -> list[dict[str, Any]]: ...
+
+
+def failure_of(error: Exception) -> Failed:
+    """The event for an error: its sentence, or the number of its traceback."""
+    if isinstance(error, AqueductError):
+        answers_log.info("Turn failed: %r", error)
+        return Failed(error.code, error.fields)
+    error_id = uuid.uuid4().hex[:8]
+    answers_log.error("Turn failed, error %s", error_id, exc_info=error)
+    return Failed("internal", {"id": error_id})
+
+
+async def rendered(
+    events: AsyncGenerator[AgentEvent, None], renderer: Renderer
+) -> AsyncGenerator[bytes, None]:
+    """The events as they are sent, an error as the last of them.
+
+    Open WebUI loses the partial answer when a started generator raises, so nothing
+    is raised here.
     """
     try:
-        async for event in events:
-            if isinstance(event, Failed):
-                event = Failed(event.code, {**names, **event.fields})
-            yield event
-    except AqueductError as error:
-        answers_log.info("Turn failed: %r", error)
-        yield Failed(error.code, {**names, **error.fields})
-    except Exception:  # noqa: BLE001
-        # The entry point: a fault of ours must end in a sentence, too.
-        error_id = uuid.uuid4().hex[:8]
-        answers_log.exception("Turn failed, error %s", error_id)
-        yield Failed("internal", {**names, "id": error_id})
-    finally:
-        await events.aclose()
+        async with aclosing(events):
+            async for event in events:
+                for payload in renderer.render(event):
+                    yield server_sent(payload)
+    except Exception as error:  # noqa: BLE001
+        for payload in renderer.render(failure_of(error)):
+            yield server_sent(payload)
+    yield b"data: [DONE]\n\n"
 
 
 def server_sent(payload: Mapping[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(payload) + b"\n\n"
+    return b"data: " + dump_json(payload) + b"\n\n"
 
 
 def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
@@ -1111,26 +2749,20 @@ async def chat_stream(
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
     try:
-        async with aclosing(joined(events)) as turn:
-            async for event in turn:
-                for item in renderer.render(event):
-                    yield server_sent(item)
-        yield b"data: [DONE]\n\n"
+        async with aclosing(rendered(joined(events), renderer)) as sent:
+            async for piece in sent:
+                yield piece
     finally:
         # Stopped: nothing can be yielded any more, but a status must not shimmer on.
         if renderer.open_status is not None and emit is not None:
             await emit(status_event(renderer.open_status, True)["event"])
 
 
-async def completion_stream(
+def completion_stream(
     events: AsyncGenerator[AgentEvent, None], renderer: CompletionRenderer
 ) -> AsyncGenerator[bytes, None]:
     """The turn as Chat Completions chunks, for an API caller."""
-    async with aclosing(joined(events, frame=0.0)) as turn:
-        async for event in turn:
-            for chunk in renderer.render(event):
-                yield server_sent(chunk)
-    yield b"data: [DONE]\n\n"
+    return rendered(joined(events, frame=0.0), renderer)
 
 
 async def whole_completion(
@@ -1145,18 +2777,17 @@ async def whole_completion(
     """
     failed: Failed | None = None
     try:
-        async for event in events:
-            if isinstance(event, Failed):
-                failed = event
-            renderer.add(event)
-    finally:
-        await events.aclose()
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Failed):
+                    failed = event
+                renderer.add(event)
+    except Exception as error:  # noqa: BLE001
+        failed = failure_of(error)
     if failed is None:
         return renderer.completion()
-    [error] = renderer.render(failed)
-    if in_chat:
-        return error
-    return error_response(failed, error)
+    [payload] = renderer.render(failed)
+    return payload if in_chat else error_response(failed, payload)
 
 
 def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingResponse:
@@ -1164,135 +2795,45 @@ def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingRespons
     seconds = failed.fields.get("seconds") if status == 429 else None
     headers = {"Retry-After": str(seconds)} if seconds is not None else {}
     return StreamingResponse(
-        iter([orjson.dumps(error)]),
+        iter([dump_json(error)]),
         status_code=status,
         media_type="application/json",
         headers=headers,
     )
 
 
-# --- shared/backends/base.py ---
+# --- shared/texts.py ---
+
+Sentence = Callable[[str, Mapping[str, Any]], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of a conversation, as an agent needs it.
+class _Fields(dict[str, Any]):
+    """Fields of a template: a missing one is left out, never an error."""
 
-    `messages` are Chat Completions messages of the whole branch, oldest first;
-    `tools` are Chat Completions tool specifications; `params` are request
-    parameters in Chat Completions names; `session` is the `SessionState.data` of
-    the message this turn answers to, or None.
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def translate(
+    table: Mapping[str, Mapping[str, str]],
+    code: str,
+    language: str,
+    fields: Mapping[str, Any],
+) -> str:
+    """The sentence `code` of a table {code: {language: template}}.
+
+    `language` is a BCP 47 tag such as "de-DE"; English where there is no
+    translation. A `{detail}` that is empty takes its colon and brackets with it.
     """
-
-    messages: tuple[Mapping[str, Any], ...]
-    tools: tuple[Mapping[str, Any], ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
-    session: Mapping[str, Any] | None = None
-    user_id: str = ""
-    chat_id: str = ""
-
-    def with_messages(self, *more: Mapping[str, Any]) -> "Turn":
-        """The turn that follows when these messages are added."""
-        return replace(self, messages=(*self.messages, *more))
-
-    def without_tools(self) -> "Turn":
-        """The same turn for an agent that now has to answer."""
-        params = {k: v for k, v in self.params.items() if k != "tool_choice"}
-        return replace(self, tools=(), params=params)
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveredModel:
-    """A model that a server offers."""
-
-    id: str
-    name: str
-
-
-class Backend(Protocol):
-    """One protocol spoken with one agent. Every method may raise UpstreamError."""
-
-    async def discover(self) -> list[DiscoveredModel]:
-        """The models or agents the server offers."""
-
-    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        """The agent's events for this turn, ended by `Finished`.
-
-        Closing or cancelling the generator closes the connection.
-        """
-
-    async def cancel(self, session: Mapping[str, Any]) -> None:
-        """Tell the agent to stop what this session runs, where closing is not enough."""
-
-    async def health(self) -> None:
-        """Return when the server answers."""
-
-
-# --- shared/agents/catalogue.py ---
-
-DISCOVERY_TTL = 60.0
-DISCOVERY_TIMEOUT = 3.0
-
-# Ids and names, when the server was asked (monotonic), and a refresh under way.
-KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
-
-catalogue_log = logging.getLogger("aqueduct.catalogue")
-
-
-@dataclass(frozen=True, slots=True)
-class AgentEntry:
-    """One virtual model: `id` is the part after the pipe's own id."""
-
-    id: str
-    name: str
-    agent: AgentConfig
-    model: str
-
-
-async def discover_models(
-    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
-) -> list[DiscoveredModel]:
-    """What this server offers; the first time waited for, briefly.
-
-    `kept` holds each agent's list between calls. One that is older than a minute is
-    still given at once and asked for again in the background, so that a server that
-    is down neither loses its models nor delays the list of all the others.
-    """
-    key = f"{agent.id} {agent.url}"
-    models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
-    stale = time.monotonic() - asked_at >= DISCOVERY_TTL
-    if stale and (refresh is None or refresh.done()):
-        refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
-        kept[key] = (models, asked_at, refresh)
-    if refresh is not None and not models:
-        await asyncio.wait([refresh])
-    return [DiscoveredModel(*model) for model in kept[key][0]]
-
-
-async def refresh_models(
-    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels], key: str
-) -> None:
-    """Ask the server for its models; a failure keeps the list it gave last."""
-    models = kept.get(key, ([], 0.0, None))[0]
-    try:
-        async with asyncio.timeout(DISCOVERY_TIMEOUT):
-            found = await backend.discover()
-        models = [(model.id, model.name) for model in found]
-    except (UpstreamError, TimeoutError) as error:
-        catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
-    kept[key] = (models, time.monotonic(), None)
-
-
-def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
-    """The entry that a model id names: `agent`, or `agent.model` of a discovery."""
-    agent = config.find(model_id)
-    if agent is not None and not agent.discover:
-        return AgentEntry(agent.id, agent.label, agent, agent.model)
-    agent_id, _, model = model_id.partition(".")
-    agent = config.find(agent_id)
-    if agent is None or not agent.discover or not model:
-        return None
-    return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
+    templates = table[code]
+    template = templates.get(language.split("-")[0].lower()) or templates["en"]
+    detail = str(fields.get("detail") or "")
+    filled = _Fields(fields)
+    filled["detail"] = f" ({detail})" if detail else ""
+    for key, value in fields.items():
+        if isinstance(value, float):
+            filled[key] = f"{value:g}"
+    return template.format_map(filled)
 
 
 # --- shared/toolcalls/pieces.py ---
@@ -1946,7 +3487,10 @@ TAG_DIALECTS = (
     _invoke("step3", ("steptml:",), ()),
     _invoke("muse", ("atem:",), ("atem:function_calls",)),
     *(
-        _invoke("deepseek_v32", (bar,), tuple(bar + wrap for wrap in DSML_WRAPS))
+        replace(
+            _invoke("deepseek_v32", (bar,), tuple(bar + wrap for wrap in DSML_WRAPS)),
+            own_lines="",
+        )
         for bar in DSML_BARS
     ),
     TagDialect(
@@ -2744,7 +4288,8 @@ class BodyState:
     shapes count; `listed`: it stands in brackets, where Python calls do; `first`: no
     call was read before it; `alone`: the message begins here, so a tool's name may be a
     line of its own. The readers note in `tool` and `family` whose body it is, and in
-    `fenced` that they opened a code fence.
+    `fenced` that they opened a code fence. `trusted`: the wrapper is a special
+    token, which nobody types, so there is no doubt that a call was meant.
     """
 
     window: Window
@@ -2757,6 +4302,7 @@ class BodyState:
     tool: KnownTool | None = None
     family: str = ""
     fenced: bool = False
+    trusted: bool = False
 
     def label(self, body: BodyKind, separator: str | None = None) -> None:
         """Name the family by its separator, else by opener and body."""
@@ -2778,9 +4324,17 @@ class BodyState:
                 return tool
         return None
 
-    def fit(self, tool: KnownTool, arguments: object) -> list[FoundCall]:
-        """The call of `tool`, [] when the arguments do not fit its schema."""
+    def fit(
+        self, tool: KnownTool, arguments: object, *, as_meant: bool = True
+    ) -> list[FoundCall]:
+        """The call of `tool`, [] when the arguments do not fit its schema.
+
+        Behind a special token they need not (`as_meant`): as with a server's own
+        parser, the tool tells the model what is wrong with them.
+        """
         fitted = tool.schema.fitted(arguments)
+        if fitted is None and as_meant and self.trusted and isinstance(arguments, dict):
+            fitted = arguments
         if fitted is None:
             return []
         known = tool.schema.properties.keys()
@@ -2791,12 +4345,14 @@ class BodyState:
         except ValueError:  # a number that JSON does not have
             return []
 
-    def fit_first(self, tool: KnownTool, readings: Iterator[Any]) -> list[FoundCall]:
+    def fit_first(self, tool: KnownTool, readings: Iterable[Any]) -> list[FoundCall]:
         """The call with the first of several readings of its arguments that fits."""
+        seen = []
         for arguments in readings:
-            if found := self.fit(tool, arguments):
+            if found := self.fit(tool, arguments, as_meant=False):
                 return found
-        return []
+            seen.append(arguments)
+        return self.fit(tool, seen[0]) if seen else []
 
     def fit_all(self, calls: Iterable[tuple[str, Any]]) -> list[FoundCall]:
         """All of the calls, [] when one of them is of no known tool or does not fit."""
@@ -3202,7 +4758,10 @@ def _typed_parameters(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for parameter in body.parameters:
-        raw = _own_text(state.window.cut(parameter.start, parameter.stop), dialect)
+        raw = state.window.cut(parameter.start, parameter.stop)
+        # Seed's template, unlike Qwen's, puts no value on lines of its own.
+        seed = state.opener is not None and state.opener.startswith("<seed:")
+        raw = _own_text(raw, "pair" if seed else dialect.own_lines)
         name = _parameter_name(parameter, tool)
         if not name:
             continue
@@ -3223,14 +4782,14 @@ def _parameter_name(parameter: TagParameter, tool: KnownTool) -> str:
     return plain
 
 
-def _own_text(raw: str, dialect: TagDialect) -> str:
+def _own_text(raw: str, own_lines: str) -> str:
     """A value without the line breaks, or the CDATA frame, that its notation adds."""
     marked = _CDATA.fullmatch(raw)
     if marked is not None:
         return marked.group(1)
-    if dialect.own_lines == "each":
+    if own_lines == "each":
         return _LINE_ENDS.sub("", raw)
-    if dialect.own_lines == "pair" and raw[:1] == "\n" and raw[-1:] == "\n" != raw:
+    if own_lines == "pair" and raw[:1] == "\n" and raw[-1:] == "\n" != raw:
         return raw[1:-1]
     return raw
 
@@ -3251,6 +4810,8 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     state.label("named")
     name = yield from _read_name(state)
     tool = state.tools.find(name) if name else None
+    if tool is not None and state.strict and name not in _exact_names(tool):
+        return []
     # Kimi's index may stand for the name.
     indexed = not name and not state.strict and (yield from _skip(window, _DIGITS))
     state.tool = tool or state.tool
@@ -3275,6 +4836,10 @@ def read_named_call(state: BodyState) -> Generator[None, None, list[FoundCall] |
     if separator == "Action Input:":
         return (yield from _read_line(state, tool))
     return (yield from _read_behind_name(state, tool, separator))
+
+
+def _exact_names(tool: KnownTool) -> tuple[str, str]:
+    return tool.name, f"functions.{tool.name}"
 
 
 def _read_name(state: BodyState) -> Generator[None, None, str]:
@@ -3344,10 +4909,12 @@ def _read_json_arguments(state: BodyState) -> Generator[None, None, list[FoundCa
     text = window.cut(start, window.offset)
     if not closed and not state.may_close(text):
         return []
-    for value in possible_values(text, close=not closed):
-        tool = state.tool or state.tools.by_arguments(value)
-        if tool is not None and (found := state.fit(tool, value)):
-            return found
+    values = list(possible_values(text, close=not closed))
+    if state.tool is not None:
+        return state.fit_first(state.tool, values)
+    for value in values:  # only an index stood there
+        if tool := state.tools.by_arguments(value):
+            return state.fit(tool, value)
     return []
 
 
@@ -3521,8 +5088,8 @@ def _named_call(value: dict[str, Any], strict: bool) -> list[NamedArguments]:
         known = {name_key, argument_key} | _OTHER_KEYS
         if argument_key is None or value.keys() - known:
             return []
-        if _is_schema(value[argument_key]):
-            return []  # a tool's description, not a call
+    if _is_schema(value.get(argument_key or "")):
+        return []  # a tool's description, not a call
     return [(value[name_key], value.get(argument_key) if argument_key else None)]
 
 
@@ -3626,10 +5193,12 @@ def _note_name(state: BodyState, text: str) -> None:
 
 _RELAXED_MARKS = Marks(["call:"])
 _MOST_OPENERS = 4
+_TOKEN_STARTS = ("<|", "<｜", "]<]")  # how special tokens begin
 
 
 def read_body(state: BodyState) -> Generator[None, None, list[FoundCall]]:
     """The calls of the body that begins here, [] when it is none of a known tool."""
+    state.trusted = state.opener is not None and state.opener.startswith(_TOKEN_STARTS)
     for _ in range(_MOST_OPENERS):
         found = yield from _read_one(state)
         if found is not None:
@@ -3784,6 +5353,10 @@ class Leak:
         )
         calls = yield from read_body(body)
         if body.family in self._leave_out:
+            if calls:  # or what stands in the wrapper would be found on its own
+                self._keep(VisibleText(window.cut(self._reached, window.offset)))
+                self._reached = window.offset
+                self._publish()
             return False
         if calls:
             self._openers_read += openers
@@ -4293,8 +5866,6 @@ class ToolCallScanner:
 
 # --- shared/agents/recovery.py ---
 
-Sentence = Callable[[str, Mapping[str, Any]], str]
-
 
 class RecoveringReader:
     """Reads one model call: text and thoughts each through a scanner of their own.
@@ -4348,15 +5919,15 @@ class RecoveringReader:
                     events.append(self._kind(text))
                 case RecoveredCall(name, arguments):
                     self._called = True
-                    call_id = f"call_{uuid.uuid4().hex[:24]}"
-                    status = self._sentence("tool_recovered", {"tool": name})
+                    call_id = new_id("call")
+                    status = self._sentence("recovered", {"tool": name})
                     events += [
                         Status(status, done=True),
                         ToolCallStarted(call_id, name),
                         ToolCallCompleted(call_id, name, arguments),
                     ]
                 case CutCall():
-                    notice = self._sentence("tool_call_cut", {})
+                    notice = self._sentence("cut", {})
                     events.append(TextDelta(f"\n\n{notice}"))
         return events
 
@@ -4379,6 +5950,8 @@ async def recover_leaked_calls(
 
 
 # --- shared/agents/tasks.py ---
+
+MAX_TASK_CHARS = 20_000
 
 # Task -> the key of the JSON object it asks for, and an empty value of its type.
 TASK_SHAPES: dict[str, tuple[str, str | list[str]]] = {
@@ -4416,11 +5989,12 @@ def shape_task_answer(task: str, text: str) -> str:
 def find_object(text: str, key: str) -> dict[str, Any]:
     """The first JSON object of the text that has this key, or an empty one."""
     decoder = json.JSONDecoder()
+    text = text[:MAX_TASK_CHARS]
     start = text.find("{")
     while start >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
-        except ValueError:
+        except (ValueError, RecursionError):
             end = start + 1
         else:
             if key in value:
@@ -4461,7 +6035,7 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "zh": "无法连接 {agent}：与 {host} 的连接失败。",
     },
     "bad_address": {
-        "en": "The address of {agent} cannot be used. An administrator has to mend it.",
+        "en": "The address of {agent} cannot be used. An administrator has to correct it.",
         "de": "Die Adresse von {agent} ist unbrauchbar. Ein Administrator muss sie berichtigen.",
         "es": "La dirección de {agent} no es válida. Un administrador debe corregirla.",
         "fr": "L'adresse de {agent} est inutilisable. Un administrateur doit la corriger.",
@@ -4530,6 +6104,20 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} a signalé une erreur.{detail}",
         "zh": "{agent} 报告了错误。{detail}",
     },
+    "status_moved": {
+        "en": "{host} says that its address has changed ({status}). An administrator has to correct it.{detail}",
+        "de": "{host} meldet eine neue Adresse ({status}). Ein Administrator muss sie eintragen.{detail}",
+        "es": "{host} indica que su dirección ha cambiado ({status}). Un administrador debe corregirla.{detail}",
+        "fr": "{host} indique que son adresse a changé ({status}). Un administrateur doit la corriger.{detail}",
+        "zh": "{host} 表示地址已变更（{status}），请管理员修正。{detail}",
+    },
+    "empty_answer": {
+        "en": "{agent} sent an empty answer.",
+        "de": "{agent} sandte eine leere Antwort.",
+        "es": "{agent} envió una respuesta vacía.",
+        "fr": "{agent} a envoyé une réponse vide.",
+        "zh": "{agent} 的回答是空的。",
+    },
     "cut_short": {
         "en": "The answer of {agent} broke off: {host} closed the connection.",
         "de": "Die Antwort von {agent} brach ab: {host} schloss die Verbindung.",
@@ -4545,11 +6133,11 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "zh": "{agent} 发来无法读取的内容，回答到此为止。",
     },
     "line_too_long": {
-        "en": "{agent} sent a line of over {limit} bytes; the answer ends here.",
-        "de": "{agent} sandte eine Zeile von über {limit} Bytes; die Antwort endet hier.",
-        "es": "{agent} envió una línea de más de {limit} bytes; la respuesta termina aquí.",
-        "fr": "{agent} a envoyé une ligne de plus de {limit} octets ; la réponse s'arrête ici.",
-        "zh": "{agent} 发来超过 {limit} 字节的一行，回答到此为止。",
+        "en": "{agent} sent a line of over {limit} MiB; the answer ends here.",
+        "de": "{agent} sandte eine Zeile von über {limit} MiB; die Antwort endet hier.",
+        "es": "{agent} envió una línea de más de {limit} MiB; la respuesta termina aquí.",
+        "fr": "{agent} a envoyé une ligne de plus de {limit} Mio ; la réponse s'arrête ici.",
+        "zh": "{agent} 发来超过 {limit} MiB 的一行，回答到此为止。",
     },
     "silent_first": {
         "en": "{agent} did not begin to answer within {seconds} s.",
@@ -4585,20 +6173,6 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "es": "{agent} aún quería llamar a herramientas tras {limit} rondas y no respondió.",
         "fr": "Après {limit} tours, {agent} voulait encore appeler des outils, sans répondre.",
         "zh": "{agent} 在 {limit} 轮之后仍要调用工具，没有给出回答。",
-    },
-    "tool_recovered": {
-        "en": "Recovered a call to {tool}",
-        "de": "Aufruf von {tool} wiederhergestellt",
-        "es": "Se recuperó una llamada a {tool}",
-        "fr": "Appel à {tool} récupéré",
-        "zh": "已恢复对 {tool} 的调用",
-    },
-    "tool_call_cut": {
-        "en": "*(A tool call was cut off by the length limit and was not run.)*",
-        "de": "*(Ein Werkzeugaufruf wurde durch die Längengrenze abgeschnitten und nicht ausgeführt.)*",
-        "es": "*(El límite de longitud cortó una llamada a una herramienta; no se ejecutó.)*",
-        "fr": "*(Un appel d'outil a été coupé par la limite de longueur et n'a pas été exécuté.)*",
-        "zh": "*（工具调用因长度限制被截断，没有执行。）*",
     },
     "tool_call_broken": {
         "en": "This call was not run: the answer broke off.",
@@ -4717,34 +6291,27 @@ async def answer_with_tools(
         finally:
             await events.aclose()
         said = said or bool(current.text)
-        if rounds_left:
-            results = await settle_calls(current.pending, policy)
-        else:
-            results = [
-                failed_result(call, {"error": "No more tool calls are allowed."})
-                for call in current.pending.values()
-            ]
-        for result in results:
-            yield result
+        results: list[ToolResult] = []
+        for call in current.pending.values():
+            # One after another, as Open WebUI does: a later one may need the first.
+            result = (
+                await settle_call(call, policy)
+                if rounds_left
+                else failed_result(call, {"error": "No more calls are allowed."})
+            )
+            if result is not None:
+                results.append(result)
+                yield result
         answered = {result.call_id for result in results}
         if not answered or answered != set(current.pending):
             break
         turn = turn.with_messages(*round_messages(current, results))
     if current.dropped and not said and not current.pending:
         yield Failed("tool_not_allowed", {"tool": current.dropped[0]})
-    if answered and not said:
+    if answered and not rounds_left and not current.text:
         yield Failed("too_many_tool_rounds", {"limit": policy.max_rounds})
-    yield Finished() if answered else current.finished
-
-
-async def settle_calls(
-    pending: Mapping[str, ToolCallCompleted], policy: ToolPolicy
-) -> list[ToolResult]:
-    """The results of the calls that are ours to run or to refuse, side by side."""
-    results = await asyncio.gather(
-        *(settle_call(call, policy) for call in pending.values())
-    )
-    return [result for result in results if result is not None]
+    all_answered = bool(answered) and answered == set(current.pending)
+    yield Finished() if all_answered else current.finished
 
 
 async def settle_call(call: ToolCallCompleted, policy: ToolPolicy) -> ToolResult | None:
@@ -4861,6 +6428,16 @@ async def stored_output(chat_id: str, message_id: str) -> list[dict[str, Any]]:
     return [item for item in output or [] if isinstance(item, dict)]
 
 
+# --- shared/host/users.py ---
+
+
+def user_model(user: Mapping[str, Any]) -> Any:
+    """Open WebUI's own object for the `__user__` that a function is given."""
+    from open_webui.models.users import UserModel
+
+    return UserModel(**{key: user[key] for key in user if key != "valves"})
+
+
 # --- shared/host/files.py ---
 
 
@@ -4873,14 +6450,13 @@ async def read_user_file(
     larger than `limit` bytes.
     """
     from open_webui.models.files import Files
-    from open_webui.models.users import UserModel
     from open_webui.storage.provider import Storage
     from open_webui.utils.access_control.files import has_access_to_file
 
     file = await Files.get_file_by_id(file_id)
     if file is None:
         return None
-    person = UserModel(**{k: v for k, v in user.items() if k != "valves"})
+    person = user_model(user)
     if file.user_id != person.id and not await has_access_to_file(
         file.id, "read", person
     ):
@@ -4934,6 +6510,7 @@ HOST_KEYS = frozenset(
         "user",
         "num_ctx",
         "keep_alive",
+        "n",
         "chat_variables",
         "function_calling",
     }
@@ -4960,7 +6537,7 @@ def build_turn(
     params = {
         key: value
         for key, value in body.items()
-        if key not in HOST_KEYS and key[0] != "_" and value is not None
+        if key not in HOST_KEYS and not key.startswith("_") and value is not None
     }
     if not tools:
         params.pop("tool_choice", None)
@@ -5076,1322 +6653,45 @@ async def parent_session(
 
 
 async def attach_files(
-    body: Mapping[str, Any], files: Iterable[Mapping[str, Any]], user: Mapping[str, Any]
+    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The request with the user's files as `file` parts of the last user message.
 
     Format: OpenAI API reference, file inputs: {type: file, file: {filename,
-    file_data: data URL}}. Files over 20 MiB stay with the text Open WebUI extracted.
+    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
+    Once the files are over 20 MiB together, the request stays as it is.
     """
-    parts = []
-    for entry in files:
+    parts: list[dict[str, Any]] = []
+    room = MAX_ATTACHED_BYTES
+    for entry in metadata.get("files") or ():
         file_id = entry.get("id") or (entry.get("file") or {}).get("id")
         if entry.get("type") != "file" or not file_id:
             continue
-        found = await read_user_file(file_id, user, MAX_ATTACHED_BYTES)
-        if found is not None:
-            name, mime, data = found
-            url = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-            parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
+        found = await read_user_file(file_id, user, room)
+        if found is None:
+            return dict(body)
+        name, mime, data = found
+        room -= len(data)
+        encoded = await asyncio.to_thread(base64.b64encode, data)
+        url = f"data:{mime};base64,{encoded.decode()}"
+        parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
+    said = (metadata.get("user_message") or {}).get("content")
     messages = [dict(message) for message in body.get("messages") or ()]
     for message in reversed(messages):
         if message.get("role") == "user" and parts:
             content = message.get("content") or ""
             if isinstance(content, str):
                 content = [{"type": "text", "text": content}]
+            if isinstance(said, str):
+                content = [with_text(part, said) for part in content]
             message["content"] = [*content, *parts]
             break
     return {**body, "messages": messages}
 
 
-# --- shared/backends/http.py ---
-
-ERROR_BODY_BYTES = 64 * 1024
-ERROR_DETAIL_CHARS = 300
-TRAILER_SECONDS = 5.0
-SECRET_CHARS = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: to connect, to the first token, and between one token and the next."""
-
-    connect: float = 10.0
-    first_token: float = 120.0
-    between_tokens: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a server is and how to speak to it.
-
-    `agent` is the name users know, for error sentences. The others may carry
-    secrets, hence no repr.
-    """
-
-    agent: str
-    url: str = field(repr=False)
-    key: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    timeouts: Timeouts = Timeouts()
-
-    @property
-    def host(self) -> str:
-        """Host and port, the part of the address that may be shown."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-    def request_headers(self) -> dict[str, str]:
-        """The configured headers win over the ones made from the key."""
-        headers = {"accept": "text/event-stream, application/json"}
-        if self.key:
-            headers["authorization"] = f"Bearer {self.key}"
-        return headers | {name.lower(): value for name, value in self.headers.items()}
-
-
-def new_http_client() -> httpx.AsyncClient:
-    """A client for all agents: no limit on connections, no time limit on reads.
-
-    Reads are timed by `SilenceClock`, which knows a token from a keep-alive.
-    """
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(30.0, read=None, pool=None),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
-    )
-
-
-class SilenceClock:
-    """Ends a read that waits too long for a token, for the price of two stores.
-
-    A timer per token would cost more than reading one does, so one timer looks when
-    its deadline has come whether that has moved. Keep-alives do not move it. The
-    clock stands still between `pause` and `resume`: the time our own reader takes is
-    not the upstream's.
-    """
-
-    def __init__(self, timeouts: Timeouts, scope: asyncio.Timeout) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._between = timeouts.between_tokens
-        self._scope = scope
-        self._paused = False
-        self._deadline = self._loop.time() + timeouts.first_token
-        self._timer = self._loop.call_at(self._deadline, self._look)
-        self.heard = False
-        self.complete = False
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-
-    def token(self) -> None:
-        """The upstream said something of substance."""
-        self._deadline = self._loop.time() + self._between
-        if not self.heard:
-            self.heard = True
-            self._look_at_deadline()
-
-    def answer_complete(self) -> None:
-        """All of substance was said; what trails behind (usage) gets a short time."""
-        self.heard = self.complete = True
-        self._between = min(self._between, TRAILER_SECONDS)
-        self._deadline = self._loop.time() + self._between
-        self._look_at_deadline()
-
-    def close(self) -> None:
-        self._timer.cancel()
-
-    def _look_at_deadline(self) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._look)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        if self._paused:
-            self._deadline = now + self._between
-        if now >= self._deadline:
-            self._scope.reschedule(now)
-        else:
-            self._look_at_deadline()
-
-
-@contextmanager
-def upstream_errors(endpoint: Endpoint) -> Iterator[None]:
-    """Turn every error of the HTTP library into one of ours.
-
-    What a server said of an error loses our secrets here, before anybody reads it.
-    """
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise as_upstream_error(error, endpoint) from error
-    except httpx.InvalidURL as error:
-        raise UpstreamUnreachable("bad_address") from error
-    except UpstreamError as error:
-        if "detail" in error.fields:
-            shown = shown_detail(error.fields["detail"], endpoint)
-            error.fields = {**error.fields, "detail": shown}
-        raise
-
-
-def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamError:
-    """Our error for one of the library's."""
-    if isinstance(error, httpx.ConnectTimeout):
-        return UpstreamSilent("connect_timeout", seconds=endpoint.timeouts.connect)
-    if isinstance(error, httpx.ConnectError):
-        return UpstreamUnreachable(connect_failure_code(error))
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return UpstreamUnreachable("bad_address")
-    return UpstreamBroken("cut_short")
-
-
-def connect_failure_code(error: BaseException) -> str:
-    """Which of the four ways a connection failed, from the chain of causes."""
-    seen: list[BaseException] = [error]
-    for cause in seen:
-        if isinstance(cause, ssl.SSLError):
-            return "tls_failed"
-        if isinstance(cause, socket.gaierror):
-            return "unknown_host"
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection_refused"
-        if isinstance(cause, BaseExceptionGroup):
-            seen.extend(cause.exceptions)
-        linked = cause.__cause__ or cause.__context__
-        if linked is not None and linked not in seen:
-            seen.append(linked)
-    return "unreachable"
-
-
-@asynccontextmanager
-async def open_stream(
-    client: httpx.AsyncClient, endpoint: Endpoint, path: str, body: Mapping[str, Any]
-) -> AsyncIterator[tuple[httpx.Response, SilenceClock]]:
-    """POST JSON and give the response, its status checked, with the silence clock.
-
-    Raises UpstreamError for everything that goes wrong, also inside the block;
-    what goes wrong after `clock.answer_complete()` only ends the block. The block
-    has to be entered and left in one task.
-    """
-    timeouts = endpoint.timeouts
-    with upstream_errors(endpoint):
-        try:
-            async with asyncio.timeout(None) as scope:
-                clock = SilenceClock(timeouts, scope)
-                try:
-                    async with client.stream(
-                        "POST",
-                        endpoint.url.rstrip("/") + path,
-                        content=orjson.dumps(body),
-                        headers={
-                            **endpoint.request_headers(),
-                            "content-type": "application/json",
-                        },
-                        timeout=httpx.Timeout(
-                            30.0, connect=timeouts.connect, read=None, pool=None
-                        ),
-                    ) as response:
-                        await check_status(response, endpoint)
-                        yield response, clock
-                finally:
-                    clock.close()
-        except (TimeoutError, httpx.TransportError) as error:
-            if clock.complete:
-                return
-            if isinstance(error, httpx.TransportError):
-                raise
-            code = "silent_between" if clock.heard else "silent_first"
-            limit = timeouts.between_tokens if clock.heard else timeouts.first_token
-            raise UpstreamSilent(code, seconds=limit) from error
-
-
-async def read_bytes(
-    response: httpx.Response, clock: SilenceClock
-) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives, the clock running only while waiting for it."""
-    async for data in response.aiter_bytes():
-        clock.pause()
-        yield data
-        clock.resume()
-
-
-async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:
-    """GET a JSON document within the connect and 5 more seconds."""
-    limit = endpoint.timeouts.connect + 5.0
-    with upstream_errors(endpoint):
-        try:
-            async with asyncio.timeout(limit):
-                response = await client.get(
-                    endpoint.url.rstrip("/") + path, headers=endpoint.request_headers()
-                )
-            await check_status(response, endpoint)
-            return orjson.loads(response.content)
-        except TimeoutError as error:
-            raise UpstreamSilent("silent_first", seconds=limit) from error
-        except orjson.JSONDecodeError as error:
-            raise UpstreamBroken("unreadable") from error
-
-
-async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
-    """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
-    if response.is_success:
-        return
-    status = response.status_code
-    detail = await read_error_detail(response)
-    code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
-    fields: dict[str, Any] = {"detail": detail}
-    if status == 429:
-        seconds = parse_retry_after(response.headers.get("retry-after"))
-        code = "status_429" if seconds is None else "status_429_wait"
-        fields["seconds"] = seconds
-    elif code is None:
-        code = "status_5xx" if status >= 500 else "status_other"
-    raise UpstreamRefused(code, status, **fields)
-
-
-async def read_error_detail(response: httpx.Response) -> str:
-    """The server's own sentence about its refusal, or ""."""
-    body = b""
-    try:
-        async with asyncio.timeout(5.0):
-            if response.is_stream_consumed:
-                body = response.content
-            else:
-                async for data in response.aiter_bytes():
-                    body += data
-                    if len(body) > ERROR_BODY_BYTES:
-                        break
-    except (TimeoutError, httpx.TransportError):
-        return ""
-    try:
-        return error_detail(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        return ""
-
-
-def error_detail(payload: Any) -> str:
-    """The sentence in an error object of any of the usual shapes, on one line.
-
-    Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
-    """
-    for key in ("error", "detail", "message", "msg"):
-        if isinstance(payload, Mapping) and payload.get(key):
-            return error_detail(payload[key])
-    if isinstance(payload, list) and payload:
-        return error_detail(payload[0])
-    return " ".join(payload.split()) if isinstance(payload, str) else ""
-
-
-def shown_detail(text: str, endpoint: Endpoint) -> str:
-    """What a server said, clipped, without our key or headers: servers echo them.
-
-    Of a header such as `Bearer …` the parts count too; short ones are no secrets.
-    """
-    values = [endpoint.key, *endpoint.headers.values()]
-    words = [word for value in values for word in (value, *value.split())]
-    for secret in sorted(set(words), key=len, reverse=True):
-        if len(secret) >= SECRET_CHARS:
-            text = text.replace(secret, "•••")
-    if len(text) > ERROR_DETAIL_CHARS:
-        text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
-    return text
-
-
-def parse_retry_after(value: str | None) -> int | None:
-    """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
-    value = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-        return max(0, round(moment.timestamp() - time.time()))
-    except (ValueError, OverflowError):
-        return None
-
-
-# --- shared/backends/think_tags.py ---
-
-# The tags Open WebUI itself reads as thoughts, opening and closing.
-THINK_TAGS = {
-    "<think>": "</think>",
-    "<thinking>": "</thinking>",
-    "<reason>": "</reason>",
-    "<reasoning>": "</reasoning>",
-    "<thought>": "</thought>",
-    "<Thought>": "</Thought>",
-    "<|begin_of_thought|>": "<|end_of_thought|>",
-    "◁think▷": "◁/think▷",
-}
-
-
-def held_suffix(text: str, marker: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `marker`."""
-    for size in range(min(len(marker) - 1, len(text)), 0, -1):
-        if marker.startswith(text[-size:]):
-            return size
-    return 0
-
-
-class ThinkTagSplitter:
-    """Tells thoughts from text in a stream of text.
-
-    Only a tag that opens the answer counts: further on, text about tags is far
-    more likely than thoughts. `passing` is True once nothing is looked for, so
-    that the caller can spare itself the call.
-    """
-
-    def __init__(self) -> None:
-        self.passing = False
-        self._closer = ""
-        self._held = ""
-        self._trim = False
-
-    def feed(self, text: str) -> list[AgentEvent]:
-        if self.passing:
-            return [TextDelta(text)]
-        text = self._held + text
-        self._held = ""
-        if not self._closer:
-            return self._look_for_opener(text)
-        return self._look_for_closer(text)
-
-    def finish(self) -> list[AgentEvent]:
-        """What was held back, when the stream has ended."""
-        held, self._held = self._held, ""
-        self.passing = True
-        if not held:
-            return []
-        return [ReasoningDelta(held) if self._closer else TextDelta(held)]
-
-    def _look_for_opener(self, text: str) -> list[AgentEvent]:
-        start = text.lstrip()
-        if self._trim:
-            text = start
-        if not start or any(tag.startswith(start) for tag in THINK_TAGS):
-            self._held = text
-            return []
-        for opener, closer in THINK_TAGS.items():
-            if start.startswith(opener):
-                self._closer = closer
-                return self._look_for_closer(start[len(opener) :].lstrip("\n"))
-        self.passing = True
-        return [TextDelta(text)]
-
-    def _look_for_closer(self, text: str) -> list[AgentEvent]:
-        thought, found, rest = text.partition(self._closer)
-        if found:
-            # The answer may open a second thought; blank lines between are nobody's.
-            self._closer = ""
-            self._trim = True
-            events: list[AgentEvent] = [ReasoningDelta(thought)] if thought else []
-            return events + (self._look_for_opener(rest) if rest else [])
-        held = held_suffix(text, self._closer)
-        if held:
-            self._held = text[-held:]
-            text = text[:-held]
-        return [ReasoningDelta(text)] if text else []
-
-
-# --- shared/backends/tool_fragments.py ---
-
-
-@dataclass(slots=True)
-class PartialToolCall:
-    """A call under way."""
-
-    call_id: str
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-    completed: bool = False
-
-
-class ToolCallAssembler:
-    """Merges fragments by index into calls, and tells of them as they grow.
-
-    Servers differ: some leave `index` out, some give every call the index 0 and a
-    new id, some send arguments as an object. All of these are one call each here.
-    """
-
-    def __init__(self) -> None:
-        self._calls: list[PartialToolCall] = []
-        self._by_index: dict[int, PartialToolCall] = {}
-
-    def feed(self, fragments: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
-        """Fragments of `delta.tool_calls` in, events out."""
-        events: list[AgentEvent] = []
-        for fragment in fragments:
-            function = fragment.get("function") or {}
-            call = self._find(fragment, function)
-            name = str(function.get("name") or "")
-            if name and not call.name:
-                call.name = name
-                events.append(ToolCallStarted(call.call_id, name))
-                held = "".join(call.arguments)
-                if held:
-                    events.append(ToolCallArgumentsDelta(call.call_id, held))
-            arguments = function.get("arguments")
-            if arguments is None or arguments == "":
-                continue
-            if not isinstance(arguments, str):
-                arguments = orjson.dumps(arguments).decode()
-            call.arguments.append(arguments)
-            if call.name:
-                events.append(ToolCallArgumentsDelta(call.call_id, arguments))
-        return events
-
-    def complete(self) -> list[AgentEvent]:
-        """Every call begun so far is whole; a call without arguments has `{}`."""
-        events: list[AgentEvent] = []
-        for call in self._calls:
-            if not call.completed and call.name:
-                call.completed = True
-                arguments = "".join(call.arguments).strip() or "{}"
-                events.append(ToolCallCompleted(call.call_id, call.name, arguments))
-        self._by_index.clear()
-        return events
-
-    def _find(
-        self, fragment: Mapping[str, Any], function: Mapping[str, Any]
-    ) -> PartialToolCall:
-        index = fragment.get("index")
-        call_id = str(fragment.get("id") or "")
-        if index is None:
-            same = [c for c in self._calls if not c.completed and c.call_id == call_id]
-            known = same[-1] if same else None
-            if known is None and not call_id and not function.get("name"):
-                known = self._calls[-1] if self._calls else None
-        else:
-            known = self._by_index.get(index)
-            if (
-                known is not None
-                and call_id
-                and call_id != known.call_id
-                and function.get("name")
-            ):
-                known = None
-        if known is None:
-            if not call_id or any(call.call_id == call_id for call in self._calls):
-                call_id = f"call_{uuid.uuid4().hex[:24]}"
-            known = PartialToolCall(call_id)
-            self._calls.append(known)
-            if index is not None:
-                self._by_index[index] = known
-        return known
-
-
-# --- shared/backends/openai_chat.py ---
-
-# What servers write, in the words of the API; all else is a normal end.
-FINISH_REASONS = {
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "tool_use": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-
-
-def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
-    """The request for this turn, always streaming; parameters of None are left out."""
-    body: dict[str, Any] = {
-        "stream_options": {"include_usage": True},
-        **turn.params,
-        "model": model,
-        "messages": list(turn.messages),
-        "stream": True,
-    }
-    if turn.tools:
-        body["tools"] = list(turn.tools)
-    return {key: value for key, value in body.items() if value is not None}
-
-
-class ChatCompletionsDecoder:
-    """Chunks of one Chat Completions stream in, agent events out.
-
-    `ended` turns True with the finish_reason or `[DONE]`: a stream that stops
-    before was cut short.
-    """
-
-    def __init__(self) -> None:
-        self.ended = False
-        self._think = ThinkTagSplitter()
-        self._tools = ToolCallAssembler()
-        self._usage: dict[str, Any] = {}
-        self._cited: set[str] = set()
-        self._reason = ""
-
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
-        """One decoded chunk. Raises UpstreamBroken where it reports an error."""
-        if not isinstance(payload, dict):
-            raise UpstreamBroken("unreadable")
-        if payload.get("error") or name == "error":
-            raise UpstreamBroken("said_error", detail=error_detail(payload))
-        events: list[AgentEvent] = []
-        choices = payload.get("choices")
-        if choices:
-            choice = choices[0]
-            delta = choice.get("delta") or choice.get("message")
-            if delta:
-                events = self._delta(delta)
-            if choice.get("finish_reason"):
-                self._reason = str(choice["finish_reason"])
-                self.ended = True
-        if payload.get("usage"):
-            self._usage.update(payload["usage"])
-        if payload.get("timings"):  # llama.cpp
-            self._usage.update(payload["timings"])
-        for key in ("search_results", "citations", "sources"):
-            if payload.get(key):  # Perplexity, Open WebUI
-                events.extend(self._cite(payload[key]))
-        return events
-
-    def done(self) -> None:
-        """The `[DONE]` line came."""
-        self.ended = True
-
-    def held(self) -> list[AgentEvent]:
-        """What was not yet told, when the stream broke."""
-        return self._think.finish()
-
-    def finish(self) -> list[AgentEvent]:
-        """What remains to be told when the stream has ended."""
-        events = [*self._think.finish(), *self._tools.complete()]
-        if self._usage:
-            events.append(Usage(self._usage))
-        return [*events, Finished(FINISH_REASONS.get(self._reason, "stop"))]
-
-    def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
-        content = delta.get("content")
-        if delta.get("role") == "tool":  # a server that ran the tool itself
-            return [
-                *self._tools.complete(),
-                ToolResult(str(delta.get("tool_call_id", "")), content_text(content)),
-            ]
-        events: list[AgentEvent] = []
-        reasoning = (
-            delta.get("reasoning_content")
-            or delta.get("reasoning")
-            or delta.get("thinking")
-        )
-        if reasoning:
-            events.append(ReasoningDelta(content_text(reasoning)))
-        if content:
-            if isinstance(content, str):
-                events.extend(self._text(content))
-            else:
-                events.extend(self._parts(content))
-        if delta.get("refusal"):
-            events.append(TextDelta(str(delta["refusal"])))
-        calls = delta.get("tool_calls")
-        if not calls and delta.get("function_call"):  # before tools had that name
-            calls = [{"index": 0, "function": delta["function_call"]}]
-        if calls:
-            events.extend(self._think.finish())
-            events.extend(self._tools.feed(calls))
-        if delta.get("images"):
-            events.extend(image_outputs(delta["images"]))
-        if delta.get("annotations"):
-            events.extend(self._cite(delta["annotations"]))
-        return events
-
-    def _text(self, text: str) -> list[AgentEvent]:
-        return [TextDelta(text)] if self._think.passing else self._think.feed(text)
-
-    def _parts(self, parts: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
-        events: list[AgentEvent] = []
-        for part in parts:
-            kind = part.get("type")
-            if kind == "thinking":  # Mistral
-                events.append(ReasoningDelta(content_text(part.get("thinking"))))
-            elif kind == "image_url":
-                events.extend(image_outputs([part]))
-            elif part.get("text"):
-                events.extend(self._text(str(part["text"])))
-        return events
-
-    def _cite(self, entries: Iterable[Any]) -> list[AgentEvent]:
-        """Each source once, however often the server repeats its list."""
-        events: list[AgentEvent] = []
-        for entry in entries:
-            citation = read_citation(entry)
-            if citation and citation.url not in self._cited:
-                self._cited.add(citation.url)
-                events.append(citation)
-        return events
-
-
-def content_text(content: Any) -> str:
-    """The text of a message's content: a string, or parts with `text` in them."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(
-            str(part.get("text") or part.get("refusal") or "")
-            for part in content
-            if isinstance(part, dict)
-        )
-    return "" if content is None else str(content)
-
-
-def image_outputs(images: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
-    """Images of `delta.images` or of content parts: {image_url: {url}} or {image_url}."""
-    events: list[AgentEvent] = []
-    for image in images:
-        link = image.get("image_url")
-        url = link.get("url") if isinstance(link, Mapping) else link
-        if url:
-            url = must_be_text(url)
-            mime = url[5:].partition(";")[0] if url.startswith("data:") else "image/*"
-            events.append(FileOutput(url, mime))
-    return events
-
-
-def read_citation(entry: Any) -> Citation | None:
-    """A source in any of its shapes, or None where it has no address.
-
-    Shapes: "https://…"; {url, title}; {type: url_citation, url_citation: {…}};
-    Open WebUI's {source: {name, url}, document: […], metadata: [{source: url}]}.
-    """
-    if isinstance(entry, str):
-        return Citation(entry, entry)
-    if not isinstance(entry, Mapping):
-        return None
-    inner = entry.get("url_citation") or entry.get("source") or entry
-    if not isinstance(inner, Mapping):
-        return None
-    pages = [str(page.get("source", "")) for page in entry.get("metadata") or ()]
-    page = next((page for page in pages if page.startswith("http")), "")
-    url = inner.get("url") or page
-    if not url:
-        return None
-    title = inner.get("title") or inner.get("name") or url
-    documents = entry.get("document")
-    text = documents[0] if isinstance(documents, list) and documents else ""
-    return Citation(must_be_text(url), str(title), str(inner.get("content") or text))
-
-
-def must_be_text(value: Any) -> str:
-    """The value; raises TypeError where it is no string, as the API says it is."""
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, not {type(value).__name__}")
-    return value
-
-
-# --- shared/backends/openai_responses.py ---
-
-# Chat Completions parameters that the Responses API does not know.
-CHAT_ONLY_PARAMS = frozenset(
-    {
-        "stop",
-        "seed",
-        "n",
-        "logit_bias",
-        "logprobs",
-        "frequency_penalty",
-        "presence_penalty",
-        "stream_options",
-    }
-)
-
-CONTENT_PART_TYPES = {
-    "text": "input_text",
-    "image_url": "input_image",
-    "file": "input_file",
-}
-
-
-TEXT_DELTAS = frozenset({"response.output_text.delta", "response.refusal.delta"})
-REASONING_DELTAS = frozenset(
-    {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}
-)
-ARGUMENT_DELTAS = frozenset(
-    {
-        "response.function_call_arguments.delta",
-        "response.mcp_call_arguments.delta",
-    }
-)
-CALL_ITEMS = frozenset({"function_call", "mcp_call"})
-
-
-def responses_body(model: str, turn: Turn, keep_session: bool) -> dict[str, Any]:
-    """The request for this turn, always streaming.
-
-    With `keep_session` the server keeps the conversation: it gets the id of the
-    response that this turn follows, and only what was said since.
-    """
-    messages: Iterable[Mapping[str, Any]] = turn.messages
-    previous = (turn.session or {}).get("response_id") if keep_session else None
-    if previous:
-        messages = messages_since_answer(turn.messages)
-    body: dict[str, Any] = {
-        **responses_params(turn.params),
-        "model": model,
-        "input": [item for message in messages for item in input_items(message)],
-        "stream": True,
-        "previous_response_id": previous,
-    }
-    if keep_session:
-        body["store"] = True
-    if turn.tools:
-        body["tools"] = [
-            {"type": "function", **(tool.get("function") or tool)}
-            for tool in turn.tools
-        ]
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def responses_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Chat Completions parameters in the names of the Responses API."""
-    mapped = {k: v for k, v in params.items() if k not in CHAT_ONLY_PARAMS}
-    limit = mapped.pop("max_completion_tokens", None) or mapped.pop("max_tokens", None)
-    mapped.pop("max_tokens", None)
-    if limit is not None:
-        mapped["max_output_tokens"] = limit
-    effort = mapped.pop("reasoning_effort", None)
-    if effort is not None:
-        mapped["reasoning"] = {"effort": effort, **(mapped.get("reasoning") or {})}
-    shape = mapped.pop("response_format", None)
-    if shape is not None:
-        schema = shape.get("json_schema") or {}
-        mapped["text"] = {"format": {"type": shape.get("type"), **schema}}
-    choice = mapped.get("tool_choice")
-    if isinstance(choice, Mapping) and "function" in choice:
-        mapped["tool_choice"] = {"type": "function", **choice["function"]}
-    return mapped
-
-
-def messages_since_answer(
-    messages: tuple[Mapping[str, Any], ...],
-) -> list[Mapping[str, Any]]:
-    """What came after the agent's last finished answer, with the system messages.
-
-    An assistant message that only calls tools is no finished answer: its results
-    follow it and belong to what the server does not know yet.
-    """
-    start = 0
-    for index, message in enumerate(messages):
-        if message.get("role") == "assistant" and not message.get("tool_calls"):
-            start = index + 1
-    system = [m for m in messages[:start] if m.get("role") in ("system", "developer")]
-    return [*system, *messages[start:]]
-
-
-def input_items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One Chat Completions message as items of `input`."""
-    role = message.get("role")
-    content = message.get("content")
-    if role == "tool":
-        output = content_text(content)
-        call_id = message.get("tool_call_id")
-        return [{"type": "function_call_output", "call_id": call_id, "output": output}]
-    items: list[dict[str, Any]] = []
-    if content:
-        parts: Any = content
-        if not isinstance(content, str):
-            parts = [input_part(part, role == "assistant") for part in content]
-        items.append({"role": role, "content": parts})
-    for call in message.get("tool_calls") or ():
-        function = call.get("function") or {}
-        items.append(
-            {
-                "type": "function_call",
-                "call_id": call.get("id"),
-                "name": function.get("name"),
-                "arguments": function.get("arguments") or "{}",
-            }
-        )
-    return items
-
-
-def input_part(part: Mapping[str, Any], answered: bool) -> dict[str, Any]:
-    """A content part in the names of the Responses API."""
-    kind = str(part.get("type"))
-    if kind == "text":
-        name = "output_text" if answered else CONTENT_PART_TYPES[kind]
-        return {"type": name, "text": part.get("text", "")}
-    if kind == "image_url":
-        link = part.get("image_url")
-        url = link.get("url") if isinstance(link, Mapping) else link
-        return {"type": CONTENT_PART_TYPES[kind], "image_url": url}
-    if kind == "file":
-        return {"type": CONTENT_PART_TYPES[kind], **(part.get("file") or {})}
-    return dict(part)
-
-
-def item_key(payload: Mapping[str, Any]) -> str:
-    """What names an item in the events of one stream.
-
-    Some gateways give an item another id in every event; its place stays the same.
-    """
-    return str(payload.get("output_index", payload.get("item_id", "")))
-
-
-class ResponsesDecoder:
-    """Events of one Responses stream in, agent events out.
-
-    Texts that come again whole in a `done` event are told once. `ended` turns True
-    with `response.completed` or `response.incomplete`.
-    """
-
-    def __init__(self, keep_session: bool = False) -> None:
-        self.ended = False
-        self._keep_session = keep_session
-        self._session: SessionState | None = None
-        self._usage: dict[str, Any] = {}
-        self._reason = "stop"
-        self._told: set[str] = set()  # items whose deltas came, by `item_key`
-        self._call_ids: dict[str, str] = {}
-        self._cited: set[str] = set()
-
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
-        """One decoded event. Raises UpstreamBroken where it reports an error."""
-        if not isinstance(payload, dict):
-            raise UpstreamBroken("unreadable")
-        kind = payload.get("type") or name
-        if payload.get("object") == "response" and "output" in payload:
-            return self._whole(payload)
-        if kind == "error" or (payload.get("error") and "type" not in payload):
-            raise UpstreamBroken("said_error", detail=error_detail(payload))
-        key = item_key(payload)
-        if kind in TEXT_DELTAS:
-            self._told.add(key)
-            return [TextDelta(must_be_text(payload.get("delta", "")))]
-        if kind in REASONING_DELTAS:
-            self._told.add(key)
-            return [ReasoningDelta(must_be_text(payload.get("delta", "")))]
-        if kind in ARGUMENT_DELTAS:
-            call_id = self._call_ids.get(key, "")
-            delta = must_be_text(payload.get("delta", ""))
-            return [ToolCallArgumentsDelta(call_id, delta)]
-        if kind == "response.reasoning_summary_part.added":
-            return [ReasoningDelta("\n\n")] if payload.get("summary_index") else []
-        if kind == "response.output_text.annotation.added":
-            return self._cite([payload.get("annotation")])
-        if kind == "response.output_item.added":
-            return self._item_added(key, payload.get("item") or {})
-        if kind == "response.output_item.done":
-            return self._item_done(key, payload.get("item") or {})
-        return self._progress(kind, payload.get("response") or {})
-
-    def done(self) -> None:
-        """The `[DONE]` line that some gateways add."""
-        self.ended = True
-
-    def held(self) -> list[AgentEvent]:
-        """What was not yet told, when the stream broke: nothing is held here."""
-        return []
-
-    def finish(self) -> list[AgentEvent]:
-        """What remains to be told when the stream has ended."""
-        events: list[AgentEvent] = []
-        if self._session:
-            events.append(self._session)
-        if self._usage:
-            events.append(Usage(self._usage))
-        return [*events, Finished(self._reason)]
-
-    def _progress(self, kind: str, response: Mapping[str, Any]) -> list[AgentEvent]:
-        if kind == "response.failed":
-            raise UpstreamBroken("said_error", detail=error_detail(response))
-        if kind in ("response.completed", "response.incomplete"):
-            self.ended = True
-            self._usage.update(response.get("usage") or {})
-            if self._keep_session and response.get("id"):
-                self._session = SessionState({"response_id": response["id"]})
-            cause = (response.get("incomplete_details") or {}).get("reason")
-            if cause == "max_output_tokens":
-                self._reason = "length"
-            elif cause:
-                self._reason = "content_filter"
-        return []
-
-    def _whole(self, response: Mapping[str, Any]) -> list[AgentEvent]:
-        """A response that came at once, as plain JSON."""
-        if response.get("status") == "failed":
-            raise UpstreamBroken("said_error", detail=error_detail(response))
-        events: list[AgentEvent] = []
-        for index, item in enumerate(response["output"]):
-            events.extend(self._item_added(str(index), item))
-            events.extend(self._item_done(str(index), item))
-        self._progress("response.completed", response)
-        return events
-
-    def _item_added(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
-        if item.get("type") not in CALL_ITEMS or key in self._call_ids:
-            return []
-        call_id = str(item.get("call_id") or item.get("id") or key)
-        self._call_ids[key] = call_id
-        return [ToolCallStarted(call_id, str(item.get("name") or ""))]
-
-    def _item_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
-        kind = item.get("type")
-        if kind in CALL_ITEMS:
-            return self._call_done(key, item)
-        if kind == "message":
-            return self._message_done(key, item)
-        if kind == "reasoning" and key not in self._told:
-            parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
-            text = "\n\n".join(content_text([part]) for part in parts)
-            return [ReasoningDelta(text)] if text else []
-        if kind == "image_generation_call" and item.get("result"):
-            mime = f"image/{item.get('output_format') or 'png'}"
-            return [FileOutput(f"data:{mime};base64,{item['result']}", mime)]
-        return []
-
-    def _call_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
-        """A whole call; one of an MCP server was run on the agent's side."""
-        events = self._item_added(key, item)
-        call_id = self._call_ids[key]
-        arguments = item.get("arguments") or "{}"
-        if not isinstance(arguments, str):
-            arguments = orjson.dumps(arguments).decode()
-        name = str(item.get("name") or "")
-        events.append(ToolCallCompleted(call_id, name, arguments))
-        if item.get("type") == "mcp_call":
-            error = item.get("error")
-            output = error_detail(error) if error else content_text(item.get("output"))
-            events.append(ToolResult(call_id, output, failed=bool(error)))
-        else:
-            self._reason = "tool_calls"
-        return events
-
-    def _message_done(self, key: str, item: Mapping[str, Any]) -> list[AgentEvent]:
-        events: list[AgentEvent] = []
-        parts = item.get("content") or []
-        if key not in self._told:
-            text = content_text(parts)
-            events.extend([TextDelta(text)] if text else [])
-        for part in parts:
-            events.extend(self._cite(part.get("annotations") or []))
-        return events
-
-    def _cite(self, annotations: Iterable[Any]) -> list[AgentEvent]:
-        events: list[AgentEvent] = []
-        for annotation in annotations:
-            citation = read_citation(annotation)
-            if citation and citation.url not in self._cited:
-                self._cited.add(citation.url)
-                events.append(citation)
-        return events
-
-
-# --- shared/backends/sse.py ---
-
-MAX_LINE_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
-
-    name: str
-    data: bytes
-
-
-class LineBuffer:
-    """Cuts a byte stream into lines (without their ends), whatever the chunking.
-
-    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
-    long, and buffering without end would let one server take the process's memory.
-    """
-
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        if b"\n" not in data:
-            self._hold(data)
-            return []
-        if self._parts:
-            data = b"".join([*self._parts, data])
-            self._parts.clear()
-            self._size = 0
-        *lines, rest = data.split(b"\n")
-        if rest:
-            self._hold(rest)
-        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
-            raise UpstreamBroken("line_too_long", limit=self._limit)
-        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
-
-    def finish(self) -> list[bytes]:
-        """The last line, when the stream ended without an end of line."""
-        if not self._parts:
-            return []
-        line = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        return [line]
-
-    def _hold(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
-            raise UpstreamBroken("line_too_long", limit=self._limit)
-
-
-class SSEDecoder:
-    """Turns lines into events; comments and unknown fields are passed over.
-
-    A line that is neither a field nor a comment goes out as an event named
-    `line`, since servers answer a streaming request with bare JSON or HTML.
-    """
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._data: list[bytes] = []
-
-    def feed(self, line: bytes) -> ServerSentEvent | None:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            return None
-        if not line:
-            return self.finish()
-        if line.startswith(b"event:"):
-            self._name = line[6:].decode("utf-8", "replace").strip()
-            return None
-        if line.startswith((b":", b"id:", b"retry:")):
-            return None
-        return ServerSentEvent("line", line)
-
-    def finish(self) -> ServerSentEvent | None:
-        """The event under way, at a blank line or the end of the stream."""
-        if not self._data:
-            self._name = ""
-            return None
-        event = ServerSentEvent(self._name, b"\n".join(self._data))
-        self._name = ""
-        self._data = []
-        return event
-
-
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> Iterator[ServerSentEvent]:
-    """The events that these lines complete."""
-    for line in lines:
-        event = decoder.feed(line)
-        if event is not None:
-            yield event
-
-
-# --- shared/backends/openai.py ---
-
-PLAIN_ANSWER_BYTES = 64 * 1024 * 1024
-
-
-class StreamDecoder(Protocol):
-    """One API's events in, agent events out."""
-
-    ended: bool
-
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]: ...
-
-    def done(self) -> None: ...
-
-    def held(self) -> list[AgentEvent]: ...
-
-    def finish(self) -> list[AgentEvent]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAIBackend:
-    """An OpenAI-compatible server behind `endpoint`, and one of its models.
-
-    `keep_session` (Responses only) lets the server keep the conversation.
-    """
-
-    client: httpx.AsyncClient
-    endpoint: Endpoint
-    model: str
-    api: Literal["chat", "responses"] = "chat"
-    keep_session: bool = False
-
-    async def discover(self) -> list[DiscoveredModel]:
-        """The models of GET /models, in the server's order."""
-        payload = await get_json(self.client, self.endpoint, "/models")
-        entries = payload.get("data") if isinstance(payload, Mapping) else payload
-        if not isinstance(entries, list):
-            raise UpstreamBroken("unreadable")
-        return [
-            DiscoveredModel(str(entry["id"]), str(entry.get("name") or entry["id"]))
-            for entry in entries
-            if isinstance(entry, Mapping) and entry.get("id")
-        ]
-
-    async def health(self) -> None:
-        await self.discover()
-
-    async def cancel(self, session: Mapping[str, Any]) -> None:
-        """Nothing to do: these servers stop when the connection closes."""
-
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        """The events of one turn; closing the generator closes the connection."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the session gets the whole conversation.
-            if not turn.session or error.status not in (400, 404):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
-
-    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        path, body, decoder = self._request(turn)
-        try:
-            async with open_stream(self.client, self.endpoint, path, body) as opened:
-                response, clock = opened
-                if "application/json" in response.headers.get("content-type", ""):
-                    payload = load_json(await read_plain_answer(response, clock))
-                    for event in feed_decoder(decoder, "", payload):
-                        yield event
-                    decoder.done()
-                else:
-                    stream = self._stream(response, clock, decoder)
-                    async with aclosing(stream) as events:
-                        async for event in events:
-                            yield event
-            if not decoder.ended:
-                raise UpstreamBroken("cut_short")
-        except UpstreamError:
-            for event in decoder.held():
-                yield event
-            raise
-        for event in decoder.finish():
-            yield event
-
-    def _request(self, turn: Turn) -> tuple[str, dict[str, Any], StreamDecoder]:
-        if self.api == "responses":
-            body = responses_body(self.model, turn, self.keep_session)
-            return "/responses", body, ResponsesDecoder(self.keep_session)
-        body = chat_completions_body(self.model, turn)
-        return "/chat/completions", body, ChatCompletionsDecoder()
-
-    async def _stream(
-        self, response: httpx.Response, clock: SilenceClock, decoder: StreamDecoder
-    ) -> AsyncGenerator[AgentEvent, None]:
-        """Events as they arrive, until the stream ends or says `[DONE]`."""
-        lines, sse = LineBuffer(), SSEDecoder()
-        async with aclosing(read_bytes(response, clock)) as body:
-            async for data in body:
-                for message in sse_events(lines.feed(data), sse):
-                    if message.data == b"[DONE]":
-                        decoder.done()
-                        return
-                    for event in read_message(decoder, message):
-                        clock.token()
-                        yield event
-                    if decoder.ended and not clock.complete:
-                        clock.answer_complete()
-        rest = [*sse_events(lines.finish(), sse), sse.finish()]
-        for last in rest:
-            if last is None:
-                continue
-            if last.data == b"[DONE]":
-                decoder.done()
-                return
-            for event in read_message(decoder, last):
-                yield event
-
-
-def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
-    """One message of the stream; what is not JSON makes the stream unreadable."""
-    return feed_decoder(decoder, message.name, load_json(message.data))
-
-
-def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentEvent]:
-    """Feed a decoder; JSON of another shape than the API's is the server's fault."""
-    try:
-        return decoder.feed(name, payload)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
-
-
-def load_json(data: bytes) -> Any:
-    """JSON as servers write it; raises UpstreamBroken for what is none.
-
-    Python's servers write NaN, and JavaScript's cut an emoji in half: neither is
-    JSON to a strict reader, and neither should end an answer.
-    """
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        lenient = json.dumps(json.loads(data), ensure_ascii=False)
-    except (ValueError, RecursionError) as error:
-        raise UpstreamBroken("unreadable") from error
-    halves = lenient.encode("utf-16", "surrogatepass")
-    return json.loads(halves.decode("utf-16", "replace"))
-
-
-async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> bytes:
-    """The body of an upstream that answers a streaming request with plain JSON."""
-    parts: list[bytes] = []
-    size = 0
-    async for data in read_bytes(response, clock):
-        parts.append(data)
-        size += len(data)
-        if size > PLAIN_ANSWER_BYTES:
-            raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_BYTES)
-    return b"".join(parts)
-
-
-# --- shared/host/models.py ---
-
-PUBLIC_READ = {"principal_type": "user", "principal_id": "*", "permission": "read"}
-
-
-async def publish_model(model_id: str, name: str, description: str) -> None:
-    """Let every user see and use a model of a pipe.
-
-    A model without an entry is for admins only. An entry that exists is the
-    admin's own and stays as it is.
-    """
-    from open_webui.models.models import ModelForm, ModelMeta, ModelParams, Models
-    from open_webui.models.users import Users
-
-    if await Models.get_model_by_id(model_id) is not None:
-        return
-    owner = await Users.get_super_admin_user()
-    if owner is None:
-        return
-    form = ModelForm(
-        id=model_id,
-        base_model_id=None,
-        name=name,
-        meta=ModelMeta(description=description or None),
-        params=ModelParams(),
-        access_grants=[PUBLIC_READ],
-    )
-    await Models.insert_new_model(form, owner.id)
-
-
-# --- shared/host/resources.py ---
-
-STATE_KEY = "aqueduct"
-
-Resource = TypeVar("Resource")
-
-
-def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
-    """The server-wide object of this name, made on first use.
-
-    Call it in the event loop only: there, nothing runs between look-up and store.
-    """
-    from open_webui.main import app
-
-    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
-    if kept is None:
-        kept = {}
-        setattr(app.state, STATE_KEY, kept)
-    if name not in kept:
-        kept[name] = make()
-    return kept[name]
+def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    """A text part with other text; parts of other kinds as they are."""
+    return {**part, "text": text} if part.get("type") == "text" else part
 
 
 # --- shared/host/tools.py ---
@@ -6417,7 +6717,6 @@ class HostToolRunner:
 
     async def run(self, call: ToolCallCompleted) -> ToolResult:
         """The result of one call; a tool's own error is a failed result."""
-        from open_webui.models.users import UserModel
         from open_webui.utils.middleware import (
             execute_tool_call,
             process_tool_result,
@@ -6434,7 +6733,7 @@ class HostToolRunner:
             dict(self.body), self._approved_metadata(), self.event_call, request_call
         )
         failed = isinstance(value, dict) and set(value) == {"error"}
-        user = UserModel(**{k: v for k, v in self.user.items() if k != "valves"})
+        user = user_model(self.user)
         value, files, embeds = await process_tool_result(
             self.request,
             call.name,
@@ -6482,42 +6781,29 @@ class HostToolRunner:
         return {**self.metadata, "params": params}
 
 
-# --- shared/texts.py ---
+# --- shared/toolcalls/sentences.py ---
 
-
-class _Fields(dict[str, Any]):
-    """Fields of a template: a missing one is left out, never an error."""
-
-    def __missing__(self, key: str) -> str:
-        return ""
-
-
-def translate(
-    table: Mapping[str, Mapping[str, str]],
-    code: str,
-    language: str,
-    fields: Mapping[str, Any],
-) -> str:
-    """The sentence `code` of a table {code: {language: template}}.
-
-    `language` is a BCP 47 tag such as "de-DE"; English where there is no
-    translation. A `{detail}` that is empty takes its colon and brackets with it.
-    """
-    templates = table[code]
-    template = templates.get(language.split("-")[0].lower()) or templates["en"]
-    detail = str(fields.get("detail") or "")
-    filled = _Fields(fields)
-    filled["detail"] = f" ({detail})" if detail else ""
-    for key, value in fields.items():
-        if isinstance(value, float):
-            filled[key] = f"{value:g}"
-    return template.format_map(filled)
+RECOVERY_TEXTS: dict[str, dict[str, str]] = {
+    "recovered": {
+        "en": "Recovered a call to {tool}",
+        "de": "Aufruf von {tool} wiederhergestellt",
+        "es": "Se recuperó una llamada a {tool}",
+        "fr": "Appel à {tool} récupéré",
+        "zh": "已恢复对 {tool} 的调用",
+    },
+    "cut": {
+        "en": "*(A tool call was cut off by the length limit and was not run.)*",
+        "de": "*(Ein Werkzeugaufruf wurde durch die Längengrenze abgeschnitten und nicht ausgeführt.)*",
+        "es": "*(El límite de longitud cortó una llamada a una herramienta; no se ejecutó.)*",
+        "fr": "*(Un appel d'outil a été coupé par la limite de longueur et n'a pas été exécuté.)*",
+        "zh": "*（工具调用因长度限制被截断，没有执行。）*",
+    },
+}
 
 
 # --- shared/agents/service.py ---
 
-PROBLEM_MODEL = "configuration-error"
-EMPTY_MODEL = "not-configured"
+PIPE_TEXTS = AGENT_TEXTS | RECOVERY_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -6543,81 +6829,6 @@ class PipeRequest:
         return str(variables.get("{{USER_LANGUAGE}}") or "en")
 
 
-def make_backend(agent: AgentConfig, model: str) -> Backend:
-    """The backend for one of the agent's models, on the server's shared client."""
-    endpoint = Endpoint(
-        agent=agent.label,
-        url=agent.url,
-        key=agent.key.get_secret_value(),
-        headers={k: v.get_secret_value() for k, v in agent.headers.items()},
-        timeouts=Timeouts(**agent.timeouts.model_dump()),
-    )
-    client: httpx.AsyncClient = shared_resource("http", new_http_client)
-    return OpenAIBackend(client, endpoint, model, agent.api, agent.session)
-
-
-async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]]:
-    """The virtual models, in the order of AGENTS, as Open WebUI wants them."""
-    kept: dict[str, Any] = shared_resource("discovered", dict)
-    published: set[str] = shared_resource("published", set)
-    per_agent = await asyncio.gather(*(entries_of(a, kept) for a in config.agents))
-    entries = [entry for entries in per_agent for entry in entries]
-    for entry in entries:
-        model_id = f"{pipe_id}.{entry.id}"
-        if entry.agent.access == "public" and model_id not in published:
-            await publish_model(model_id, entry.name, entry.agent.description)
-            published.add(model_id)
-    models = [{"id": entry.id, "name": entry.name} for entry in entries]
-    if config.problems:
-        place = str(config.problems[0]).replace("`", "")  # no Markdown in a name
-        name = f"Agents: configuration error in {place}"
-        models.append({"id": PROBLEM_MODEL, "name": clip(name, 120)})
-    elif not config.agents:
-        models.append({"id": EMPTY_MODEL, "name": "Agents: nothing configured yet"})
-    return models
-
-
-async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
-    """The virtual models of one agent: itself, or what its server offers."""
-    if not agent.discover:
-        return [AgentEntry(agent.id, agent.label, agent, agent.model)]
-    models = await discover_models(agent, make_backend(agent, ""), kept)
-    return [
-        AgentEntry(f"{agent.id}.{m.id}", f"{agent.label}: {m.name}", agent, m.id)
-        for m in models
-    ]
-
-
-def clip(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def configuration_help(config: AgentsConfig) -> str:
-    """What the model called "configuration error" answers: how to mend it."""
-    lines = [f"- {problem}" for problem in config.problems]
-    head = (
-        "The agents function needs its valve `AGENTS` mended"
-        if lines
-        else ("The agents function has no agents yet: its valve `AGENTS` is empty")
-    )
-    return "\n".join(
-        [
-            f"{head} (Admin Panel → Functions → Agents → the gear).",
-            *(["", *lines] if lines else []),
-            "",
-            "An agent is written like this:",
-            "",
-            "```yaml",
-            "- id: my-agent",
-            "  name: My agent",
-            "  url: http://localhost:8000/v1",
-            "  model: my-model",
-            "  key: ${secret:MY_KEY}",
-            "```",
-        ]
-    )
-
-
 async def answer(
     config: AgentsConfig, call: PipeRequest
 ) -> dict[str, Any] | str | StreamingResponse:
@@ -6627,51 +6838,61 @@ async def answer(
         return "" if call.task else configuration_help(config)
     entry = find_entry(config, model_id)
     if entry is None:
-        events = unknown_agent(model_id)
-        return await respond(events, call, agent_id=model_id, names={"agent": model_id})
-    backend = make_backend(entry.agent, entry.model)
+        sentence = partial(sentence_for, call.language, {"agent": model_id})
+        return await respond(unknown_agent(), call, model_id, sentence)
     names = {"agent": entry.agent.label, "host": Endpoint("", entry.agent.url).host}
-    if call.task and not call.body.get("stream"):
-        return await answer_task(entry, call, names)
-    turn = await prepare_turn(entry.agent, call)
-    policy = tool_policy(entry.agent, turn, call)
+    sentence = partial(sentence_for, call.language, names)
+    if call.task:
+        events = task_events(entry, call, call.task)
+    else:
+        events = turn_events(entry, call, sentence)
+    return await respond(events, call, entry.agent.id, sentence)
+
+
+async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
+    """The events of an agent that is no longer configured."""
+    raise AqueductError("unknown_agent")
+    yield  # makes this a generator, like a backend's
+
+
+async def turn_events(
+    entry: AgentEntry, call: PipeRequest, sentence: Sentence
+) -> AsyncGenerator[AgentEvent, None]:
+    """A turn from its preparation to its end: whatever fails, fails in here."""
+    agent = entry.agent
+    backend = make_backend(agent, entry.model)
+    turn = await prepare_turn(agent, call)
     run = backend.run
-    if entry.agent.recover_tool_calls:
-        run = partial(run_recovering, backend, partial(sentence_for, call.language))
-    events = answer_with_tools(run, turn, policy)
-    return await respond(events, call, entry.agent.id, names)
+    if agent.recover_tool_calls:
+        run = partial(run_recovering, backend, sentence)
+    answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
+    async with aclosing(answered) as events:
+        async for event in events:
+            yield event
 
 
 def run_recovering(
     backend: Backend, sentence: Sentence, turn: Turn
 ) -> AsyncGenerator[AgentEvent, None]:
-    """A backend's run, leaked calls mended; without tools there is nothing to mend."""
+    """A backend's run, leaked calls recovered; without tools there are none."""
     events = backend.run(turn)
     return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
-async def unknown_agent(agent_id: str) -> AsyncGenerator[AgentEvent, None]:
-    """The events of an agent that is no longer configured."""
-    raise AqueductError("unknown_agent", agent=agent_id)
-    yield  # makes this a generator, like a backend's
-
-
 async def prepare_turn(agent: AgentConfig, call: PipeRequest) -> Turn:
-    """The turn with its session and files; an errand has neither, and no tools."""
+    """The turn with its session and files."""
     body = call.body
     session = None
-    if not call.task:
-        if agent.session:
-            session = await parent_session(agent.id, call.metadata)
-        if agent.files == "attach":
-            body = await attach_files(body, call.metadata.get("files") or (), call.user)
+    if agent.session:
+        session = await parent_session(agent.id, call.metadata)
+    if agent.files == "attach":
+        body = await attach_files(body, call.metadata, call.user)
     return build_turn(
         agent,
         body,
         user_id=str(call.user.get("id", "")),
         chat_id=str(call.metadata.get("chat_id") or ""),
         session=session,
-        with_tools=not call.task,
     )
 
 
@@ -6690,30 +6911,33 @@ def tool_policy(agent: AgentConfig, turn: Turn, call: PipeRequest) -> ToolPolicy
     )
 
 
-async def answer_task(
-    entry: AgentEntry, call: PipeRequest, names: Mapping[str, Any]
-) -> dict[str, Any] | StreamingResponse:
-    """A title, tags and the like: the agent's model alone, in the JSON asked for."""
-    agent = entry.agent
-    backend = make_backend(
-        agent.model_copy(update={"session": False}), agent.task_model or entry.model
-    )
-    turn = replace(await prepare_turn(agent, call), session=None)
-    events = shaped(backend.run(turn), call.task or "")
-    return await respond(events, call, agent.id, names)
+async def task_events(
+    entry: AgentEntry, call: PipeRequest, task: str
+) -> AsyncGenerator[AgentEvent, None]:
+    """A title, tags and the like: the model alone, without tools and session.
+
+    An answer that is not streamed is brought into the JSON shape asked for.
+    """
+    agent = entry.agent.model_copy(update={"session": False})
+    backend = make_backend(agent, agent.task_model or entry.model)
+    turn = build_turn(agent, call.body, with_tools=False)
+    answered = backend.run(turn)
+    if not call.body.get("stream"):
+        answered = shaped(answered, task)
+    async with aclosing(answered) as events:
+        async for event in events:
+            yield event
 
 
 async def shaped(
     events: AsyncGenerator[AgentEvent, None], task: str
 ) -> AsyncGenerator[AgentEvent, None]:
-    """The text of an errand's answer, brought into shape; thoughts are left out."""
+    """The text of a task's answer, brought into shape; thoughts are left out."""
     parts: list[str] = []
-    try:
+    async with aclosing(events):
         async for event in events:
             if isinstance(event, TextDelta):
                 parts.append(event.text)
-    finally:
-        await events.aclose()
     yield TextDelta(shape_task_answer(task, "".join(parts)))
     yield Finished()
 
@@ -6722,26 +6946,28 @@ async def respond(
     events: AsyncGenerator[AgentEvent, None],
     call: PipeRequest,
     agent_id: str,
-    names: Mapping[str, Any],
+    sentence: Sentence,
 ) -> dict[str, Any] | StreamingResponse:
     """The events in the form that this caller reads."""
-    sentence = partial(sentence_for, call.language)
-    events = guarded(events, names)
-    if call.body.get("stream") and call.in_chat and not call.task:
+    stream = bool(call.body.get("stream"))
+    if stream and call.in_chat and not call.task:
         used = call_ids(call.body.get("messages") or ())
         renderer = ChatRenderer(agent_id, sentence, used)
         return event_stream(chat_stream(events, renderer, call.emit))
-    options = call.body.get("stream_options") or {}
+    options = call.body.get("stream_options")
+    include_usage = isinstance(options, Mapping) and options.get("include_usage")
     completion = CompletionRenderer(
-        str(call.body.get("model", "")), sentence, bool(options.get("include_usage"))
+        str(call.body.get("model", "")), sentence, bool(include_usage)
     )
-    if call.body.get("stream"):
+    if stream:
         return event_stream(completion_stream(events, completion))
     return await whole_completion(events, completion, call.in_chat)
 
 
-def sentence_for(language: str, code: str, fields: Mapping[str, Any]) -> str:
-    return translate(AGENT_TEXTS, code, language, fields)
+def sentence_for(
+    language: str, names: Mapping[str, Any], code: str, fields: Mapping[str, Any]
+) -> str:
+    return translate(PIPE_TEXTS, code, language, {**names, **fields})
 
 
 # --- functions/agents.py ---

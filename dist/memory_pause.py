@@ -10,9 +10,9 @@ required_open_webui_version: 0.12.0
 # Aqueduct 0.1.0. Copyright (c) 2026 The Aqueduct authors.
 # SPDX-License-Identifier: MIT
 #
-# Built out of filters/memory_pause.py and what it uses of shared/.
-# A change belongs there: the next update replaces this text.
-# Content hash: 3a8225b20de1c216
+# Built from filters/memory_pause.py and what it uses from shared/.
+# Make changes there: the next update replaces this file.
+# Content hash: 3861072035add105
 
 
 # --- filters/memory_pause.py ---

@@ -10,9 +10,9 @@ required_open_webui_version: 0.12.0
 # Aqueduct 0.1.0. Copyright (c) 2026 The Aqueduct authors.
 # SPDX-License-Identifier: MIT
 #
-# Built out of tools/recall.py and what it uses of shared/.
-# A change belongs there: the next update replaces this text.
-# Content hash: cff30046469ba6c7
+# Built from tools/recall.py and what it uses from shared/.
+# Make changes there: the next update replaces this file.
+# Content hash: c32b5b99ee92e57b
 
 import asyncio
 import json
@@ -506,6 +506,15 @@ class MemoryStore(Protocol):
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        """Drop what is stored of a chat but does not answer one of these questions.
+
+        It may be saved again, unlike what is forgotten.
+        """
         ...
 
     async def forget_message(self, chat_id: str, message_id: str) -> int: ...
@@ -1032,6 +1041,17 @@ class PostgresStore:
         )
         return await self._delete(where, **values)
 
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        return await self._delete(
+            "user_id = :u AND chat_id = :c "
+            "AND question_id <> ALL(CAST(:kept AS text[]))",
+            u=user_id,
+            c=chat_id,
+            kept=list(question_ids),
+        )
+
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         return await self._delete(
             "chat_id = :c AND (question_id = :m OR answer_id = :m)",
@@ -1244,7 +1264,7 @@ def owner_range(connection: sqlite3.Connection, user_id: str) -> tuple[int, int]
     return first, first | ((1 << OWNER_SHIFT) - 1)
 
 
-def new_id(connection: sqlite3.Connection, user_id: str) -> int:
+def next_exchange_id(connection: sqlite3.Connection, user_id: str) -> int:
     """An id in this user's range that was never given before."""
     sql = "UPDATE owner SET last = last + 1 WHERE user_id = ? RETURNING key, last"
     rows = select(connection, sql, (user_id,)) or select(
@@ -1279,7 +1299,7 @@ def save_rows(
             if digest == exchange.digest:
                 continue
             delete_where(connection, "exchange.id = ?", (row_id,))
-        insert_row(connection, new_id(connection, user_id), exchange)
+        insert_row(connection, next_exchange_id(connection, user_id), exchange)
         saved += 1
     return saved
 
@@ -1332,6 +1352,25 @@ def delete_where(
         connection.execute("DELETE FROM exchange WHERE id = ?", (stored.id,))
         connection.execute("DELETE FROM feature WHERE id = ?", (stored.id,))
     return len(rows)
+
+
+def drop_others(
+    connection: sqlite3.Connection,
+    user_id: str,
+    chat_id: str,
+    question_ids: Sequence[str],
+) -> int:
+    """Delete the chat's exchanges except those that answer these questions."""
+    span = owner_range(connection, user_id)
+    sql = (
+        "SELECT id, question_id FROM exchange WHERE chat_id = ? AND id BETWEEN ? AND ?"
+    )
+    kept = set(question_ids)
+    return sum(
+        delete_where(connection, "exchange.id = ?", (row_id,))
+        for row_id, question_id in select(connection, sql, (chat_id, *span))
+        if question_id not in kept
+    )
 
 
 def forget_rows(
@@ -1404,6 +1443,13 @@ class SqliteStore:
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
+
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        return int(
+            await self._file.in_writer(drop_others, user_id, chat_id, question_ids)
+        )
 
     async def forget_message(self, chat_id: str, message_id: str) -> int:
         where = "chat_id = ? AND (question_id = ? OR answer_id = ?)"
