@@ -104,7 +104,7 @@ def _offered_tools(question: Question) -> list[Act]:
 
 def _call(calls: Sequence[Call], question: Question) -> list[Act]:
     names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in calls))
-    thought = Think(f"The user wants {names}. That is the caller's to run, so I ask.")
+    thought = Think(f"The user wants {names}. Only the caller can run that, so I ask.")
     if not question.leaky:
         return [thought, *calls]
     leaked, _ = leak(calls, question.text)
@@ -129,7 +129,7 @@ def _drawing(question: Question) -> list[Act]:
         return []
     subject = match.group(1).strip(" .!?") or "a landscape"
     return [
-        Think(f"A picture is wanted: {subject}. I pick the colours from the words."),
+        Think(f"The user wants a picture: {subject}. I choose colours to match."),
         Say(f"Here is my picture of **{subject}**, all hills and sun:\n\n"),
         Picture(draw(subject)),
     ]
@@ -152,9 +152,9 @@ def _recollection(question: Question) -> list[Act]:
         which, quote = "before that", earlier[-1] if earlier else ""
     else:
         return []
-    thought = Think(f"I look through the {len(earlier)} earlier messages of the user.")
+    thought = Think(f"I am looking through the user's {len(earlier)} earlier messages.")
     if not quote:
-        return [thought, Say("This is your first message, there is nothing before it.")]
+        return [thought, Say("This is your first message; there is nothing before it.")]
     quoted = "\n".join(f"> {line}" for line in quote.splitlines())
     return [thought, Say(f"What you said {which}:\n\n{quoted}")]
 
@@ -171,7 +171,7 @@ def _own_tools(question: Question) -> list[Act]:
         zone = find_zone(question.text)
         time = read_clock(zone, question.toolbox.now())
         acts += [
-            Think(f"The time is wanted, the zone is {zone}. I look at my clock."),
+            Think(f"The user wants the time, the zone is {zone}. I check my clock."),
             OwnCall("clock", {"zone": zone}, time),
         ]
         lines.append(f"🕑 It is **{time}**.")
@@ -235,7 +235,7 @@ def _docs(question: Question) -> list[Act]:
     found = [{"title": h.section.heading, "path": h.section.path} for h in hits]
     output = json.dumps(found, ensure_ascii=False)
     acts: list[Act] = [
-        Think("This may be about Aqueduct itself, so I look it up in the docs."),
+        Think("This may be about Aqueduct itself, so I search the docs."),
         OwnCall("search_docs", {"query": query}, output),
     ]
     answer = _quote(hits, question.toolbox.address) if hits else Say(talk.NOT_FOUND)

@@ -62,9 +62,9 @@ for example:
 ```
 
 The server is meant to take that text out and hand over a real call. When it does not, \
-the markers show up in the chat: a *leaked* tool call. What stands above is only an \
-example inside a code block, and `<tool_call>` in the middle of a sentence is no call \
-either, so nothing is run."""
+the markers show up in the chat: a *leaked* tool call. The call above is only an \
+example inside a code block, and `<tool_call>` in the middle of a sentence is not a \
+call either, so nothing is run."""
 NO_TOOLS = (
     "No tools were offered with this message, so I cannot call {tool}. Switch a tool "
     "on for this chat and ask again."
