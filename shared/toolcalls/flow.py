@@ -14,6 +14,7 @@ from shared.toolcalls.fences import CodeTracker
 from shared.toolcalls.leak import Site
 from shared.toolcalls.pieces import Markup, Piece, VisibleText
 from shared.toolcalls.toolset import Toolset, name_key
+from shared.toolcalls.window import Marks
 
 # Where something may begin or end: code, a marker, a bracket, a sentence.
 _SPECIAL = re.compile(r"[`~\n<>\[\]{}.!?:;*…。！？：；]")
@@ -23,6 +24,10 @@ _QUOTES = frozenset("\"'“„«‘‚「『")
 _BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
 _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
+_HTML_CODE = {"<code>": "</code>", "<pre>": "</pre>"}
+_HTML_MARKS = Marks([*_HTML_CODE, *_HTML_CODE.values()])
+_TAIL = 24
+_RESULT = re.compile(r"(?:Observation:|<\|?tool_(?:response|output)\|?>)\s*$")
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
 _WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
 _BLANKS = re.compile(r"[ \t]*")
@@ -48,14 +53,15 @@ class TextFlow:
         self._thoughts = self._always_thoughts = thoughts
         self._depth = 0  # brackets open in the visible text
         self._talk = False  # this paragraph talks about markers
-        self._tail = ""  # the last two characters that were shown
+        self._tail = ""  # the last characters that were shown
+        self._html_closer = ""  # of an HTML element of code, or a comment
 
     def passes(self, text: str) -> bool:
         """Whether nothing in `text` can matter; it is then passed on as it is."""
         if self._sentence or self.held or _SPECIAL.search(text) is not None:
             return False
         self._code.plain(text)
-        self._tail = (self._tail + text)[-2:]
+        self._tail = (self._tail + text)[-_TAIL:]
         return True
 
     def site(self) -> Site:
@@ -125,7 +131,7 @@ class TextFlow:
     def _show(self, text: str, start: int, stop: int, out: list[Piece]) -> None:
         if stop > start:
             out.append(VisibleText(text[start:stop]))
-            self._tail = (self._tail + text[max(start, stop - 2) : stop])[-2:]
+            self._tail = (self._tail + text[max(start, stop - _TAIL) : stop])[-_TAIL:]
 
     # Where a call may begin
 
@@ -139,7 +145,7 @@ class TextFlow:
         return pair in _WORD_INITIALS or name_key(pair) in self._name_initials
 
     def _no_calls(self) -> bool:
-        return self._talk or self._code.in_code
+        return self._talk or self._code.in_code or self._html_closer != ""
 
     def _may_begin(self, text: str, at: int, ended: bool) -> bool:
         """Whether a marker or bracket at `at` may open a call."""
@@ -162,8 +168,10 @@ class TextFlow:
         return pair in _MARK_PAIRS if len(pair) == 2 else not ended
 
     def _is_quoted(self) -> bool:
-        """Whether a quotation mark was just opened: what follows is talked about."""
-        before, mark = self._tail[:-1], self._tail[-1:]
+        """Whether what follows is quoted: in quotation marks, or as a tool's result."""
+        if _RESULT.search(self._tail) is not None:
+            return True
+        before, mark = self._tail[-2:-1], self._tail[-1:]
         if mark not in _QUOTES:
             return False
         closing = before.isalnum() or before in _BEFORE_CLOSING_QUOTE
@@ -196,6 +204,8 @@ class TextFlow:
             if self._code.newline():
                 self._depth = 0
                 self._talk = False
+                if self._html_closer == "</code>":
+                    self._html_closer = ""
             self._sentence = True
             return 1
         if char in "`~":
@@ -203,6 +213,10 @@ class TextFlow:
         if char in "<[" and (self._thoughts or not self._code.in_code):
             if not ended and THOUGHT_MARKS.begins(text, at):
                 return 0
+            if not ended and _HTML_MARKS.begins(text, at):
+                return 0
+            if (html := _HTML_MARKS.match(text, at)) is not None:
+                self._html_closer = _HTML_CODE.get(html, "")
             mark = THOUGHT_MARKS.match(text, at)
             if mark is not None:
                 self._pass_thought(mark)

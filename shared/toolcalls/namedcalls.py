@@ -28,6 +28,7 @@ from shared.toolcalls.window import Window
 _DIGITS = re.compile(r"\d{1,6}")
 _KIMI_INDEX = re.compile(r":\d{1,6}")
 _CODE_TOOLS = ("python", "ipython", "code_interpreter")
+_CODE_SIGNS = re.compile(r"""[=(){}\[\];|&<>$"/\\_*+]""")
 _LONGEST_LINE = 2000
 # Separators that tell nothing where the name had no wrapper before it.
 _WEAK_SEPARATORS = frozenset({"json", "code", "```json", "```", ".call", "<|message|>"})
@@ -179,12 +180,26 @@ def _read_below_name(
     """A name as the message's first line, its arguments or only text below."""
     window = state.window
     window.pos += 1
+    start = window.offset
     char = yield from window.peek()
     if char == "{":
         state.family = "functionary_v32"
         return (yield from _read_json_arguments(state))
     state.family = "plain_line"
-    return [] if char.isspace() else (yield from _read_code(state, tool))
+    if char.isspace():
+        return []
+    found = yield from _read_code(state, tool)
+    text = window.cut(start).strip()
+    return found if _is_no_word(tool.name) or _is_no_prose(text) else []
+
+
+def _is_no_word(name: str) -> bool:
+    """Whether a name can be no word of a text: it has a joint, a digit, capitals."""
+    return not name.isalpha() or not (name.islower() or name.istitle())
+
+
+def _is_no_prose(text: str) -> bool:
+    return _CODE_SIGNS.search(text) is not None and text[-1:] not in ".!?"
 
 
 def _read_recipient(

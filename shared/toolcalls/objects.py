@@ -70,16 +70,23 @@ def _is_hopeless(state: BodyState, text: str) -> bool:
         return not any(first.startswith(key) for first in FIRST_KEYS)
     if state.strict and key not in FIRST_KEYS:
         return True
-    value = rest.lstrip().removeprefix(":").lstrip()
+    rest = rest.lstrip()
+    if rest and rest[0] != ":":
+        return state.strict
+    value = rest[1:].lstrip()
     naming = key in NAMING_KEYS if state.strict else key == "name"
     if not naming or value[:1] not in ('"', "'"):
         return False
     name, closed, rest = value[1:].partition(value[0])
     if _ODD.search(name):
         return False
-    if not closed:
-        return bool(name) and name_key(name) not in state.tools.prefixes
-    return rest.lstrip()[:1] in (",", "}") and state.tools.find(name) is None
+    if name and name_key(name) not in state.tools.prefixes:
+        return True
+    return (
+        bool(closed)
+        and rest.lstrip()[:1] in (",", "}")
+        and state.tools.find(name) is None
+    )
 
 
 def _note_name(state: BodyState, text: str) -> None:
