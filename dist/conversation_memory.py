@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: bf4dd6a006eead3b
+# Content hash: 0ec9e8df8bc39207
 
 import asyncio
 import json
@@ -226,8 +226,11 @@ class Exchange:
 
     @property
     def digest(self) -> int:
-        """A signed 64-bit number that changes with the texts."""
-        return stable_key(f"{self.question}\0{self.answer}")
+        """A signed 64-bit number that changes with the texts and with the answer's id.
+
+        With the id because an answer that is written again may read the same.
+        """
+        return stable_key(f"{self.answer_id}\0{self.question}\0{self.answer}")
 
 
 @dataclass(frozen=True, slots=True)

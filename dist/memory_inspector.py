@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 41e1fcbd5c52086f
+# Content hash: 132475769e00dd8f
 
 import asyncio
 import json
@@ -150,8 +150,11 @@ class Exchange:
 
     @property
     def digest(self) -> int:
-        """A signed 64-bit number that changes with the texts."""
-        return stable_key(f"{self.question}\0{self.answer}")
+        """A signed 64-bit number that changes with the texts and with the answer's id.
+
+        With the id because an answer that is written again may read the same.
+        """
+        return stable_key(f"{self.answer_id}\0{self.question}\0{self.answer}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: c32b5b99ee92e57b
+# Content hash: efaae5a54f54d75f
 
 import asyncio
 import json
@@ -103,8 +103,11 @@ class Exchange:
 
     @property
     def digest(self) -> int:
-        """A signed 64-bit number that changes with the texts."""
-        return stable_key(f"{self.question}\0{self.answer}")
+        """A signed 64-bit number that changes with the texts and with the answer's id.
+
+        With the id because an answer that is written again may read the same.
+        """
+        return stable_key(f"{self.answer_id}\0{self.question}\0{self.answer}")
 
 
 @dataclass(frozen=True, slots=True)

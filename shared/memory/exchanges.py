@@ -36,8 +36,11 @@ class Exchange:
 
     @property
     def digest(self) -> int:
-        """A signed 64-bit number that changes with the texts."""
-        return stable_key(f"{self.question}\0{self.answer}")
+        """A signed 64-bit number that changes with the texts and with the answer's id.
+
+        With the id because an answer that is written again may read the same.
+        """
+        return stable_key(f"{self.answer_id}\0{self.question}\0{self.answer}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 
 from devkit.demo_config import agents_yaml
 from devkit.webui import model_ids
-from tests.e2e.memory_scene import embedded, eventually, memory_on, stored
+from tests.e2e.memory_scene import embedded, eventually, memory_on, rows, stored
 from tests.e2e.note_reader import NoteReader
 
 MODEL = "agents.gardener"
@@ -119,6 +119,24 @@ async def test_a_chat_that_is_left_out_is_forgotten(two_chats, suite_installed):
     await dialog.get_by_role("button", name="Cancel", exact=True).click()
     await chat.ask("The quince tree has leaves now.")
     assert not stored(suite_installed, here)
+
+
+async def test_an_answer_written_again_replaces_the_old_one(two_chats, suite_installed):
+    chat, _ = two_chats
+    here = chat.chat_id
+    await eventually(lambda: stored(suite_installed, here))
+    before = ids(suite_installed, here)
+    await chat.regenerate()
+    await chat.finished()
+    await eventually(lambda: ids(suite_installed, here) != before)
+    assert len(ids(suite_installed, here)) == 1
+    assert ids(suite_installed, here)[0][0] == before[0][0]
+
+
+def ids(server, chat_id):
+    """Ids of question and answer of what is stored of a chat."""
+    sql = "SELECT question_id, answer_id FROM exchange WHERE chat_id = ?"
+    return rows(server, sql, chat_id)
 
 
 async def test_the_switch_in_the_chat_pauses_the_memory(

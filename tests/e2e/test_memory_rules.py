@@ -168,6 +168,38 @@ async def test_a_cut_history_comes_back_as_notes(suite_installed, ada):
     assert len(citations(answer)) == 1
 
 
+@contextmanager
+def compaction_on(server):
+    """Open WebUI's own compaction, with a threshold that nothing here reaches."""
+    with server.client() as admin:
+        before = admin.get("/api/v1/chats/config").json()
+        on = {
+            "ENABLE_CONTEXT_COMPACTION": True,
+            "CONTEXT_COMPACTION_TOKEN_THRESHOLD": 1_000_000,
+            "CONTEXT_COMPACTION_TOKEN_CAP": 1_000_000,
+        }
+        admin.post("/api/v1/chats/config", json=before | on).raise_for_status()
+        try:
+            yield
+        finally:
+            admin.post("/api/v1/chats/config", json=before).raise_for_status()
+
+
+async def test_the_window_stands_back_for_open_webuis_own(suite_installed, ada):
+    server = suite_installed
+    with compaction_on(server), changed(server, keep_exchanges=1):
+        async with server.chats(ada) as chats:
+            turn = await chats.send(MODEL, TOLD)
+            await turn.answer()
+            for text in ("I like rain.", "Trains are fine."):
+                server.demo.reset()
+                turn = await chats.send(MODEL, text, after=turn)
+                await turn.answer()
+    assert next(text for role, text in sent(server) if role == "user") == TOLD
+    line = "compaction is on: the history is left to that"
+    assert log_of(server).count(line) == 1
+
+
 async def test_what_is_still_shown_is_not_told_twice(suite_installed, ada):
     server = suite_installed
     async with server.chats(ada) as chats:

@@ -47,6 +47,12 @@ class StoreCases:
         assert await find(store, model, "ada", "Shakespeare") == [again]
         assert not (await query(store, "fine")).matches[0].anywhere.size
 
+    async def test_an_answer_that_reads_the_same_takes_over_too(self, store):
+        await store.save("ada", [CAT])
+        again = replace(CAT, answer_id="a2")
+        assert await store.save("ada", [again]) == 1
+        assert [one.exchange for one in await store.listing("ada")] == [again]
+
     async def test_words_and_vectors_find_the_right_one(self, store, model):
         await store.save("ada", [CAT, BIKE, SOUP])
         await model.index(store)
