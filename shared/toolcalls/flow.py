@@ -24,8 +24,7 @@ _QUOTES = frozenset("\"'“„«‘‚「『")
 _BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
 _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
-_HTML_CODE = {"<code>": "</code>", "<pre>": "</pre>"}
-_HTML_MARKS = Marks([*_HTML_CODE, *_HTML_CODE.values()])
+_HTML_MARKS = Marks(["<code>", "</code>", "<pre>", "</pre>"])
 _TAIL = 24
 _RESULT = re.compile(r"(?:Observation:|<\|?tool_(?:response|output)\|?>)\s*$")
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
@@ -54,7 +53,7 @@ class TextFlow:
         self._depth = 0  # brackets open in the visible text
         self._talk = False  # this paragraph talks about markers
         self._tail = ""  # the last characters that were shown
-        self._html_closer = ""  # of an HTML element of code, or a comment
+        self._html_code = False  # in an HTML element of code, or behind a lone tag
 
     def passes(self, text: str) -> bool:
         """Whether nothing in `text` can matter; it is then passed on as it is."""
@@ -145,7 +144,7 @@ class TextFlow:
         return pair in _WORD_INITIALS or name_key(pair) in self._name_initials
 
     def _no_calls(self) -> bool:
-        return self._talk or self._code.in_code or self._html_closer != ""
+        return self._talk or self._code.in_code or self._html_code
 
     def _may_begin(self, text: str, at: int, ended: bool) -> bool:
         """Whether a marker or bracket at `at` may open a call."""
@@ -204,8 +203,7 @@ class TextFlow:
             if self._code.newline():
                 self._depth = 0
                 self._talk = False
-                if self._html_closer == "</code>":
-                    self._html_closer = ""
+                self._html_code = False
             self._sentence = True
             return 1
         if char in "`~":
@@ -216,7 +214,7 @@ class TextFlow:
             if not ended and _HTML_MARKS.begins(text, at):
                 return 0
             if (html := _HTML_MARKS.match(text, at)) is not None:
-                self._html_closer = _HTML_CODE.get(html, "")
+                self._html_code = not html.startswith("</")
             mark = THOUGHT_MARKS.match(text, at)
             if mark is not None:
                 self._pass_thought(mark)

@@ -78,15 +78,12 @@ def _is_hopeless(state: BodyState, text: str) -> bool:
     if not naming or value[:1] not in ('"', "'"):
         return False
     name, closed, rest = value[1:].partition(value[0])
-    if _ODD.search(name):
-        return False
-    if name and name_key(name) not in state.tools.prefixes:
+    plain = _ODD.split(name)[0]
+    if plain and name_key(plain) not in state.tools.prefixes:
         return True
-    return (
-        bool(closed)
-        and rest.lstrip()[:1] in (",", "}")
-        and state.tools.find(name) is None
-    )
+    if plain != name or not closed:
+        return False
+    return rest.lstrip()[:1] in (",", "}") and state.tools.find(name) is None
 
 
 def _note_name(state: BodyState, text: str) -> None:
