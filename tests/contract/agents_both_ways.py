@@ -42,7 +42,7 @@ def agents(url: str) -> str:
     return (
         f"- {{id: demo, {where}}}\n"
         f"- {{id: responses, api: responses, {where}}}\n"
-        f"- {{id: faulty, params: {{a: {{1: 2}}}}, {where}}}\n"
+        f"- {{id: faulty, params: {{a: !!set {{1}}}}, {where}}}\n"
         f"- {{id: offered, discover: true, url: {url}/v1}}\n"
         "- {id: broken}\n"
     )

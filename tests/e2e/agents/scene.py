@@ -55,8 +55,8 @@ def agents_yaml(demo_url: str, deaf_url: str) -> str:
         {"id": "deaf", "name": "Deaf agent"} | chat | {"url": f"{deaf_url}/v1"},
         {"id": "gone", "name": "Gone agent"} | chat | {"url": "http://127.0.0.1:9/v1"},
         {"id": "private", "name": "Private agent"} | chat,
-        # JSON objects have no numbers as keys, so this request cannot be written.
-        {"id": "faulty", "name": "Faulty agent", "params": {"a": {1: 2}}} | chat,
+        # JSON has no sets, so this request cannot be written.
+        {"id": "faulty", "name": "Faulty agent", "params": {"a": {1}}} | chat,
         *(
             {"id": f"{mode}-{policy}", "tools": mode, "unknown_tool": policy} | chat
             for mode, policy in itertools.product(MODES, POLICIES)

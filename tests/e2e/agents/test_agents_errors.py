@@ -135,7 +135,7 @@ async def test_a_fault_of_ours_is_found_in_the_log(chats: ChatSocket, scene: Web
     assert log.count(line) == 1
     after = log.partition(line)[2]
     assert after.startswith("Traceback")
-    assert "Dict key must be str" in after
+    assert "is not JSON serializable" in after
 
 
 async def test_the_configuration_error_explains_the_mend(chats: ChatSocket):
