@@ -83,7 +83,9 @@ def test_removal_asks_first(admin, devkit):
     code, output = devkit("uninstall", "test_pipe", answer="y\n")
     assert (code, "test_pipe" in admin.ids(Kind.PIPE)) == (0, False)
     assert rows(output, "test_pipe") == [["test_pipe", "pipe", "removed", "1.0.0", "-"]]
-    assert "None of these functions is installed." in devkit("uninstall", "test_pipe")[1]
+    assert (
+        "None of these functions is installed." in devkit("uninstall", "test_pipe")[1]
+    )
 
 
 def test_an_error_is_one_sentence(openwebui):
