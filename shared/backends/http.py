@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from shared.backends.aiohttp_transport import AiohttpTransport
 from shared.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -75,8 +76,8 @@ def new_http_client() -> httpx.AsyncClient:
     """
     return httpx.AsyncClient(
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        transport=AiohttpTransport(),
         timeout=httpx.Timeout(30.0, read=None, pool=None),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
     )
 
 

@@ -1,0 +1,114 @@
+"""httpx on aiohttp's connections: httpx's interface and errors, a faster way below.
+
+httpx reads a chunked body through h11 and anyio, in Python and one chunk at a time;
+aiohttp parses in C and gives all that has arrived. benchmarks/README.md has figures.
+"""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+import aiohttp
+import httpx
+import yarl
+
+# Servers on uvicorn (vLLM and many more) close an idle connection after 5 seconds. A
+# request sent at that very moment would be lost, so ours are given up before.
+KEEP_ALIVE_SECONDS = 4.0
+
+# In this order: the first class that fits counts.
+HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+    (aiohttp.ClientOSError, httpx.ReadError),
+    (aiohttp.ClientError, httpx.RemoteProtocolError),
+    (ValueError, httpx.LocalProtocolError),  # a line break in a header, say
+)
+
+
+@contextmanager
+def httpx_errors(request: httpx.Request) -> Iterator[None]:
+    """Turn aiohttp's errors into httpx's, the cause kept."""
+    try:
+        yield
+    except (aiohttp.ClientError, ValueError) as error:
+        wanted = next(to for known, to in HTTPX_ERRORS if isinstance(error, known))
+        raise wanted(str(error), request=request) from error
+
+
+class AiohttpBody(httpx.AsyncByteStream):
+    """A response's body, in the pieces that arrive."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, request: httpx.Request
+    ) -> None:
+        self._response = response
+        self._request = request
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        with httpx_errors(self._request):
+            while data := await self._response.content.readany():
+                yield data
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end."""
+        self._response.close()
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """A transport for `httpx.AsyncClient`, to be used in one event loop.
+
+    It keeps to httpx's certificates and timeouts (`connect` and `read` seconds) and
+    to the shell's proxies. Connections are not limited in number.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; raises httpx's errors."""
+        timeout = request.extensions.get("timeout", {})
+        body = await request.aread()
+        with httpx_errors(request):
+            response = await self._opened().request(
+                request.method,
+                yarl.URL(str(request.url), encoded=True),
+                headers=request.headers.multi_items(),
+                skip_auto_headers=("accept", "accept-encoding", "user-agent"),
+                data=body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    connect=timeout.get("connect"), sock_read=timeout.get("read")
+                ),
+            )
+        return httpx.Response(
+            response.status,
+            headers=list(response.raw_headers),
+            stream=AiohttpBody(response, request),
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                ssl=httpx.create_ssl_context(),
+                # The system's, as httpx asks it: aiohttp's own knows only DNS.
+                resolver=aiohttp.ThreadedResolver(),
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=True,
+            )
+        return self._session
