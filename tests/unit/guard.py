@@ -17,6 +17,6 @@ async def guarded(
                 if isinstance(event, Failed):
                     event = Failed(event.code, {**names, **event.fields})
                 yield event
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         failed = failure_of(error)
         yield Failed(failed.code, {**names, **failed.fields})
