@@ -203,7 +203,7 @@ def canonical(value: Any) -> str:
     return json.dumps(even(value), sort_keys=True)
 
 
-def check(
+def assert_read(
     text: str,
     *expected: str | Call | CutCall,
     tools: Sequence[Spec] = TOOLS,
@@ -216,7 +216,7 @@ def check(
     assert_same_types(told, expected)
 
 
-def check_calls(
+def assert_calls(
     text: str,
     *expected: Call,
     hidden: Sequence[str] = (),
@@ -242,7 +242,7 @@ def assert_same_types(told: Sequence[Any], expected: Sequence[Any]) -> None:
             assert canonical(got.arguments) == canonical(wanted.arguments)
 
 
-def check_untouched(
+def assert_untouched(
     text: str,
     *,
     tools: Sequence[Spec] = TOOLS,

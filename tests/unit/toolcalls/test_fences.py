@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import call, check, check_untouched
+from tests.unit.toolcalls.support import assert_read, assert_untouched, call
 
 CALL = (
     '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Vaasa"}}\n</tool_call>'
@@ -33,52 +33,52 @@ def flat(text: str) -> str:
     ],
 )
 def test_fences(fenced, body):
-    check_untouched("The model writes:\n\n" + fenced.format(body) + "\n\nand stops.")
+    assert_untouched("The model writes:\n\n" + fenced.format(body) + "\n\nand stops.")
 
 
 def test_a_fence_in_a_list():
     text = "1. First step:\n\n    ```\n    {}\n    ```\n\n2. Second step."
-    check_untouched(text.format(CALL.replace("\n", "\n    ")))
+    assert_untouched(text.format(CALL.replace("\n", "\n    ")))
 
 
 def test_a_fence_that_never_closes():
-    check_untouched(f"For example:\n```xml\n{CALL}\n")
+    assert_untouched(f"For example:\n```xml\n{CALL}\n")
 
 
 def test_a_fence_in_a_quote():
-    check_untouched(
+    assert_untouched(
         "As they say:\n> ```\n> " + CALL.replace("\n", "\n> ") + "\n> ```\n"
     )
 
 
 def test_a_shorter_fence_does_not_close():
-    check_untouched(f"See:\n````\n```\n{CALL}\n````\nEnd.")
+    assert_untouched(f"See:\n````\n```\n{CALL}\n````\nEnd.")
 
 
 def test_a_fence_of_the_other_kind_does_not_close():
-    check_untouched(f"See:\n~~~\n```\n{CALL}\n~~~\nEnd.")
+    assert_untouched(f"See:\n~~~\n```\n{CALL}\n~~~\nEnd.")
 
 
 @pytest.mark.parametrize("ticks", ["`", "``", "```"])
 def test_inline_code(ticks):
-    check_untouched(f"It writes {ticks}{LINE}{ticks} and stops.")
+    assert_untouched(f"It writes {ticks}{LINE}{ticks} and stops.")
 
 
 def test_inline_code_with_a_backtick_inside():
-    check_untouched(f"It writes ``a ` b {LINE}`` and stops.")
+    assert_untouched(f"It writes ``a ` b {LINE}`` and stops.")
 
 
 def test_inline_code_over_two_lines():
-    check_untouched(f"It writes `{CALL}` and stops.")
+    assert_untouched(f"It writes `{CALL}` and stops.")
 
 
 def test_a_call_after_a_fence():
     fence = "```sh\nls -l\n```"
-    check(f"Such as:\n{fence}\n\n{CALL}", flat(f"Such as: {fence}"), VAASA)
+    assert_read(f"Such as:\n{fence}\n\n{CALL}", flat(f"Such as: {fence}"), VAASA)
 
 
 def test_a_call_between_two_fences():
-    check(
+    assert_read(
         f"```\na\n```\n{CALL}\n```\nb\n```",
         "``` a ```",
         VAASA,
@@ -88,15 +88,15 @@ def test_a_call_between_two_fences():
 
 def test_an_example_and_then_the_call():
     example = f"I will write this:\n```xml\n{CALL}\n```\nNow for real."
-    check(f"{example}\n{CALL}", flat(example), VAASA)
+    assert_read(f"{example}\n{CALL}", flat(example), VAASA)
 
 
 def test_a_call_after_inline_code():
-    check(f"I use `get_weather` now: {LINE}", "I use `get_weather` now:", VAASA)
+    assert_read(f"I use `get_weather` now: {LINE}", "I use `get_weather` now:", VAASA)
 
 
 def test_a_call_after_inline_code_that_holds_a_marker():
-    check(
+    assert_read(
         f"After `<tool_call>` comes JSON.\n{CALL}",
         "After `<tool_call>` comes JSON.",
         VAASA,
@@ -104,11 +104,11 @@ def test_a_call_after_inline_code_that_holds_a_marker():
 
 
 def test_a_lone_backtick_in_an_earlier_paragraph():
-    check(f"Press the ` key.\n\n{CALL}", "Press the ` key.", VAASA)
+    assert_read(f"Press the ` key.\n\n{CALL}", "Press the ` key.", VAASA)
 
 
 def test_a_lone_marker_in_an_earlier_paragraph():
-    check(
+    assert_read(
         f"Models emit <tool_call> tags.\n\n{CALL}",
         "Models emit <tool_call> tags.",
         VAASA,
@@ -116,9 +116,9 @@ def test_a_lone_marker_in_an_earlier_paragraph():
 
 
 def test_tildes_in_prose_open_no_fence():
-    check(f"It takes ~~~3 hours.\n{CALL}", "It takes ~~~3 hours.", VAASA)
+    assert_read(f"It takes ~~~3 hours.\n{CALL}", "It takes ~~~3 hours.", VAASA)
 
 
 def test_a_bare_opener_in_a_fence_does_not_swallow_the_rest():
     text = "```\n<tool_call>\n```\nThat is the opener."
-    check_untouched(text)
+    assert_untouched(text)

@@ -1,6 +1,6 @@
 """anthropic: function_calls, invoke and parameter tags, as imitations write them."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <function_calls>
@@ -13,11 +13,11 @@ FILE = call("read_file", path="docs/a & b.md", offset=12)
 
 
 def test_a_plain_call():
-    check(ONE, FILE)
+    assert_read(ONE, FILE)
 
 
 def test_several_invokes():
-    check(
+    assert_read(
         "<function_calls>\n"
         '<invoke name="get_time">\n</invoke>\n'
         '<invoke name="bash">\n<parameter name="command">cat <<EOF\n1\nEOF</parameter>\n'
@@ -28,7 +28,7 @@ def test_several_invokes():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"I open the file.\n\n{ONE}\n\nLet us see.",
         "I open the file.",
         FILE,
@@ -38,11 +38,11 @@ def test_prose_around():
 
 def test_the_invoke_alone():
     inner = "\n".join(ONE.splitlines()[1:-1])
-    check(f"I open it.\n{inner}", "I open it.", FILE)
+    assert_read(f"I open it.\n{inner}", "I open it.", FILE)
 
 
 def test_indented():
-    check(
+    assert_read(
         '<function_calls>\n  <invoke name="get_weather">\n'
         '    <parameter name="city">Ghent</parameter>\n  </invoke>\n</function_calls>',
         call("get_weather", city="Ghent"),
@@ -50,20 +50,20 @@ def test_indented():
 
 
 def test_single_quotes_around_names():
-    check(ONE.replace('"', "'"), FILE)
+    assert_read(ONE.replace('"', "'"), FILE)
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("\n</function_calls>"), FILE)
+    assert_read(ONE.removesuffix("\n</function_calls>"), FILE)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("read_file", "eat_file"))
+    assert_untouched(ONE.replace("read_file", "eat_file"))
 
 
 def test_prose_between_the_tags_is_no_call():
-    check_untouched("An <invoke> inside <function_calls> names the tool.")
+    assert_untouched("An <invoke> inside <function_calls> names the tool.")
 
 
 def test_cut():
-    check(f"I open it.\n{ONE[:70]}", "I open it.", CUT, truncated=True)
+    assert_read(f"I open it.\n{ONE[:70]}", "I open it.", CUT, truncated=True)

@@ -1,17 +1,17 @@
 """apertus: a list of one-key objects, the key being the tool's name."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 
 def test_a_plain_call():
-    check(
+    assert_read(
         '<|tools_prefix|>[{"get_weather": {"city": "Zermatt"}}]<|tools_suffix|>',
         call("get_weather", city="Zermatt"),
     )
 
 
 def test_several_calls_in_one_list():
-    check(
+    assert_read(
         '<|tools_prefix|>[{"get_weather": {"city": "Chur"}}, '
         '{"add": {"a": 1, "b": 2}}]<|tools_suffix|>',
         call("get_weather", city="Chur"),
@@ -20,7 +20,7 @@ def test_several_calls_in_one_list():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         "Grüezi, I look it up.\n"
         '<|tools_prefix|>[{"search": {"query": "Rösti"}}]<|tools_suffix|>\n'
         "One moment.",
@@ -31,23 +31,23 @@ def test_prose_around():
 
 
 def test_no_arguments():
-    check('<|tools_prefix|>[{"get_time": {}}]<|tools_suffix|>', call("get_time"))
+    assert_read('<|tools_prefix|>[{"get_time": {}}]<|tools_suffix|>', call("get_time"))
 
 
 def test_missing_suffix_at_the_end():
-    check('<|tools_prefix|>[{"get_time": {}}]', call("get_time"))
+    assert_read('<|tools_prefix|>[{"get_time": {}}]', call("get_time"))
 
 
 def test_an_argument_named_name_is_an_argument():
-    check_untouched('<|tools_prefix|>[{"name": {"city": "Bern"}}]<|tools_suffix|>')
+    assert_untouched('<|tools_prefix|>[{"name": {"city": "Bern"}}]<|tools_suffix|>')
 
 
 def test_unknown_tool():
-    check_untouched('<|tools_prefix|>[{"launch": {"to": "moon"}}]<|tools_suffix|>')
+    assert_untouched('<|tools_prefix|>[{"launch": {"to": "moon"}}]<|tools_suffix|>')
 
 
 def test_cut():
-    check(
+    assert_read(
         'Let me see. <|tools_prefix|>[{"get_weather": {"city": "Zer',
         "Let me see.",
         CUT,

@@ -1,10 +1,16 @@
 """apriel: a JSON list between tool_calls tags, after the reasoning steps."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 
 def test_a_plain_call():
-    check(
+    assert_read(
         '<tool_calls>[{"name": "get_weather", "arguments": {"city": "Lagos"}}]'
         "</tool_calls>",
         call("get_weather", city="Lagos"),
@@ -12,7 +18,7 @@ def test_a_plain_call():
 
 
 def test_several_calls_with_ids():
-    check(
+    assert_read(
         '<tool_calls>[{"name": "get_time", "arguments": {}, "id": "0"},\n'
         ' {"name": "bash", "arguments": {"command": "date -u"}, "id": "1"}]\n'
         "</tool_calls>",
@@ -22,7 +28,7 @@ def test_several_calls_with_ids():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         "Checking the docs first.\n"
         '<tool_calls>[{"name": "search", "arguments": {"query": "changelog"}}]'
         "</tool_calls>\nDone.",
@@ -33,7 +39,7 @@ def test_prose_around():
 
 
 def test_after_the_reasoning_steps():
-    check_calls(
+    assert_calls(
         "Here are my reasoning steps:\nThe user asks for the time.\n"
         "[BEGIN FINAL RESPONSE]\n"
         '<tool_calls>[{"name": "get_time", "arguments": {}}]</tool_calls>',
@@ -43,20 +49,20 @@ def test_after_the_reasoning_steps():
 
 
 def test_missing_closer_at_the_end():
-    check(
+    assert_read(
         '<tool_calls>[{"name": "calculator", "arguments": {"expression": "6*7"}}]',
         call("calculator", expression="6*7"),
     )
 
 
 def test_unknown_tool():
-    check_untouched(
+    assert_untouched(
         '<tool_calls>[{"name": "order_pizza", "arguments": {"size": 3}}]</tool_calls>'
     )
 
 
 def test_cut():
-    check(
+    assert_read(
         'Right.\n<tool_calls>[{"name": "bash", "arguments": {"command": "find / -na',
         "Right.",
         CUT,

@@ -2,38 +2,38 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = 'read_file{"path": "notes/todo.md", "offset": 3}'
 TODO = call("read_file", path="notes/todo.md", offset=3)
 
 
 def test_a_plain_call():
-    check(ONE, TODO)
+    assert_read(ONE, TODO)
 
 
 def test_after_prose_on_a_line_of_its_own():
-    check(f"Let me open it.\n{ONE}", "Let me open it.", TODO)
+    assert_read(f"Let me open it.\n{ONE}", "Let me open it.", TODO)
 
 
 def test_prose_after():
-    check(f"{ONE}\nI wait for the file.", TODO, "I wait for the file.")
+    assert_read(f"{ONE}\nI wait for the file.", TODO, "I wait for the file.")
 
 
 def test_several_lines():
-    check(f"{ONE}\nget_time{{}}", TODO, call("get_time"))
+    assert_read(f"{ONE}\nget_time{{}}", TODO, call("get_time"))
 
 
 def test_braces_in_a_string():
-    check(
+    assert_read(
         'bash{"command": "awk \'{print $1}\' log.txt"}',
         call("bash", command="awk '{print $1}' log.txt"),
     )
 
 
 def test_part_of_a_longer_word():
-    check_untouched('my_read_file{"path": "a"}')
-    check_untouched('fs.read_file{"path": "a"}x')
+    assert_untouched('my_read_file{"path": "a"}')
+    assert_untouched('fs.read_file{"path": "a"}x')
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_part_of_a_longer_word():
     ],
 )
 def test_braces_that_hold_no_arguments(text):
-    check_untouched(text)
+    assert_untouched(text)
 
 
 def test_unknown_tool():
-    check_untouched('write_file{"path": "notes/todo.md"}')
+    assert_untouched('write_file{"path": "notes/todo.md"}')
 
 
 def test_cut():
-    check(f"Let me open it.\n{ONE[:25]}", "Let me open it.", CUT, truncated=True)
+    assert_read(f"Let me open it.\n{ONE[:25]}", "Let me open it.", CUT, truncated=True)

@@ -1,32 +1,32 @@
 """calling_tool: a sentence in brackets, the name and JSON in parentheses."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = '[Calling tool: bash({"command": "ls *.md | grep -v \\")\\""})]'
 LIST = call("bash", command='ls *.md | grep -v ")"')
 
 
 def test_a_plain_call():
-    check(ONE, LIST)
+    assert_read(ONE, LIST)
 
 
 def test_several_calls_and_no_arguments():
-    check(f"{ONE}\n[Calling tool: get_time({{}})]", LIST, call("get_time"))
+    assert_read(f"{ONE}\n[Calling tool: get_time({{}})]", LIST, call("get_time"))
 
 
 def test_prose_around():
-    check(f"I list them.\n{ONE}\nSo.", "I list them.", LIST, "So.")
+    assert_read(f"I list them.\n{ONE}\nSo.", "I list them.", LIST, "So.")
 
 
 def test_talk_of_a_call():
-    check_untouched(
+    assert_untouched(
         "[Calling tool: bash] took 3 s. [Calling tool: ...] is shown again."
     )
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("bash", "zsh"))
+    assert_untouched(ONE.replace("bash", "zsh"))
 
 
 def test_cut():
-    check(f"I list them.\n{ONE[:35]}", "I list them.", CUT, truncated=True)
+    assert_read(f"I list them.\n{ONE[:35]}", "I list them.", CUT, truncated=True)

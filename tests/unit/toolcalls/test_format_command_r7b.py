@@ -1,6 +1,12 @@
 """command_r7b: a list of tool_name and parameters between action markers."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 ONE = """\
 <|START_ACTION|>[
@@ -15,15 +21,15 @@ TWO = """\
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Quito"))
+    assert_read(ONE, call("get_weather", city="Quito"))
 
 
 def test_several_calls():
-    check(TWO, call("get_weather", city="Quito"), call("add", a=0.5, b=-3))
+    assert_read(TWO, call("get_weather", city="Quito"), call("add", a=0.5, b=-3))
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"I will use the weather tool.{ONE}That was it.",
         "I will use the weather tool.",
         call("get_weather", city="Quito"),
@@ -32,7 +38,7 @@ def test_prose_around():
 
 
 def test_after_a_thought():
-    check_calls(
+    assert_calls(
         f"<|START_THINKING|>I need the weather.<|END_THINKING|>{ONE}",
         call("get_weather", city="Quito"),
         hidden=["<|START_ACTION|>", "<|END_ACTION|>", "tool_call_id"],
@@ -40,19 +46,19 @@ def test_after_a_thought():
 
 
 def test_no_arguments():
-    check(
+    assert_read(
         '<|START_ACTION|>[{"tool_name": "get_time", "parameters": {}}]<|END_ACTION|>',
         call("get_time"),
     )
 
 
 def test_missing_end_of_action():
-    check(ONE.removesuffix("<|END_ACTION|>"), call("get_weather", city="Quito"))
+    assert_read(ONE.removesuffix("<|END_ACTION|>"), call("get_weather", city="Quito"))
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_tides"))
+    assert_untouched(ONE.replace("get_weather", "get_tides"))
 
 
 def test_cut():
-    check(TWO[:-40], call("get_weather", city="Quito"), CUT, truncated=True)
+    assert_read(TWO[:-40], call("get_weather", city="Quito"), CUT, truncated=True)

@@ -1,6 +1,6 @@
 """command_r_plus: `Action:` and a fence that IS a call."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 Action:
@@ -35,15 +35,17 @@ Action:
 
 
 def test_a_plain_call():
-    check(ONE, call("search", query="opening hours of the museum"))
+    assert_read(ONE, call("search", query="opening hours of the museum"))
 
 
 def test_several_calls_and_no_arguments():
-    check(TWO, call("get_time"), call("read_file", path="/srv/hours.txt", offset=20))
+    assert_read(
+        TWO, call("get_time"), call("read_file", path="/srv/hours.txt", offset=20)
+    )
 
 
 def test_the_plan_is_shown():
-    check(
+    assert_read(
         f"Plan: First I search for the hours.\n{ONE}",
         "Plan: First I search for the hours.",
         call("search", query="opening hours of the museum"),
@@ -51,7 +53,7 @@ def test_the_plan_is_shown():
 
 
 def test_prose_after():
-    check(
+    assert_read(
         f"{ONE}\nLet us wait.",
         call("search", query="opening hours of the museum"),
         "Let us wait.",
@@ -59,14 +61,14 @@ def test_prose_after():
 
 
 def test_without_an_action_line_a_fence_in_prose_is_an_example():
-    check_untouched(
+    assert_untouched(
         "An action is written as follows.\n" + ONE.removeprefix("Action:\n") + "\nSo."
     )
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace('"search"', '"directly_answer"'))
+    assert_untouched(ONE.replace('"search"', '"directly_answer"'))
 
 
 def test_cut():
-    check(f"Plan: search.\n{ONE[:70]}", "Plan: search.", CUT, truncated=True)
+    assert_read(f"Plan: search.\n{ONE[:70]}", "Plan: search.", CUT, truncated=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 BEGIN = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
 NEXT = "<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>"
@@ -11,11 +11,11 @@ ONE = f'{BEGIN}get_weather\n```json\n{{"city": "Hangzhou"}}\n```{END}'
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Hangzhou"))
+    assert_read(ONE, call("get_weather", city="Hangzhou"))
 
 
 def test_several_calls():
-    check(
+    assert_read(
         f'{BEGIN}get_weather\n```json\n{{"city": "Wuhan", "days": 3}}\n```'
         f'{NEXT}bash\n```json\n{{"command": "uptime"}}\n```{END}',
         call("get_weather", city="Wuhan", days=3),
@@ -24,7 +24,7 @@ def test_several_calls():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"I will check that for you.\n\n{ONE}\nPlease wait.",
         "I will check that for you.",
         call("get_weather", city="Hangzhou"),
@@ -33,7 +33,7 @@ def test_prose_around():
 
 
 def test_a_thought_before_stays():
-    check(
+    assert_read(
         f"<think>\nThe weather, then.\n</think>\n\n{ONE}",
         "<think> The weather, then. </think>",
         call("get_weather", city="Hangzhou"),
@@ -41,11 +41,11 @@ def test_a_thought_before_stays():
 
 
 def test_no_arguments():
-    check(f"{BEGIN}get_time\n```json\n{{}}\n```{END}", call("get_time"))
+    assert_read(f"{BEGIN}get_time\n```json\n{{}}\n```{END}", call("get_time"))
 
 
 def test_a_fence_inside_a_string():
-    check(
+    assert_read(
         f'{BEGIN}python\n```json\n{{"code": "print(\'```\')\\n# ```"}}\n```{END}',
         call("python", code="print('```')\n# ```"),
     )
@@ -57,29 +57,29 @@ def test_a_fence_inside_a_string():
 )
 def test_markers_as_distills_and_renderers_write_them(bar, gap):
     text = ONE.replace("▁", gap).replace("｜", bar)
-    check(text, call("get_weather", city="Hangzhou"))
+    assert_read(text, call("get_weather", city="Hangzhou"))
 
 
 def test_missing_end_markers():
-    check(ONE.removesuffix(END), call("get_weather", city="Hangzhou"))
+    assert_read(ONE.removesuffix(END), call("get_weather", city="Hangzhou"))
 
 
 def test_only_the_outer_end_is_missing():
-    check(
+    assert_read(
         ONE.removesuffix("<｜tool▁calls▁end｜>"), call("get_weather", city="Hangzhou")
     )
 
 
 def test_end_of_sentence_token_is_not_shown():
-    check(f"{ONE}<｜end▁of▁sentence｜>", call("get_weather", city="Hangzhou"))
+    assert_read(f"{ONE}<｜end▁of▁sentence｜>", call("get_weather", city="Hangzhou"))
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_horoscope"))
+    assert_untouched(ONE.replace("get_weather", "get_horoscope"))
 
 
 def test_cut():
-    check(
+    assert_read(
         f'Well.\n{BEGIN}get_weather\n```json\n{{"city": "Hang',
         "Well.",
         CUT,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 OUTER = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 PARIS = (
@@ -13,17 +13,17 @@ ONE = PARIS.join(OUTER)
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Lyon"))
+    assert_read(ONE, call("get_weather", city="Lyon"))
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         (PARIS + CLOCK).join(OUTER), call("get_weather", city="Lyon"), call("get_time")
     )
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"Two things to check.{ONE}And then we talk.",
         "Two things to check.",
         call("get_weather", city="Lyon"),
@@ -32,7 +32,7 @@ def test_prose_around():
 
 
 def test_after_the_end_of_a_thought():
-    check(
+    assert_read(
         f"So the tool it is.</think>{ONE}",
         "So the tool it is.</think>",
         call("get_weather", city="Lyon"),
@@ -40,13 +40,13 @@ def test_after_the_end_of_a_thought():
 
 
 def test_outer_markers_missing():
-    check(
+    assert_read(
         f"Hm. {PARIS}{CLOCK}", "Hm.", call("get_weather", city="Lyon"), call("get_time")
     )
 
 
 def test_all_end_markers_missing():
-    check(
+    assert_read(
         OUTER[0] + PARIS.removesuffix("<｜tool▁call▁end｜>"),
         call("get_weather", city="Lyon"),
     )
@@ -55,11 +55,11 @@ def test_all_end_markers_missing():
 @pytest.mark.parametrize(("bar", "gap"), [("|", " "), ("|", "_"), ("|", "▁")])
 def test_plain_letters_in_the_markers(bar, gap):
     text = ONE.replace("▁", gap).replace("｜", bar)
-    check(text, call("get_weather", city="Lyon"))
+    assert_read(text, call("get_weather", city="Lyon"))
 
 
 def test_a_marker_inside_a_string():
-    check(
+    assert_read(
         '<｜tool▁call▁begin｜>search<｜tool▁sep｜>{"query": "what is <｜tool▁call▁end｜>?"}'
         "<｜tool▁call▁end｜>".join(OUTER),
         call("search", query="what is <｜tool▁call▁end｜>?"),
@@ -67,11 +67,11 @@ def test_a_marker_inside_a_string():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_mood"))
+    assert_untouched(ONE.replace("get_weather", "get_mood"))
 
 
 def test_cut_in_the_second_call():
-    check(
+    assert_read(
         OUTER[0] + CLOCK + PARIS[:50],
         call("get_time"),
         CUT,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <｜DSML｜function_calls>
@@ -24,15 +24,17 @@ TWO = """\
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Nara", days=2))
+    assert_read(ONE, call("get_weather", city="Nara", days=2))
 
 
 def test_several_calls_and_no_arguments():
-    check(TWO, call("search", query='a < b && "c"', tags=["x", "y"]), call("get_time"))
+    assert_read(
+        TWO, call("search", query='a < b && "c"', tags=["x", "y"]), call("get_time")
+    )
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"Let me look.\n\n{ONE}\n\nSoon more.",
         "Let me look.",
         call("get_weather", city="Nara", days=2),
@@ -41,7 +43,7 @@ def test_prose_around():
 
 
 def test_a_thought_before_stays():
-    check(
+    assert_read(
         f"<think>Nara, two days.</think>{ONE}",
         "<think>Nara, two days.</think>",
         call("get_weather", city="Nara", days=2),
@@ -50,11 +52,11 @@ def test_a_thought_before_stays():
 
 def test_wrapper_missing():
     inner = "\n".join(ONE.splitlines()[1:-1])
-    check(f"Sure.\n{inner}", "Sure.", call("get_weather", city="Nara", days=2))
+    assert_read(f"Sure.\n{inner}", "Sure.", call("get_weather", city="Nara", days=2))
 
 
 def test_a_json_object_in_place_of_parameters():
-    check(
+    assert_read(
         '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n'
         '{"city": "Nara", "days": 2}\n'
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
@@ -63,17 +65,17 @@ def test_a_json_object_in_place_of_parameters():
 
 
 def test_ascii_bars():
-    check(ONE.replace("｜", "|"), call("get_weather", city="Nara", days=2))
+    assert_read(ONE.replace("｜", "|"), call("get_weather", city="Nara", days=2))
 
 
 @pytest.mark.parametrize("value", ["007", "3.10", "[1]", "yes"])
 def test_a_string_that_looks_like_something_else(value):
-    check(ONE.replace("Nara", value), call("get_weather", city=value, days=2))
+    assert_read(ONE.replace("Nara", value), call("get_weather", city=value, days=2))
 
 
 def test_a_string_of_several_lines_is_kept_whole():
     code = "def f(x):\n    return x < 3\n"
-    check(
+    assert_read(
         '<｜DSML｜function_calls>\n<｜DSML｜invoke name="python">\n'
         f'<｜DSML｜parameter name="code" string="true">{code}</｜DSML｜parameter>\n'
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
@@ -82,15 +84,15 @@ def test_a_string_of_several_lines_is_kept_whole():
 
 
 def test_missing_end_of_the_wrapper():
-    check(
+    assert_read(
         ONE.removesuffix("\n</｜DSML｜function_calls>"),
         call("get_weather", city="Nara", days=2),
     )
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_deer"))
+    assert_untouched(ONE.replace("get_weather", "get_deer"))
 
 
 def test_cut():
-    check(f"Let me look.\n{ONE[:100]}", "Let me look.", CUT, truncated=True)
+    assert_read(f"Let me look.\n{ONE[:100]}", "Let me look.", CUT, truncated=True)

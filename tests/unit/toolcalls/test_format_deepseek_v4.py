@@ -1,6 +1,6 @@
 """deepseek_v4: DSML tags in a tool_calls wrapper, or without one."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <｜DSML｜tool_calls>
@@ -18,12 +18,12 @@ BARE = """\
 
 
 def test_a_plain_call():
-    check(ONE, call("read_file", path="src/app.rs", offset=120))
+    assert_read(ONE, call("read_file", path="src/app.rs", offset=120))
 
 
 def test_several_calls_of_several_types():
     inner = "\n".join(ONE.splitlines()[1:-1])
-    check(
+    assert_read(
         f"<｜DSML｜tool_calls>\n{inner}\n{BARE}\n</｜DSML｜tool_calls>",
         call("read_file", path="src/app.rs", offset=120),
         call("set_light", on=True, level=0.25),
@@ -31,7 +31,7 @@ def test_several_calls_of_several_types():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"First the source.\n{ONE}\nThen the tests.",
         "First the source.",
         call("read_file", path="src/app.rs", offset=120),
@@ -40,18 +40,20 @@ def test_prose_around():
 
 
 def test_bare_invoke():
-    check(f"Lights on!\n{BARE}", "Lights on!", call("set_light", on=True, level=0.25))
+    assert_read(
+        f"Lights on!\n{BARE}", "Lights on!", call("set_light", on=True, level=0.25)
+    )
 
 
 def test_self_closing_invoke():
-    check(
+    assert_read(
         '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="get_time"/>\n</｜DSML｜tool_calls>',
         call("get_time"),
     )
 
 
 def test_a_json_object_in_place_of_parameters():
-    check(
+    assert_read(
         '<｜DSML｜tool_calls>\n    <｜DSML｜invoke name="add">\n    {\n'
         '        "a": 2,\n        "b": 40\n    }\n</｜DSML｜invoke>\n'
         "</｜DSML｜tool_calls>",
@@ -60,8 +62,8 @@ def test_a_json_object_in_place_of_parameters():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("read_file", "burn_file"))
+    assert_untouched(ONE.replace("read_file", "burn_file"))
 
 
 def test_cut():
-    check(ONE[:90], CUT, truncated=True)
+    assert_read(ONE[:90], CUT, truncated=True)

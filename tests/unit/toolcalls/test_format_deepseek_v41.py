@@ -1,6 +1,6 @@
 """deepseek_v41: DSML tags with a space after the bar."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <｜DSML｜ calls>
@@ -21,15 +21,15 @@ TWO = """\
 
 
 def test_a_plain_call():
-    check(ONE, call("calculator", expression="sqrt(2) / 3"))
+    assert_read(ONE, call("calculator", expression="sqrt(2) / 3"))
 
 
 def test_several_calls_and_no_arguments():
-    check(TWO, call("get_time"), call("add", a=7, b=-7))
+    assert_read(TWO, call("get_time"), call("add", a=7, b=-7))
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"I compute.\n{ONE}\nThere.",
         "I compute.",
         call("calculator", expression="sqrt(2) / 3"),
@@ -39,12 +39,12 @@ def test_prose_around():
 
 def test_wrapper_missing():
     inner = "\n".join(ONE.splitlines()[1:-1])
-    check(inner, call("calculator", expression="sqrt(2) / 3"))
+    assert_read(inner, call("calculator", expression="sqrt(2) / 3"))
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("calculator", "abacus"))
+    assert_untouched(ONE.replace("calculator", "abacus"))
 
 
 def test_cut():
-    check(f"I compute.\n{ONE[:110]}", "I compute.", CUT, truncated=True)
+    assert_read(f"I compute.\n{ONE[:110]}", "I compute.", CUT, truncated=True)

@@ -1,6 +1,6 @@
 """dots: invokes or JSON inside dots_function_call."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <dots_function_call>
@@ -12,11 +12,11 @@ ONE = """\
 
 
 def test_a_plain_call():
-    check(ONE, call("search", query="tea houses in Suzhou", limit=5))
+    assert_read(ONE, call("search", query="tea houses in Suzhou", limit=5))
 
 
 def test_several_calls_in_one_wrapper():
-    check(
+    assert_read(
         "<dots_function_call>\n"
         '<invoke name="get_time">\n</invoke>\n'
         '<invoke name="bash">\n<parameter name="command">df -h | sort</parameter>\n'
@@ -27,7 +27,7 @@ def test_several_calls_in_one_wrapper():
 
 
 def test_several_wrappers():
-    check(
+    assert_read(
         f"{ONE}\n{ONE}",
         call("search", query="tea houses in Suzhou", limit=5),
         call("search", query="tea houses in Suzhou", limit=5),
@@ -35,7 +35,7 @@ def test_several_wrappers():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"I search.\n{ONE}\nOk.",
         "I search.",
         call("search", query="tea houses in Suzhou", limit=5),
@@ -44,7 +44,7 @@ def test_prose_around():
 
 
 def test_json_inside():
-    check(
+    assert_read(
         "<dots_function_call>\n"
         '{"name": "search", "arguments": {"query": "pu\'er"}}\n'
         "</dots_function_call>",
@@ -53,8 +53,8 @@ def test_json_inside():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace('"search"', '"taste"'))
+    assert_untouched(ONE.replace('"search"', '"taste"'))
 
 
 def test_cut():
-    check(ONE[:75], CUT, truncated=True)
+    assert_read(ONE[:75], CUT, truncated=True)

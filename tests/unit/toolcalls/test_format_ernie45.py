@@ -1,6 +1,12 @@
 """ernie45: JSON in tool_call tags, after a thought, beside response tags."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 ONE = """\
 <tool_call>
@@ -10,11 +16,11 @@ ONE = """\
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="哈尔滨"))
+    assert_read(ONE, call("get_weather", city="哈尔滨"))
 
 
 def test_several_calls():
-    check(
+    assert_read(
         ONE + '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>\n',
         call("get_weather", city="哈尔滨"),
         call("get_time"),
@@ -22,7 +28,7 @@ def test_several_calls():
 
 
 def test_after_the_end_of_a_thought():
-    check(
+    assert_read(
         f"用户想知道天气。\n</think>\n\n\n{ONE}",
         "用户想知道天气。 </think>",
         call("get_weather", city="哈尔滨"),
@@ -30,7 +36,7 @@ def test_after_the_end_of_a_thought():
 
 
 def test_beside_a_response():
-    check_calls(
+    assert_calls(
         f"</think>\n\n<response>\n我来查一下。\n</response>\n{ONE}",
         call("get_weather", city="哈尔滨"),
         hidden=["<tool_call>", "</tool_call>"],
@@ -38,8 +44,8 @@ def test_beside_a_response():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_snow"))
+    assert_untouched(ONE.replace("get_weather", "get_snow"))
 
 
 def test_cut():
-    check(f"好的。\n{ONE[:50]}", "好的。", CUT, truncated=True)
+    assert_read(f"好的。\n{ONE[:50]}", "好的。", CUT, truncated=True)

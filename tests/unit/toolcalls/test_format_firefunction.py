@@ -1,16 +1,16 @@
 """firefunction: the word functools and a JSON list."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = ' functools[{"name": "get_weather", "arguments": {"city": "Austin"}}]'
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Austin"))
+    assert_read(ONE, call("get_weather", city="Austin"))
 
 
 def test_several_calls():
-    check(
+    assert_read(
         ' functools[{"name": "get_time", "arguments": {}}, '
         '{"name": "search", "arguments": {"query": "BBQ [open now]", "limit": 3}}]',
         call("get_time"),
@@ -19,7 +19,7 @@ def test_several_calls():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"Let me call a function.{ONE}\nThat is all.",
         "Let me call a function.",
         call("get_weather", city="Austin"),
@@ -28,12 +28,12 @@ def test_prose_around():
 
 
 def test_the_module_of_that_name_is_not_a_call():
-    check_untouched("Use functools.lru_cache, functools[0] is an error.")
+    assert_untouched("Use functools.lru_cache, functools[0] is an error.")
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_rodeo"))
+    assert_untouched(ONE.replace("get_weather", "get_rodeo"))
 
 
 def test_cut():
-    check(ONE[:55], CUT, truncated=True)
+    assert_read(ONE[:55], CUT, truncated=True)

@@ -1,16 +1,16 @@
 """functionary_v31: the name in a tag, the arguments as JSON inside it."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = '<function=get_weather>{"city": "Hanoi", "unit": "celsius"}</function>'
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Hanoi", unit="celsius"))
+    assert_read(ONE, call("get_weather", city="Hanoi", unit="celsius"))
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         f"{ONE}<function=get_time>{{}}</function>",
         call("get_weather", city="Hanoi", unit="celsius"),
         call("get_time"),
@@ -18,7 +18,7 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"Checking Hanoi.\n{ONE}\nA moment.",
         "Checking Hanoi.",
         call("get_weather", city="Hanoi", unit="celsius"),
@@ -27,30 +27,30 @@ def test_prose_around():
 
 
 def test_the_closing_tag_inside_a_string():
-    check(
+    assert_read(
         '<function=search>{"query": "what does </function> close?"}</function>',
         call("search", query="what does </function> close?"),
     )
 
 
 def test_missing_closer_at_the_end():
-    check(
+    assert_read(
         ONE.removesuffix("</function>"),
         call("get_weather", city="Hanoi", unit="celsius"),
     )
 
 
 def test_end_of_message_token_is_not_shown():
-    check(f"{ONE}<|eom_id|>", call("get_weather", city="Hanoi", unit="celsius"))
+    assert_read(f"{ONE}<|eom_id|>", call("get_weather", city="Hanoi", unit="celsius"))
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_pho"))
+    assert_untouched(ONE.replace("get_weather", "get_pho"))
 
 
 def test_arguments_that_do_not_fit():
-    check_untouched(ONE.replace('"celsius"', '"kelvin"'))
+    assert_untouched(ONE.replace('"celsius"', '"kelvin"'))
 
 
 def test_cut():
-    check(ONE[:35], CUT, truncated=True)
+    assert_read(ONE[:35], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """functiongemma: `call:name{key:value}` with strings between escape tags."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = (
     "<start_function_call>call:get_weather{city:<escape>Graz<escape>,days:4}"
@@ -9,11 +9,11 @@ ONE = (
 
 
 def test_a_plain_call():
-    check(ONE, call("get_weather", city="Graz", days=4))
+    assert_read(ONE, call("get_weather", city="Graz", days=4))
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         f"{ONE}<start_function_call>call:get_time{{}}<end_function_call>",
         call("get_weather", city="Graz", days=4),
         call("get_time"),
@@ -21,7 +21,7 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(
+    assert_read(
         f"Servus! {ONE} Gleich.",
         "Servus!",
         call("get_weather", city="Graz", days=4),
@@ -30,7 +30,7 @@ def test_prose_around():
 
 
 def test_lists_objects_and_booleans():
-    check(
+    assert_read(
         "<start_function_call>call:search{query:<escape>inns<escape>,"
         "tags:[<escape>garden<escape>,<escape>dogs, too<escape>],"
         "filters:{open:true,stars:4.5}}<end_function_call>",
@@ -44,7 +44,7 @@ def test_lists_objects_and_booleans():
 
 
 def test_braces_and_colons_inside_a_string():
-    check(
+    assert_read(
         "<start_function_call>call:python{code:<escape>d = {'a': [1], 'b': \"}\"}"
         "<escape>}<end_function_call>",
         call("python", code="d = {'a': [1], 'b': \"}\"}"),
@@ -52,19 +52,19 @@ def test_braces_and_colons_inside_a_string():
 
 
 def test_a_string_of_digits_stays_a_string():
-    check(ONE.replace("Graz", "8010"), call("get_weather", city="8010", days=4))
+    assert_read(ONE.replace("Graz", "8010"), call("get_weather", city="8010", days=4))
 
 
 def test_missing_end_marker():
-    check(
+    assert_read(
         ONE.removesuffix("<end_function_call>"),
         call("get_weather", city="Graz", days=4),
     )
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_strudel"))
+    assert_untouched(ONE.replace("get_weather", "get_strudel"))
 
 
 def test_cut():
-    check(ONE[:60], CUT, truncated=True)
+    assert_read(ONE[:60], CUT, truncated=True)

@@ -1,21 +1,29 @@
 """gemma4: `call:name{key:value}` with strings between quote tokens."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 ONE = '<|tool_call>call:get_weather{city:<|"|>Porto<|"|>,unit:<|"|>celsius<|"|>}<tool_call|>'
 PORTO = call("get_weather", city="Porto", unit="celsius")
 
 
 def test_a_plain_call():
-    check(ONE, PORTO)
+    assert_read(ONE, PORTO)
 
 
 def test_several_calls_and_no_arguments():
-    check(f"{ONE}<|tool_call>call:get_time{{}}<tool_call|>", PORTO, call("get_time"))
+    assert_read(
+        f"{ONE}<|tool_call>call:get_time{{}}<tool_call|>", PORTO, call("get_time")
+    )
 
 
 def test_prose_between_and_around():
-    check(
+    assert_read(
         f"First {ONE} then <|tool_call>call:get_time{{}}<tool_call|> and done.",
         "First",
         PORTO,
@@ -26,7 +34,7 @@ def test_prose_between_and_around():
 
 
 def test_nested_values():
-    check(
+    assert_read(
         '<|tool_call>call:search{query:<|"|>port wine<|"|>,limit:3,'
         'tags:[<|"|>tawny<|"|>,<|"|>ruby<|"|>],'
         "filters:{year:{min:1994,max:2011},dry:false,cellar:null}}<tool_call|>",
@@ -42,26 +50,26 @@ def test_nested_values():
 
 def test_a_string_holds_anything():
     code = 'x = {"a": [1, 2]}  # call:get_time{}\nprint("}", x)'
-    check(
+    assert_read(
         f'<|tool_call>call:python{{code:<|"|>{code}<|"|>}}<tool_call|>',
         call("python", code=code),
     )
 
 
 def test_the_quote_token_came_out_as_a_plain_quote():
-    check(ONE.replace('<|"|>', '"'), PORTO)
+    assert_read(ONE.replace('<|"|>', '"'), PORTO)
 
 
 def test_markers_lost():
-    check(ONE.removeprefix("<|tool_call>").removesuffix("<tool_call|>"), PORTO)
+    assert_read(ONE.removeprefix("<|tool_call>").removesuffix("<tool_call|>"), PORTO)
 
 
 def test_missing_end_marker():
-    check(ONE.removesuffix("<tool_call|>"), PORTO)
+    assert_read(ONE.removesuffix("<tool_call|>"), PORTO)
 
 
 def test_after_a_thought():
-    check_calls(
+    assert_calls(
         f"<|channel>thought\nWeather it is.<channel|>{ONE}",
         PORTO,
         hidden=["<|tool_call>", "<tool_call|>"],
@@ -69,8 +77,8 @@ def test_after_a_thought():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_surf"))
+    assert_untouched(ONE.replace("get_weather", "get_surf"))
 
 
 def test_cut():
-    check(f"Let me see. {ONE[:50]}", "Let me see.", CUT, truncated=True)
+    assert_read(f"Let me see. {ONE[:50]}", "Let me see.", CUT, truncated=True)

@@ -2,45 +2,49 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = '{"name": "get_weather", "arguments": {"city": "Oulu"}}'
 OULU = call("get_weather", city="Oulu")
 
 
 def test_a_plain_call():
-    check(ONE, OULU)
+    assert_read(ONE, OULU)
 
 
 def test_over_several_lines():
-    check(
+    assert_read(
         '{\n  "name": "add",\n  "arguments": {\n    "a": 1,\n    "b": 2\n  }\n}\n',
         call("add", a=1, b=2),
     )
 
 
 def test_a_list():
-    check(f'[{ONE}, {{"name": "get_time", "arguments": {{}}}}]', OULU, call("get_time"))
+    assert_read(
+        f'[{ONE}, {{"name": "get_time", "arguments": {{}}}}]', OULU, call("get_time")
+    )
 
 
 def test_one_after_the_other():
-    check(f'{ONE}\n{{"name": "get_time", "arguments": {{}}}}', OULU, call("get_time"))
+    assert_read(
+        f'{ONE}\n{{"name": "get_time", "arguments": {{}}}}', OULU, call("get_time")
+    )
 
 
 def test_alone_in_a_fence():
-    check(f"```json\n{ONE}\n```", OULU)
+    assert_read(f"```json\n{ONE}\n```", OULU)
 
 
 def test_alone_in_a_fence_without_a_language():
-    check(f"```\n{ONE}\n```\n", OULU)
+    assert_read(f"```\n{ONE}\n```\n", OULU)
 
 
 def test_in_a_fence_amid_prose_it_is_an_example():
-    check_untouched(f"You would send this:\n```json\n{ONE}\n```\nto the server.")
+    assert_untouched(f"You would send this:\n```json\n{ONE}\n```\nto the server.")
 
 
 def test_the_tool_calls_shape():
-    check(
+    assert_read(
         '{"tool_calls": [{"id": "call_1", "type": "function", "function": '
         '{"name": "get_weather", "arguments": "{\\"city\\": \\"Oulu\\"}"}}]}',
         OULU,
@@ -48,7 +52,7 @@ def test_the_tool_calls_shape():
 
 
 def test_the_function_shape():
-    check(
+    assert_read(
         '{"type": "function", "function": '
         '{"name": "get_weather", "arguments": {"city": "Oulu"}}}',
         OULU,
@@ -56,7 +60,7 @@ def test_the_function_shape():
 
 
 def test_the_arguments_before_the_name():
-    check('{"arguments": {"city": "Oulu"}, "name": "get_weather"}', OULU)
+    assert_read('{"arguments": {"city": "Oulu"}, "name": "get_weather"}', OULU)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +75,8 @@ def test_the_arguments_before_the_name():
     ],
 )
 def test_json_that_is_no_call(text):
-    check_untouched(text)
+    assert_untouched(text)
 
 
 def test_cut():
-    check(ONE[:45], CUT, truncated=True)
+    assert_read(ONE[:45], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """gigachat3: JSON behind a function_call marker or a role separator."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 BODY = '{"name": "search", "arguments": {"query": "Эрмитаж", "limit": 2}}'
 ROLE = f"<|message_sep|>\n\nfunction call<|role_sep|>\n{BODY}"
@@ -8,41 +8,43 @@ HERMITAGE = call("search", query="Эрмитаж", limit=2)
 
 
 def test_the_role_separator():
-    check(ROLE, HERMITAGE)
+    assert_read(ROLE, HERMITAGE)
 
 
 def test_the_marker():
-    check(f"<|function_call|>{BODY}", HERMITAGE)
+    assert_read(f"<|function_call|>{BODY}", HERMITAGE)
 
 
 def test_prose_before():
-    check(f"Сейчас поищу.{ROLE}", "Сейчас поищу.", HERMITAGE)
-    check(f"Сейчас поищу.<|function_call|>{BODY}", "Сейчас поищу.", HERMITAGE)
+    assert_read(f"Сейчас поищу.{ROLE}", "Сейчас поищу.", HERMITAGE)
+    assert_read(f"Сейчас поищу.<|function_call|>{BODY}", "Сейчас поищу.", HERMITAGE)
 
 
 def test_the_separator_after_the_call_is_not_shown():
-    check(f"<|function_call|>{BODY}<|message_sep|>", HERMITAGE)
+    assert_read(f"<|function_call|>{BODY}<|message_sep|>", HERMITAGE)
 
 
 def test_end_of_text_is_not_shown():
-    check(f"{ROLE}</s>", HERMITAGE)
+    assert_read(f"{ROLE}</s>", HERMITAGE)
 
 
 def test_without_the_leading_separator():
-    check(f"function call<|role_sep|>\n{BODY}", HERMITAGE)
+    assert_read(f"function call<|role_sep|>\n{BODY}", HERMITAGE)
 
 
 def test_no_arguments():
-    check('<|function_call|>{"name": "get_time", "arguments": {}}', call("get_time"))
+    assert_read(
+        '<|function_call|>{"name": "get_time", "arguments": {}}', call("get_time")
+    )
 
 
 def test_the_words_alone_are_prose():
-    check_untouched("A function call\n{is made} with a name and arguments.")
+    assert_untouched("A function call\n{is made} with a name and arguments.")
 
 
 def test_unknown_tool():
-    check_untouched(ROLE.replace('"search"', '"draw"'))
+    assert_untouched(ROLE.replace('"search"', '"draw"'))
 
 
 def test_cut():
-    check(f"Ищу.{ROLE[:80]}", "Ищу.", CUT, truncated=True)
+    assert_read(f"Ищу.{ROLE[:80]}", "Ищу.", CUT, truncated=True)

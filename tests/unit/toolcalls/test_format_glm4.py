@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call, tool
 
 ONE = """\
 <tool_call>get_weather
@@ -15,11 +15,11 @@ XIAN = call("get_weather", city="Xi'an", days=3)
 
 
 def test_a_plain_call():
-    check(ONE, XIAN)
+    assert_read(ONE, XIAN)
 
 
 def test_several_calls():
-    check(
+    assert_read(
         f"{ONE}\n<tool_call>bash\n<arg_key>command</arg_key>\n"
         "<arg_value>ls | wc -l</arg_value>\n</tool_call>",
         XIAN,
@@ -28,11 +28,11 @@ def test_several_calls():
 
 
 def test_prose_around():
-    check(f"Let me check.{ONE}\nA moment.", "Let me check.", XIAN, "A moment.")
+    assert_read(f"Let me check.{ONE}\nA moment.", "Let me check.", XIAN, "A moment.")
 
 
 def test_a_thought_before_stays():
-    check(
+    assert_read(
         f"<think>Weather of Xi'an.</think>\n{ONE}",
         "<think>Weather of Xi'an.</think>",
         XIAN,
@@ -40,7 +40,7 @@ def test_a_thought_before_stays():
 
 
 def test_without_newlines():
-    check(ONE.replace("\n", ""), XIAN)
+    assert_read(ONE.replace("\n", ""), XIAN)
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,20 @@ def test_without_newlines():
     ["<tool_call>get_time\n</tool_call>", "<tool_call>get_time</tool_call>"],
 )
 def test_no_arguments(text):
-    check(text, call("get_time"))
+    assert_read(text, call("get_time"))
 
 
 def test_missing_end_of_a_value():
-    check(ONE.replace("3</arg_value>", "3"), XIAN)
+    assert_read(ONE.replace("3</arg_value>", "3"), XIAN)
 
 
 def test_missing_end_of_a_value_before_the_next_key():
-    check(ONE.replace("an</arg_value>", "an"), XIAN)
+    assert_read(ONE.replace("an</arg_value>", "an"), XIAN)
 
 
 def test_a_value_of_several_lines_with_tags_in_it():
     page = '<ul class="a">\n  <li>1 < 2 & 3</li>\n</ul>'
-    check(
+    assert_read(
         f"<tool_call>python\n<arg_key>code</arg_key>\n<arg_value>{page}</arg_value>\n"
         "</tool_call>",
         call("python", code=page),
@@ -69,7 +69,7 @@ def test_a_value_of_several_lines_with_tags_in_it():
 
 
 def test_values_are_typed_by_the_schema():
-    check(
+    assert_read(
         "<tool_call>search\n<arg_key>query</arg_key>\n<arg_value>2024</arg_value>\n"
         "<arg_key>limit</arg_key>\n<arg_value>10</arg_value>\n"
         '<arg_key>tags</arg_key>\n<arg_value>["a", "b"]</arg_value>\n'
@@ -81,7 +81,7 @@ def test_values_are_typed_by_the_schema():
 
 def test_a_name_that_looks_like_a_tag():
     tools = [tool("div", ["text"], text="string")]
-    check(
+    assert_read(
         "<tool_call>div\n<arg_key>text</arg_key>\n<arg_value>hi</arg_value>\n"
         "</tool_call>",
         call("div", text="hi"),
@@ -90,19 +90,19 @@ def test_a_name_that_looks_like_a_tag():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_wall"))
+    assert_untouched(ONE.replace("get_weather", "get_wall"))
 
 
 def test_a_value_that_does_not_fit():
-    check_untouched(ONE.replace(">3<", ">soon<"))
+    assert_untouched(ONE.replace(">3<", ">soon<"))
 
 
 def test_cut_in_a_value():
-    check(f"Let me check.{ONE[:70]}", "Let me check.", CUT, truncated=True)
+    assert_read(f"Let me check.{ONE[:70]}", "Let me check.", CUT, truncated=True)
 
 
 def test_cut_in_the_second_call():
-    check(
+    assert_read(
         f"{ONE}\n<tool_call>bash\n<arg_key>command</arg_key>\n<arg_value>rm -rf /t",
         XIAN,
         CUT,

@@ -2,7 +2,13 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 ARGUMENTS = '{"city": "Tromsø", "unit": "celsius"}'
 ONE = (
@@ -14,11 +20,11 @@ HIDDEN = ["<|channel|>", "<|message|>", "<|call|>", "to=functions", "<|constrain
 
 
 def test_a_plain_call():
-    check(ONE, TROMSO)
+    assert_read(ONE, TROMSO)
 
 
 def test_several_messages():
-    check(
+    assert_read(
         f"{ONE}<|start|>assistant<|channel|>commentary to=functions.get_time "
         "<|constrain|>json<|message|>{}<|call|>",
         TROMSO,
@@ -27,7 +33,7 @@ def test_several_messages():
 
 
 def test_after_an_analysis():
-    check_calls(
+    assert_calls(
         "<|channel|>analysis<|message|>They ask about the weather.<|end|>"
         f"<|start|>assistant{ONE}",
         TROMSO,
@@ -36,11 +42,11 @@ def test_after_an_analysis():
 
 
 def test_prose_before():
-    check(f"I will look.\n{ONE}", "I will look.", TROMSO)
+    assert_read(f"I will look.\n{ONE}", "I will look.", TROMSO)
 
 
 def test_a_preamble_on_the_commentary_channel():
-    check_calls(
+    assert_calls(
         "<|channel|>commentary<|message|>Looking it up now.<|end|>"
         f"<|start|>assistant{ONE}",
         TROMSO,
@@ -61,11 +67,11 @@ def test_a_preamble_on_the_commentary_channel():
     ],
 )
 def test_headers_as_the_model_varies_them(header):
-    check_calls(f"{header}{ARGUMENTS}<|call|>", TROMSO, hidden=HIDDEN)
+    assert_calls(f"{header}{ARGUMENTS}<|call|>", TROMSO, hidden=HIDDEN)
 
 
 def test_no_end_marker():
-    check(ONE.removesuffix("<|call|>"), TROMSO)
+    assert_read(ONE.removesuffix("<|call|>"), TROMSO)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +83,11 @@ def test_no_end_marker():
     ],
 )
 def test_markers_stripped(text):
-    check_calls(f"{text}{ARGUMENTS}", TROMSO, hidden=["to=functions"])
+    assert_calls(f"{text}{ARGUMENTS}", TROMSO, hidden=["to=functions"])
 
 
 def test_markers_stripped_after_an_analysis():
-    check_calls(
+    assert_calls(
         "analysisThe weather in Tromsø is wanted."
         f"assistantcommentary to=functions.get_weather json{ARGUMENTS}",
         TROMSO,
@@ -90,7 +96,7 @@ def test_markers_stripped_after_an_analysis():
 
 
 def test_no_arguments():
-    check(
+    assert_read(
         "<|channel|>commentary to=functions.get_time <|constrain|>json<|message|>{}"
         "<|call|>",
         call("get_time"),
@@ -98,9 +104,9 @@ def test_no_arguments():
 
 
 def test_unknown_tool():
-    check_untouched("assistantcommentary to=functions.get_whale json" + ARGUMENTS)
-    check_untouched(ONE.replace("get_weather", "get_whale"))
+    assert_untouched("assistantcommentary to=functions.get_whale json" + ARGUMENTS)
+    assert_untouched(ONE.replace("get_weather", "get_whale"))
 
 
 def test_cut():
-    check(ONE[:95], CUT, truncated=True)
+    assert_read(ONE[:95], CUT, truncated=True)

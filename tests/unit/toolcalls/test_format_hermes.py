@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <tool_call>
@@ -16,19 +16,19 @@ BERGEN = call("get_weather", city="Bergen")
 
 
 def test_a_plain_call():
-    check(ONE, BERGEN)
+    assert_read(ONE, BERGEN)
 
 
 def test_on_one_line():
-    check(ONE.replace("\n", ""), BERGEN)
+    assert_read(ONE.replace("\n", ""), BERGEN)
 
 
 def test_several_calls():
-    check(f"{ONE}\n{CLOCK}\n{ONE}", BERGEN, call("get_time"), BERGEN)
+    assert_read(f"{ONE}\n{CLOCK}\n{ONE}", BERGEN, call("get_time"), BERGEN)
 
 
 def test_prose_before_between_and_after():
-    check(
+    assert_read(
         f"The weather first.\n\n{ONE}\n\nThen the time.\n{CLOCK}\nThat is all.",
         "The weather first.",
         BERGEN,
@@ -39,7 +39,7 @@ def test_prose_before_between_and_after():
 
 
 def test_a_thought_before_stays():
-    check(
+    assert_read(
         f"<think>\nThey want the weather.\n</think>\n\n{ONE}",
         "<think> They want the weather. </think>",
         BERGEN,
@@ -47,7 +47,7 @@ def test_a_thought_before_stays():
 
 
 def test_inside_a_thought_that_never_ends():
-    check(
+    assert_read(
         f"<think>\nI should call it now.\n{ONE}",
         "<think> I should call it now.",
         BERGEN,
@@ -55,22 +55,22 @@ def test_inside_a_thought_that_never_ends():
 
 
 def test_no_arguments_key():
-    check('<tool_call>\n{"name": "get_time"}\n</tool_call>', call("get_time"))
+    assert_read('<tool_call>\n{"name": "get_time"}\n</tool_call>', call("get_time"))
 
 
 def test_null_arguments():
-    check(
+    assert_read(
         '<tool_call>\n{"name": "get_time", "arguments": null}\n</tool_call>',
         call("get_time"),
     )
 
 
 def test_parameters_for_arguments():
-    check(ONE.replace("arguments", "parameters"), BERGEN)
+    assert_read(ONE.replace("arguments", "parameters"), BERGEN)
 
 
 def test_arguments_as_a_string():
-    check(
+    assert_read(
         '<tool_call>\n{"name": "get_weather", '
         '"arguments": "{\\"city\\": \\"Bergen\\", \\"days\\": 2}"}\n</tool_call>',
         call("get_weather", city="Bergen", days=2),
@@ -78,7 +78,7 @@ def test_arguments_as_a_string():
 
 
 def test_the_arguments_come_first():
-    check(
+    assert_read(
         '<tool_call>\n{"arguments": {"city": "Bergen"}, "name": "get_weather"}\n'
         "</tool_call>",
         BERGEN,
@@ -86,15 +86,15 @@ def test_the_arguments_come_first():
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("\n</tool_call>"), BERGEN)
+    assert_read(ONE.removesuffix("\n</tool_call>"), BERGEN)
 
 
 def test_missing_closer_between_two_calls():
-    check(f"{ONE.removesuffix('</tool_call>')}{CLOCK}", BERGEN, call("get_time"))
+    assert_read(f"{ONE.removesuffix('</tool_call>')}{CLOCK}", BERGEN, call("get_time"))
 
 
 def test_two_objects_in_one_wrapper():
-    check(
+    assert_read(
         '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bergen"}}\n'
         '{"name": "get_time", "arguments": {}}\n</tool_call>',
         BERGEN,
@@ -103,7 +103,7 @@ def test_two_objects_in_one_wrapper():
 
 
 def test_a_list_in_one_wrapper():
-    check(
+    assert_read(
         '<tool_call>\n[{"name": "get_weather", "arguments": {"city": "Bergen"}}, '
         '{"name": "get_time", "arguments": {}}]\n</tool_call>',
         BERGEN,
@@ -117,12 +117,12 @@ def test_a_list_in_one_wrapper():
 )
 def test_wrappers_of_the_small_coders(opener, closer):
     text = ONE.replace("<tool_call>", opener).replace("</tool_call>", closer)
-    check(text, BERGEN)
+    assert_read(text, BERGEN)
 
 
 def test_markers_and_braces_inside_a_string():
     code = 'print("</tool_call>")  # {"name": "x"'
-    check(
+    assert_read(
         '<tool_call>\n{"name": "python", "arguments": {"code": '
         '"print(\\"</tool_call>\\")  # {\\"name\\": \\"x\\""}}\n</tool_call>',
         call("python", code=code),
@@ -130,27 +130,27 @@ def test_markers_and_braces_inside_a_string():
 
 
 def test_end_of_turn_token_is_not_shown():
-    check(f"{ONE}<|im_end|>", BERGEN)
+    assert_read(f"{ONE}<|im_end|>", BERGEN)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_rain"))
+    assert_untouched(ONE.replace("get_weather", "get_rain"))
 
 
 def test_a_known_call_beside_an_unknown_one():
     unknown = ONE.replace("get_weather", "get_rain")
-    check(f"{CLOCK}\n{unknown}", call("get_time"), " ".join(unknown.split()))
+    assert_read(f"{CLOCK}\n{unknown}", call("get_time"), " ".join(unknown.split()))
 
 
 def test_arguments_that_do_not_fit():
-    check_untouched(ONE.replace('{"city": "Bergen"}', '{"days": 2}'))
-    check_untouched(ONE.replace('"Bergen"', '["Bergen"]'))
+    assert_untouched(ONE.replace('{"city": "Bergen"}', '{"days": 2}'))
+    assert_untouched(ONE.replace('"Bergen"', '["Bergen"]'))
 
 
 @pytest.mark.parametrize("length", range(46, 67))
 def test_cut_anywhere_in_the_arguments(length):
-    check(f"Ok.\n{ONE[:length]}", "Ok.", CUT, truncated=True)
+    assert_read(f"Ok.\n{ONE[:length]}", "Ok.", CUT, truncated=True)
 
 
 def test_cut_in_the_second_call():
-    check(f"{CLOCK}\n{ONE[:60]}", call("get_time"), CUT, truncated=True)
+    assert_read(f"{CLOCK}\n{ONE[:60]}", call("get_time"), CUT, truncated=True)

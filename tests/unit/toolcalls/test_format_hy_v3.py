@@ -1,6 +1,12 @@
 """hy_v3: names and argument tags inside tool_calls (HY v3 and v4)."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 ONE = (
     "<tool_calls><tool_call>search<tool_sep><arg_key>query</arg_key>"
@@ -11,11 +17,11 @@ TEA = call("search", query="西湖 龙井", limit=8)
 
 
 def test_a_plain_call():
-    check(ONE, TEA)
+    assert_read(ONE, TEA)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         ONE.replace(
             "</tool_calls>", "<tool_call>get_time<tool_sep></tool_call></tool_calls>"
         ),
@@ -25,23 +31,23 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"稍等。{ONE}请看。", "稍等。", TEA, "请看。")
+    assert_read(f"稍等。{ONE}请看。", "稍等。", TEA, "请看。")
 
 
 def test_one_call_cut_off_from_its_wrapper():
-    check(ONE.removeprefix("<tool_calls>").removesuffix("</tool_calls>"), TEA)
+    assert_read(ONE.removeprefix("<tool_calls>").removesuffix("</tool_calls>"), TEA)
 
 
 def test_a_known_call_beside_an_unknown_one():
     text = ONE.replace(
         "</tool_calls>", "<tool_call>brew<tool_sep></tool_call></tool_calls>"
     )
-    check_calls(text, TEA)
+    assert_calls(text, TEA)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("search", "pour"))
+    assert_untouched(ONE.replace("search", "pour"))
 
 
 def test_cut():
-    check(ONE[:85], CUT, truncated=True)
+    assert_read(ONE[:85], CUT, truncated=True)

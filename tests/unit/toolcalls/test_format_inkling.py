@@ -1,6 +1,12 @@
 """inkling: typed message blocks; the tool block holds name and args."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 BLOCK = (
     '<|content_invoke_tool_json|>{"name":"get_weather","args":{"city":"Turku"}}'
@@ -11,15 +17,15 @@ TURKU = call("get_weather", city="Turku")
 
 
 def test_a_plain_call():
-    check(ONE, TURKU)
+    assert_read(ONE, TURKU)
 
 
 def test_without_the_message_header():
-    check(BLOCK, TURKU)
+    assert_read(BLOCK, TURKU)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         f"{ONE}<|message_model|>get_time<|content_invoke_tool_json|>"
         '{"name":"get_time","args":{}}<|end_message|>',
         TURKU,
@@ -28,7 +34,7 @@ def test_several_calls_and_no_arguments():
 
 
 def test_after_thought_and_text():
-    check_calls(
+    assert_calls(
         "<|message_model|><|content_thinking|>Weather.<|end_message|>"
         f"<|message_model|><|content_text|>I look.<|end_message|>{ONE}",
         TURKU,
@@ -37,16 +43,16 @@ def test_after_thought_and_text():
 
 
 def test_prose_before():
-    check(f"I look. {BLOCK}", "I look.", TURKU)
+    assert_read(f"I look. {BLOCK}", "I look.", TURKU)
 
 
 def test_missing_end_of_message():
-    check(ONE.removesuffix("<|end_message|>"), TURKU)
+    assert_read(ONE.removesuffix("<|end_message|>"), TURKU)
 
 
 def test_unknown_tool():
-    check_untouched(BLOCK.replace("get_weather", "get_ice"))
+    assert_untouched(BLOCK.replace("get_weather", "get_ice"))
 
 
 def test_cut():
-    check(BLOCK[:65], CUT, truncated=True)
+    assert_read(BLOCK[:65], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """internlm2: JSON with parameters between action markers."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <|action_start|><|plugin|>
@@ -10,35 +10,35 @@ SHANGHAI = call("get_weather", city="上海", unit="celsius")
 
 
 def test_a_plain_call():
-    check(ONE, SHANGHAI)
+    assert_read(ONE, SHANGHAI)
 
 
 def test_prose_around():
-    check(f"我需要查询。{ONE}\n请稍候。", "我需要查询。", SHANGHAI, "请稍候。")
+    assert_read(f"我需要查询。{ONE}\n请稍候。", "我需要查询。", SHANGHAI, "请稍候。")
 
 
 def test_a_thought_before_stays():
-    check(f"<think>天气</think>\n{ONE}", "<think>天气</think>", SHANGHAI)
+    assert_read(f"<think>天气</think>\n{ONE}", "<think>天气</think>", SHANGHAI)
 
 
 def test_arguments_for_parameters():
-    check(ONE.replace("parameters", "arguments"), SHANGHAI)
+    assert_read(ONE.replace("parameters", "arguments"), SHANGHAI)
 
 
 def test_no_arguments():
-    check(
+    assert_read(
         '<|action_start|><|plugin|>{"name": "get_time", "parameters": {}}<|action_end|>',
         call("get_time"),
     )
 
 
 def test_missing_end_marker():
-    check(ONE.removesuffix("\n<|action_end|>"), SHANGHAI)
+    assert_read(ONE.removesuffix("\n<|action_end|>"), SHANGHAI)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_fog"))
+    assert_untouched(ONE.replace("get_weather", "get_fog"))
 
 
 def test_cut():
-    check(ONE[:80], CUT, truncated=True)
+    assert_read(ONE[:80], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """jamba: a JSON list between tool_calls tags, with a space before."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = (
     ' <tool_calls>[\n    {"name": "get_weather", "arguments": '
@@ -10,11 +10,11 @@ HAIFA = call("get_weather", city="Haifa", unit="celsius")
 
 
 def test_a_plain_call():
-    check(ONE, HAIFA)
+    assert_read(ONE, HAIFA)
 
 
 def test_several_calls():
-    check(
+    assert_read(
         ' <tool_calls>[\n    {"name": "get_time", "arguments": {}},\n'
         '    {"name": "calculator", "arguments": {"expression": "[1, 2][0]"}}\n'
         "]</tool_calls>",
@@ -24,12 +24,12 @@ def test_several_calls():
 
 
 def test_prose_around():
-    check(f"Sure, checking.{ONE} Done.", "Sure, checking.", HAIFA, "Done.")
+    assert_read(f"Sure, checking.{ONE} Done.", "Sure, checking.", HAIFA, "Done.")
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_sand"))
+    assert_untouched(ONE.replace("get_weather", "get_sand"))
 
 
 def test_cut():
-    check(ONE[:85], CUT, truncated=True)
+    assert_read(ONE[:85], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """k2_horizon: ifm tags around JSON or around key and value tags."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 JSON = """\
 <ifm|tool_calls>
@@ -19,15 +19,15 @@ ABU_DHABI = call("get_weather", city="Abu Dhabi")
 
 
 def test_a_plain_call_in_json():
-    check(JSON, ABU_DHABI)
+    assert_read(JSON, ABU_DHABI)
 
 
 def test_a_plain_call_in_tags():
-    check(TAGS, ABU_DHABI)
+    assert_read(TAGS, ABU_DHABI)
 
 
 def test_typed_tags():
-    check(
+    assert_read(
         TAGS.replace(
             "</ifm|arg_key>", "</ifm|arg_key>\n<ifm|arg_type>string</ifm|arg_type>"
         ),
@@ -36,7 +36,7 @@ def test_typed_tags():
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         "<ifm|tool_calls><ifm|tool_call>get_time</ifm|tool_call>"
         '<ifm|tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</ifm|tool_call>'
         "</ifm|tool_calls>",
@@ -46,15 +46,15 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"Checking.\n{JSON}\nOk.", "Checking.", ABU_DHABI, "Ok.")
-    check(f"Checking.\n{TAGS}\nOk.", "Checking.", ABU_DHABI, "Ok.")
+    assert_read(f"Checking.\n{JSON}\nOk.", "Checking.", ABU_DHABI, "Ok.")
+    assert_read(f"Checking.\n{TAGS}\nOk.", "Checking.", ABU_DHABI, "Ok.")
 
 
 def test_unknown_tool():
-    check_untouched(JSON.replace("get_weather", "get_dune"))
-    check_untouched(TAGS.replace("get_weather", "get_dune"))
+    assert_untouched(JSON.replace("get_weather", "get_dune"))
+    assert_untouched(TAGS.replace("get_weather", "get_dune"))
 
 
 def test_cut():
-    check(JSON[:90], CUT, truncated=True)
-    check(TAGS[:100], CUT, truncated=True)
+    assert_read(JSON[:90], CUT, truncated=True)
+    assert_read(TAGS[:100], CUT, truncated=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 BEGIN = "<|tool_calls_section_begin|>"
 END = "<|tool_calls_section_end|>"
@@ -22,23 +22,23 @@ SHANTOU = call("get_weather", city="Shantou")
 
 
 def test_a_plain_call():
-    check(f"{BEGIN}{WEATHER}{END}", SHANTOU)
+    assert_read(f"{BEGIN}{WEATHER}{END}", SHANTOU)
 
 
 def test_several_calls_and_no_arguments():
-    check(f"{BEGIN}{WEATHER}{CLOCK}{END}", SHANTOU, call("get_time"))
+    assert_read(f"{BEGIN}{WEATHER}{CLOCK}{END}", SHANTOU, call("get_time"))
 
 
 def test_several_sections():
-    check(f"{BEGIN}{WEATHER}{END}{BEGIN}{CLOCK}{END}", SHANTOU, call("get_time"))
+    assert_read(f"{BEGIN}{WEATHER}{END}{BEGIN}{CLOCK}{END}", SHANTOU, call("get_time"))
 
 
 def test_prose_around():
-    check(f"I look. {BEGIN}{WEATHER}{END} There.", "I look.", SHANTOU, "There.")
+    assert_read(f"I look. {BEGIN}{WEATHER}{END} There.", "I look.", SHANTOU, "There.")
 
 
 def test_inside_a_thought():
-    check(
+    assert_read(
         f"<think>I need the weather. {BEGIN}{WEATHER}{END}",
         "<think>I need the weather.",
         SHANTOU,
@@ -49,11 +49,11 @@ def test_inside_a_thought():
     "call_id", ["get_weather:0", "functions.get_weather", "get_weather"]
 )
 def test_ids_as_the_model_varies_them(call_id):
-    check(f"{BEGIN}{block(call_id, CITY)}{END}", SHANTOU)
+    assert_read(f"{BEGIN}{block(call_id, CITY)}{END}", SHANTOU)
 
 
 def test_a_high_index():
-    check(
+    assert_read(
         f"{BEGIN}{block('functions.get_weather:117', CITY)}{END}",
         SHANTOU,
     )
@@ -61,23 +61,23 @@ def test_a_high_index():
 
 def test_singular_section_markers():
     text = f"{BEGIN}{WEATHER}{END}".replace("tool_calls_section", "tool_call_section")
-    check(text, SHANTOU)
+    assert_read(text, SHANTOU)
 
 
 def test_missing_section_end():
-    check(f"{BEGIN}{WEATHER}", SHANTOU)
+    assert_read(f"{BEGIN}{WEATHER}", SHANTOU)
 
 
 def test_missing_section_markers():
-    check(WEATHER, SHANTOU)
+    assert_read(WEATHER, SHANTOU)
 
 
 def test_missing_end_of_the_call():
-    check(f"{BEGIN}{WEATHER.removesuffix('<|tool_call_end|>')}", SHANTOU)
+    assert_read(f"{BEGIN}{WEATHER.removesuffix('<|tool_call_end|>')}", SHANTOU)
 
 
 def test_white_space_between_the_markers():
-    check(
+    assert_read(
         f"{BEGIN}\n{WEATHER}\n{CLOCK}\n{END}\n",
         SHANTOU,
         call("get_time"),
@@ -86,16 +86,16 @@ def test_white_space_between_the_markers():
 
 def test_a_marker_inside_a_string():
     arguments = '{"query": "<|tool_call_end|> token"}'
-    check(
+    assert_read(
         f"{BEGIN}{block('functions.search:0', arguments)}{END}",
         call("search", query="<|tool_call_end|> token"),
     )
 
 
 def test_unknown_tool():
-    check_untouched(f"{BEGIN}{WEATHER}{END}".replace("get_weather", "get_typhoon"))
+    assert_untouched(f"{BEGIN}{WEATHER}{END}".replace("get_weather", "get_typhoon"))
 
 
 def test_cut():
-    check(f"I look. {BEGIN}{WEATHER[:80]}", "I look.", CUT, truncated=True)
-    check(f"{BEGIN}{CLOCK}{WEATHER[:80]}", call("get_time"), CUT, truncated=True)
+    assert_read(f"I look. {BEGIN}{WEATHER[:80]}", "I look.", CUT, truncated=True)
+    assert_read(f"{BEGIN}{CLOCK}{WEATHER[:80]}", call("get_time"), CUT, truncated=True)

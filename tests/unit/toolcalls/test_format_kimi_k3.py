@@ -1,6 +1,6 @@
 """kimi_k3: channels of open, close and sep tokens; arguments carry their type."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call, tool
 
 
 def channel(name: str, body: str, attributes: str = "") -> str:
@@ -21,20 +21,20 @@ URUMQI = call("get_weather", city="Ürümqi", days=2)
 
 
 def test_a_plain_call():
-    check(channel("tools", WEATHER), URUMQI)
+    assert_read(channel("tools", WEATHER), URUMQI)
 
 
 def test_several_calls_and_no_arguments():
-    check(channel("tools", WEATHER + CLOCK), URUMQI, call("get_time"))
+    assert_read(channel("tools", WEATHER + CLOCK), URUMQI, call("get_time"))
 
 
 def test_prose_before():
-    check(f"I look.{channel('tools', WEATHER)}", "I look.", URUMQI)
+    assert_read(f"I look.{channel('tools', WEATHER)}", "I look.", URUMQI)
 
 
 def test_after_a_response_channel():
     text = channel("response", "I look.") + channel("tools", WEATHER)
-    check(text, "I look.", URUMQI)
+    assert_read(text, "I look.", URUMQI)
 
 
 def test_every_type():
@@ -44,7 +44,7 @@ def test_every_type():
         + argument("tags", "array", '["x", "y"]')
         + argument("filters", "object", '{"on": true, "of": null}')
     )
-    check(
+    assert_read(
         channel("tools", channel("call", arguments, ' tool="search" index="1"')),
         call(
             "search",
@@ -58,7 +58,7 @@ def test_every_type():
 
 def test_booleans_and_null():
     arguments = argument("on", "boolean", "false") + argument("room", "null", "null")
-    check(
+    assert_read(
         channel("tools", channel("call", arguments, ' tool="set_light" index="1"')),
         call("set_light", on=False, room=None),
     )
@@ -68,7 +68,7 @@ def test_a_string_of_digits_stays_a_string():
     text = channel(
         "call", argument("city", "string", "110101"), ' tool="get_weather" index="1"'
     )
-    check(channel("tools", text), call("get_weather", city="110101"))
+    assert_read(channel("tools", text), call("get_weather", city="110101"))
 
 
 def test_entities_in_attributes():
@@ -78,7 +78,7 @@ def test_entities_in_attributes():
         argument("the &quot;key&quot;", "string", "A &amp; B"),
         ' tool="ask" index="1"',
     )
-    check(
+    assert_read(
         channel("tools", text),
         call("ask", **{'the "key"': "A &amp; B"}),
         tools=tools,
@@ -87,12 +87,14 @@ def test_entities_in_attributes():
 
 def test_missing_closers_at_the_end():
     text = channel("tools", WEATHER)
-    check(text.removesuffix("<|close|>tools<|sep|>"), URUMQI)
+    assert_read(text.removesuffix("<|close|>tools<|sep|>"), URUMQI)
 
 
 def test_unknown_tool():
-    check_untouched(channel("tools", WEATHER).replace("get_weather", "get_bazaar"))
+    assert_untouched(channel("tools", WEATHER).replace("get_weather", "get_bazaar"))
 
 
 def test_cut():
-    check(f"I look.{channel('tools', WEATHER)[:110]}", "I look.", CUT, truncated=True)
+    assert_read(
+        f"I look.{channel('tools', WEATHER)[:110]}", "I look.", CUT, truncated=True
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call, tool
 
 
 def marked(body: str) -> str:
@@ -14,11 +14,11 @@ MALMO = call("get_weather", city="Malmö", days=2)
 
 
 def test_a_plain_call():
-    check(ONE, MALMO)
+    assert_read(ONE, MALMO)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         marked('[get_time(), search(query="what\'s on?"), add(a=-1, b=2.5)]'),
         call("get_time"),
         call("search", query="what's on?"),
@@ -27,11 +27,11 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"I check that.{ONE}Right away.", "I check that.", MALMO, "Right away.")
+    assert_read(f"I check that.{ONE}Right away.", "I check that.", MALMO, "Right away.")
 
 
 def test_two_blocks():
-    check(f"{ONE} and {marked('[get_time()]')}", MALMO, "and", call("get_time"))
+    assert_read(f"{ONE} and {marked('[get_time()]')}", MALMO, "and", call("get_time"))
 
 
 @pytest.mark.parametrize(
@@ -43,16 +43,16 @@ def test_two_blocks():
     ],
 )
 def test_json_inside(body):
-    check(marked(body), MALMO)
+    assert_read(marked(body), MALMO)
 
 
 def test_markers_stripped():
-    check('[get_weather(city="Malmö", days=2)]', MALMO)
+    assert_read('[get_weather(city="Malmö", days=2)]', MALMO)
 
 
 def test_a_dotted_name():
     tools = [tool("weather.today", ["city"], city="string")]
-    check(
+    assert_read(
         marked('[weather.today(city="Malmö")]'),
         call("weather.today", city="Malmö"),
         tools=tools,
@@ -60,38 +60,38 @@ def test_a_dotted_name():
 
 
 def test_raw_newlines_in_a_string():
-    check(
+    assert_read(
         marked('[python(code="import os\nprint(os.name)\n")]'),
         call("python", code="import os\nprint(os.name)\n"),
     )
 
 
 def test_brackets_in_a_string():
-    check(
+    assert_read(
         marked('[search(query="a) b] c(", tags=["[", ")"])]'),
         call("search", query="a) b] c(", tags=["[", ")"]),
     )
 
 
 def test_a_dictionary():
-    check(
+    assert_read(
         marked("[search(query='x', filters={'a': [1, {'b': None}], 'c': True})]"),
         call("search", query="x", filters={"a": [1, {"b": None}], "c": True}),
     )
 
 
 def test_missing_end_marker():
-    check(ONE.removesuffix("<|tool_call_end|>"), MALMO)
+    assert_read(ONE.removesuffix("<|tool_call_end|>"), MALMO)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_herring"))
+    assert_untouched(ONE.replace("get_weather", "get_herring"))
 
 
 def test_nothing_is_evaluated():
-    check_untouched(marked('[get_weather(city=__import__("os").getcwd())]'))
-    check_untouched(marked('[get_weather(city="a" * 3)]'))
+    assert_untouched(marked('[get_weather(city=__import__("os").getcwd())]'))
+    assert_untouched(marked('[get_weather(city="a" * 3)]'))
 
 
 def test_cut():
-    check(f"I check.{ONE[:45]}", "I check.", CUT, truncated=True)
+    assert_read(f"I check.{ONE[:45]}", "I check.", CUT, truncated=True)

@@ -1,6 +1,6 @@
 """lmstudio_default: the fallback LM Studio teaches models without tools of their own."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = (
     '[TOOL_REQUEST]{"name": "calculator", "arguments": {"expression": "3[0]"}}'
@@ -10,11 +10,11 @@ INDEX = call("calculator", expression="3[0]")
 
 
 def test_a_plain_call():
-    check(ONE, INDEX)
+    assert_read(ONE, INDEX)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         f'{ONE}\n[TOOL_REQUEST]\n{{"name": "get_time", "arguments": {{}}}}\n'
         "[END_TOOL_REQUEST]",
         INDEX,
@@ -23,16 +23,16 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"I compute.\n{ONE}\nDone.", "I compute.", INDEX, "Done.")
+    assert_read(f"I compute.\n{ONE}\nDone.", "I compute.", INDEX, "Done.")
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("[END_TOOL_REQUEST]"), INDEX)
+    assert_read(ONE.removesuffix("[END_TOOL_REQUEST]"), INDEX)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("calculator", "slide_rule"))
+    assert_untouched(ONE.replace("calculator", "slide_rule"))
 
 
 def test_cut():
-    check(ONE[:60], CUT, truncated=True)
+    assert_read(ONE[:60], CUT, truncated=True)

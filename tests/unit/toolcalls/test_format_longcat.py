@@ -1,6 +1,6 @@
 """longcat: JSON in longcat_tool_call tags."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <longcat_tool_call>
@@ -10,11 +10,11 @@ COPY = call("bash", command='cat a.txt > b.txt && echo "ok"')
 
 
 def test_a_plain_call():
-    check(ONE, COPY)
+    assert_read(ONE, COPY)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         f'{ONE}\n<longcat_tool_call>{{"name": "get_time", "arguments": {{}}}}'
         "</longcat_tool_call>",
         COPY,
@@ -23,11 +23,11 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"I copy it.\n{ONE}\nCopied.", "I copy it.", COPY, "Copied.")
+    assert_read(f"I copy it.\n{ONE}\nCopied.", "I copy it.", COPY, "Copied.")
 
 
 def test_a_thought_before_stays():
-    check(
+    assert_read(
         f"<longcat_think>\nCopy, then.\n</longcat_think>\n{ONE}",
         "<longcat_think> Copy, then. </longcat_think>",
         COPY,
@@ -35,12 +35,12 @@ def test_a_thought_before_stays():
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("\n</longcat_tool_call>"), COPY)
+    assert_read(ONE.removesuffix("\n</longcat_tool_call>"), COPY)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace('"bash"', '"purr"'))
+    assert_untouched(ONE.replace('"bash"', '"purr"'))
 
 
 def test_cut():
-    check(ONE[:70], CUT, truncated=True)
+    assert_read(ONE[:70], CUT, truncated=True)

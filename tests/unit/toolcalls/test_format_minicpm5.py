@@ -2,18 +2,18 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = '<function name="get_weather"><param name="city">大连</param></function>'
 DALIAN = call("get_weather", city="大连")
 
 
 def test_a_plain_call():
-    check(ONE, DALIAN)
+    assert_read(ONE, DALIAN)
 
 
 def test_over_several_lines():
-    check(
+    assert_read(
         '<function name="get_weather">\n  <param name="city">大连</param>\n'
         '  <param name="days">3</param>\n</function>\n',
         call("get_weather", city="大连", days=3),
@@ -21,15 +21,17 @@ def test_over_several_lines():
 
 
 def test_several_calls_and_no_arguments():
-    check(f'{ONE}\n<function name="get_time"></function>', DALIAN, call("get_time"))
+    assert_read(
+        f'{ONE}\n<function name="get_time"></function>', DALIAN, call("get_time")
+    )
 
 
 def test_prose_around():
-    check(f"好的。\n{ONE}\n稍等。", "好的。", DALIAN, "稍等。")
+    assert_read(f"好的。\n{ONE}\n稍等。", "好的。", DALIAN, "稍等。")
 
 
 def test_cdata():
-    check(
+    assert_read(
         '<function name="python"><param name="code"><![CDATA[if a < b and c > d:\n'
         '    print("</param>")\n]]></param></function>',
         call("python", code='if a < b and c > d:\n    print("</param>")\n'),
@@ -37,11 +39,11 @@ def test_cdata():
 
 
 def test_an_ampersand_is_an_ampersand():
-    check(ONE.replace("大连", "Q & A"), call("get_weather", city="Q & A"))
+    assert_read(ONE.replace("大连", "Q & A"), call("get_weather", city="Q & A"))
 
 
 def test_values_are_typed_by_the_schema():
-    check(
+    assert_read(
         '<function name="search"><param name="query">[1, 2]</param>'
         '<param name="tags">["a"]</param></function>',
         call("search", query="[1, 2]", tags=["a"]),
@@ -49,25 +51,25 @@ def test_values_are_typed_by_the_schema():
 
 
 def test_a_byte_level_space():
-    check(ONE.replace(" name=", "Ġname="), DALIAN)
+    assert_read(ONE.replace(" name=", "Ġname="), DALIAN)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_both_quotes(quote):
-    check(ONE.replace('"', quote), DALIAN)
+    assert_read(ONE.replace('"', quote), DALIAN)
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("</function>"), DALIAN)
+    assert_read(ONE.removesuffix("</function>"), DALIAN)
 
 
 def test_a_function_element_of_another_kind():
-    check_untouched('<function name="get_weather" line="12"/> is in the call graph.')
+    assert_untouched('<function name="get_weather" line="12"/> is in the call graph.')
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_clam"))
+    assert_untouched(ONE.replace("get_weather", "get_clam"))
 
 
 def test_cut():
-    check('<function name="search"><param name="query">海', CUT, truncated=True)
+    assert_read('<function name="search"><param name="query">海', CUT, truncated=True)

@@ -1,6 +1,6 @@
 """minimax_m2: invokes with parameters inside a namespaced wrapper."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <minimax:tool_call>
@@ -13,11 +13,11 @@ CPP = call("search", query="C++ vector<int> & friends", tags=["cpp", "stl"])
 
 
 def test_a_plain_call():
-    check(ONE, CPP)
+    assert_read(ONE, CPP)
 
 
 def test_several_invokes():
-    check(
+    assert_read(
         "<minimax:tool_call>\n"
         '<invoke name="get_time">\n</invoke>\n'
         '<invoke name="set_light">\n<parameter name="on">true</parameter>\n'
@@ -29,27 +29,27 @@ def test_several_invokes():
 
 
 def test_several_wrappers():
-    check(f"{ONE}\n{ONE}", CPP, CPP)
+    assert_read(f"{ONE}\n{ONE}", CPP, CPP)
 
 
 def test_prose_around():
-    check(f"I search.\n{ONE}\nFound.", "I search.", CPP, "Found.")
+    assert_read(f"I search.\n{ONE}\nFound.", "I search.", CPP, "Found.")
 
 
 def test_a_thought_before_stays():
-    check(f"<think>C++?</think>\n{ONE}", "<think>C++?</think>", CPP)
+    assert_read(f"<think>C++?</think>\n{ONE}", "<think>C++?</think>", CPP)
 
 
 def test_an_unquoted_name():
-    check(ONE.replace('"search"', "search"), CPP)
+    assert_read(ONE.replace('"search"', "search"), CPP)
 
 
 def test_the_other_namespace():
-    check(ONE.replace("minimax:tool_call", "function_calls"), CPP)
+    assert_read(ONE.replace("minimax:tool_call", "function_calls"), CPP)
 
 
 def test_a_value_on_lines_of_its_own():
-    check(
+    assert_read(
         '<minimax:tool_call>\n<invoke name="python">\n<parameter name="code">'
         'import re\nprint(re.sub("<", ">", "a<b"))</parameter>\n</invoke>\n'
         "</minimax:tool_call>",
@@ -58,16 +58,16 @@ def test_a_value_on_lines_of_its_own():
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("\n</minimax:tool_call>"), CPP)
+    assert_read(ONE.removesuffix("\n</minimax:tool_call>"), CPP)
 
 
 def test_missing_closers_of_invoke_and_wrapper():
-    check(ONE.removesuffix("\n</invoke>\n</minimax:tool_call>"), CPP)
+    assert_read(ONE.removesuffix("\n</invoke>\n</minimax:tool_call>"), CPP)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace('"search"', '"mine"'))
+    assert_untouched(ONE.replace('"search"', '"mine"'))
 
 
 def test_cut():
-    check(ONE[:80], CUT, truncated=True)
+    assert_read(ONE[:80], CUT, truncated=True)

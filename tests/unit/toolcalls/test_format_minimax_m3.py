@@ -1,6 +1,6 @@
 """minimax_m3: every tag behind a separator, every key a tag of its own."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched, tool
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call, tool
 
 BAR = "]<]minimax[>["
 
@@ -18,11 +18,11 @@ LHASA = call("get_weather", city="Lhasa", days=5)
 
 
 def test_a_plain_call():
-    check(ONE, LHASA)
+    assert_read(ONE, LHASA)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         ONE.replace(
             tags("{/tool_call}"), tags('{invoke name="get_time"}{/invoke}{/tool_call}')
         ),
@@ -32,11 +32,11 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"I look.{ONE}So.", "I look.", LHASA, "So.")
+    assert_read(f"I look.{ONE}So.", "I look.", LHASA, "So.")
 
 
 def test_lists():
-    check(
+    assert_read(
         tags(
             '{tool_call}{invoke name="search"}{query}yak butter{/query}'
             "{tags}{item}tea{/item}{item}salt{/item}{/tags}{/invoke}{/tool_call}"
@@ -54,7 +54,7 @@ def test_nested_objects():
             "names": {"type": "array", "items": {"type": "string"}},
         },
     }
-    check(
+    assert_read(
         tags(
             '{tool_call}{invoke name="note"}{place}{town}Shigatse{/town}'
             "{height}3840{/height}{names}{item}日喀则{/item}{/names}{/place}"
@@ -66,7 +66,7 @@ def test_nested_objects():
 
 
 def test_strings_hold_other_tags():
-    check(
+    assert_read(
         tags('{tool_call}{invoke name="python"}{code}')
         + "print('<b>1</b> </code>')\nx[0] < 2"
         + tags("{/code}{/invoke}{/tool_call}"),
@@ -75,23 +75,25 @@ def test_strings_hold_other_tags():
 
 
 def test_white_space_between_the_tags():
-    check(
+    assert_read(
         ONE.replace(BAR, f"\n{BAR}").replace("Lhasa\n", "Lhasa").replace("5\n", "5"),
         LHASA,
     )
 
 
 def test_a_thought_before_stays():
-    check(f"<mm:think>Lhasa.</mm:think>{ONE}", "<mm:think>Lhasa.</mm:think>", LHASA)
+    assert_read(
+        f"<mm:think>Lhasa.</mm:think>{ONE}", "<mm:think>Lhasa.</mm:think>", LHASA
+    )
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix(tags("{/tool_call}")), LHASA)
+    assert_read(ONE.removesuffix(tags("{/tool_call}")), LHASA)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_yak"))
+    assert_untouched(ONE.replace("get_weather", "get_yak"))
 
 
 def test_cut():
-    check(f"I look.{ONE[:95]}", "I look.", CUT, truncated=True)
+    assert_read(f"I look.{ONE[:95]}", "I look.", CUT, truncated=True)

@@ -1,6 +1,12 @@
 """muse: a message to the tool, with atem tags inside (Muse Spark)."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_calls, check_untouched
+from tests.unit.toolcalls.support import (
+    CUT,
+    assert_calls,
+    assert_read,
+    assert_untouched,
+    call,
+)
 
 TAGS = """\
 <atem:function_calls>
@@ -14,15 +20,15 @@ MENLO = call("get_weather", city="Menlo Park", days=2)
 
 
 def test_a_plain_call():
-    check(ONE, MENLO)
+    assert_read(ONE, MENLO)
 
 
 def test_the_tags_alone():
-    check(TAGS, MENLO)
+    assert_read(TAGS, MENLO)
 
 
 def test_several_messages():
-    check(
+    assert_read(
         f"{ONE}<|eom|><|start|>assistant to=get_time<|message|><atem:function_calls>\n"
         '<atem:invoke name="get_time">\n</atem:invoke>\n</atem:function_calls>',
         MENLO,
@@ -31,7 +37,7 @@ def test_several_messages():
 
 
 def test_several_invokes():
-    check(
+    assert_read(
         TAGS.replace(
             "</atem:function_calls>",
             '<atem:invoke name="get_time">\n</atem:invoke>\n</atem:function_calls>',
@@ -42,7 +48,7 @@ def test_several_invokes():
 
 
 def test_after_a_message_to_oneself():
-    check_calls(
+    assert_calls(
         f"to=self<|message|>The weather.<|eom|><|start|>assistant {ONE}<|eom|>",
         MENLO,
         hidden=["<atem:", "</atem:"],
@@ -50,16 +56,16 @@ def test_after_a_message_to_oneself():
 
 
 def test_prose_around():
-    check(f"I look.\n{TAGS}\nOk.", "I look.", MENLO, "Ok.")
+    assert_read(f"I look.\n{TAGS}\nOk.", "I look.", MENLO, "Ok.")
 
 
 def test_end_of_message_is_not_shown():
-    check(f"{ONE}<|eom|>", MENLO)
+    assert_read(f"{ONE}<|eom|>", MENLO)
 
 
 def test_unknown_tool():
-    check_untouched(TAGS.replace("get_weather", "get_valley"))
+    assert_untouched(TAGS.replace("get_weather", "get_valley"))
 
 
 def test_cut():
-    check(ONE[:130], CUT, truncated=True)
+    assert_read(ONE[:130], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """muse_glimmer: as muse, the name sometimes doubled by its namespace."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 to=search<|message|><atem:function_calls>
@@ -13,15 +13,15 @@ GLIMMER = call("search", query='"glimmer" & <shine>', tags=["light"])
 
 
 def test_a_plain_call():
-    check(ONE, GLIMMER)
+    assert_read(ONE, GLIMMER)
 
 
 def test_a_header_before():
-    check(f"<|start|>assistant {ONE}<|eot|>", GLIMMER)
+    assert_read(f"<|start|>assistant {ONE}<|eot|>", GLIMMER)
 
 
 def test_no_arguments():
-    check(
+    assert_read(
         "to=get_time<|message|><atem:function_calls>\n"
         '<atem:invoke name="get_time">\n</atem:invoke>\n</atem:function_calls>',
         call("get_time"),
@@ -29,8 +29,8 @@ def test_no_arguments():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("search", "shine"))
+    assert_untouched(ONE.replace("search", "shine"))
 
 
 def test_cut():
-    check(ONE[:120], CUT, truncated=True)
+    assert_read(ONE[:120], CUT, truncated=True)

@@ -1,17 +1,17 @@
 """nemotron_toolcall: a JSON list between TOOLCALL tags (Nemotron Nano 2)."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = '<TOOLCALL>[{"name": "get_weather", "arguments": {"city": "Santa Clara"}}]</TOOLCALL>'
 CLARA = call("get_weather", city="Santa Clara")
 
 
 def test_a_plain_call():
-    check(ONE, CLARA)
+    assert_read(ONE, CLARA)
 
 
 def test_several_calls():
-    check(
+    assert_read(
         '<TOOLCALL>[{"name": "get_time", "arguments": {}}, '
         '{"name": "set_light", "arguments": {"on": false}}]</TOOLCALL>',
         call("get_time"),
@@ -20,19 +20,19 @@ def test_several_calls():
 
 
 def test_prose_around():
-    check(f"Checking.\n{ONE}\nWait.", "Checking.", CLARA, "Wait.")
+    assert_read(f"Checking.\n{ONE}\nWait.", "Checking.", CLARA, "Wait.")
 
 
 def test_a_thought_before_stays():
-    check(f"<think>Weather?</think>{ONE}", "<think>Weather?</think>", CLARA)
+    assert_read(f"<think>Weather?</think>{ONE}", "<think>Weather?</think>", CLARA)
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("</TOOLCALL>"), CLARA)
+    assert_read(ONE.removesuffix("</TOOLCALL>"), CLARA)
 
 
 def test_a_json_string_in_place_of_the_arguments():
-    check(
+    assert_read(
         '<TOOLCALL>[{"name": "get_weather", '
         '"arguments": "{\\"city\\": \\"Santa Clara\\"}"}]</TOOLCALL>',
         CLARA,
@@ -40,8 +40,8 @@ def test_a_json_string_in_place_of_the_arguments():
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_gpu"))
+    assert_untouched(ONE.replace("get_weather", "get_gpu"))
 
 
 def test_cut():
-    check(ONE[:65], CUT, truncated=True)
+    assert_read(ONE[:65], CUT, truncated=True)

@@ -1,6 +1,6 @@
 """plamo3: begin and end tokens around the name and its JSON arguments."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 
 def begin(part: str) -> str:
@@ -28,38 +28,38 @@ SAPPORO = call("get_weather", city="札幌")
 
 
 def test_a_plain_call():
-    check(requests(WEATHER), SAPPORO)
+    assert_read(requests(WEATHER), SAPPORO)
 
 
 def test_several_calls_and_no_arguments():
-    check(requests(WEATHER, request("get_time", "{}")), SAPPORO, call("get_time"))
+    assert_read(requests(WEATHER, request("get_time", "{}")), SAPPORO, call("get_time"))
 
 
 def test_prose_before():
-    check(f"調べます。{requests(WEATHER)}", "調べます。", SAPPORO)
+    assert_read(f"調べます。{requests(WEATHER)}", "調べます。", SAPPORO)
 
 
 def test_with_the_constraint():
     text = requests(
         request("get_weather", '{"city": "札幌"}', "<|plamo:constrain|>json")
     )
-    check(text, SAPPORO)
+    assert_read(text, SAPPORO)
 
 
 def test_missing_end_markers():
-    check(requests(WEATHER).removesuffix(end("tool_requests")), SAPPORO)
+    assert_read(requests(WEATHER).removesuffix(end("tool_requests")), SAPPORO)
 
 
 def test_unknown_tool():
-    check_untouched(requests(WEATHER).replace("get_weather", "get_ramen"))
+    assert_untouched(requests(WEATHER).replace("get_weather", "get_ramen"))
 
 
 def test_cut():
     text = requests(WEATHER)
     cut = text[: text.index("札") + 1]
-    check(f"調べます。{cut}", "調べます。", CUT, truncated=True)
+    assert_read(f"調べます。{cut}", "調べます。", CUT, truncated=True)
 
 
 def test_cut_in_a_closer():
     text = requests(WEATHER).removesuffix("_requests:plamo|>")
-    check(text, SAPPORO, truncated=True)
+    assert_read(text, SAPPORO, truncated=True)

@@ -2,18 +2,18 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = "[get_weather(city='Mesa', unit='fahrenheit')]"
 MESA = call("get_weather", city="Mesa", unit="fahrenheit")
 
 
 def test_a_plain_call():
-    check(ONE, MESA)
+    assert_read(ONE, MESA)
 
 
 def test_several_calls():
-    check(
+    assert_read(
         '[get_time(), add(a=1, b=-2.5e3), search(query="it\'s", limit=3)]',
         call("get_time"),
         call("add", a=1, b=-2500.0),
@@ -22,22 +22,22 @@ def test_several_calls():
 
 
 def test_prose_before_on_the_same_line():
-    check(f"Let me check the weather: {ONE}", "Let me check the weather:", MESA)
+    assert_read(f"Let me check the weather: {ONE}", "Let me check the weather:", MESA)
 
 
 def test_prose_after():
-    check(f"{ONE} It is hot there.", MESA, "It is hot there.")
+    assert_read(f"{ONE} It is hot there.", MESA, "It is hot there.")
 
 
 def test_over_several_lines():
-    check(
+    assert_read(
         "[\n    get_weather(\n        city='Mesa',\n        unit='fahrenheit',\n    )\n]",
         MESA,
     )
 
 
 def test_nested_containers():
-    check(
+    assert_read(
         "[search(query='x', tags=['a', ''], "
         "filters={'n': [[1, 2], [3]], 'o': {'p': None}})]",
         call(
@@ -50,18 +50,18 @@ def test_nested_containers():
 
 
 def test_quotes_inside_a_string_that_were_not_escaped():
-    check(
+    assert_read(
         "[search(query='what's up in Mesa?')]",
         call("search", query="what's up in Mesa?"),
     )
 
 
 def test_a_bare_word_for_an_enum():
-    check("[get_weather(city='Mesa', unit=fahrenheit)]", MESA)
+    assert_read("[get_weather(city='Mesa', unit=fahrenheit)]", MESA)
 
 
 def test_escapes():
-    check(
+    assert_read(
         r"[python(code='a = \'x\'\nb = \"y\"\n# \\d+ \u00e9 \t')]",
         call("python", code="a = 'x'\nb = \"y\"\n# \\d+ é \t"),
     )
@@ -82,16 +82,16 @@ def test_escapes():
     ],
 )
 def test_python_that_is_no_list_of_calls(text):
-    check_untouched(text)
+    assert_untouched(text)
 
 
 def test_unknown_tool():
-    check_untouched("[get_cactus(city='Mesa')]")
+    assert_untouched("[get_cactus(city='Mesa')]")
 
 
 def test_a_list_with_one_unknown_call_is_no_leak():
-    check_untouched("[get_cactus(city='Mesa'), get_mesa(flat=True)]")
+    assert_untouched("[get_cactus(city='Mesa'), get_mesa(flat=True)]")
 
 
 def test_cut():
-    check(ONE[:30], CUT, truncated=True)
+    assert_read(ONE[:30], CUT, truncated=True)

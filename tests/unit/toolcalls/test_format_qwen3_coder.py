@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 INNER = """\
 <function=get_weather>
@@ -26,15 +26,17 @@ def one(name: str, **values: str) -> str:
 
 
 def test_a_plain_call():
-    check(ONE, OREBRO)
+    assert_read(ONE, OREBRO)
 
 
 def test_several_wrappers():
-    check(f"{ONE}\n{one('bash', command='ls')}", OREBRO, call("bash", command="ls"))
+    assert_read(
+        f"{ONE}\n{one('bash', command='ls')}", OREBRO, call("bash", command="ls")
+    )
 
 
 def test_several_functions_in_one_wrapper():
-    check(
+    assert_read(
         f"<tool_call>\n{INNER}\n<function=get_time>\n</function>\n</tool_call>",
         OREBRO,
         call("get_time"),
@@ -42,7 +44,7 @@ def test_several_functions_in_one_wrapper():
 
 
 def test_prose_before_between_and_after():
-    check(
+    assert_read(
         f"I look.\n\n{ONE}\n\nAnd now the time.\n{one('get_time')}\nDone.",
         "I look.",
         OREBRO,
@@ -53,60 +55,64 @@ def test_prose_before_between_and_after():
 
 
 def test_a_thought_before_stays():
-    check(f"<think>\nWeather.\n</think>\n\n{ONE}", "<think> Weather. </think>", OREBRO)
+    assert_read(
+        f"<think>\nWeather.\n</think>\n\n{ONE}", "<think> Weather. </think>", OREBRO
+    )
 
 
 def test_inside_a_thought():
-    check(f"<think>\nI call it.\n{ONE}", "<think> I call it.", OREBRO)
+    assert_read(f"<think>\nI call it.\n{ONE}", "<think> I call it.", OREBRO)
 
 
 def test_no_arguments():
-    check("<tool_call>\n<function=get_time></function>\n</tool_call>", call("get_time"))
+    assert_read(
+        "<tool_call>\n<function=get_time></function>\n</tool_call>", call("get_time")
+    )
 
 
 # the opener was omitted: the commonest leak of all
 
 
 def test_no_opener():
-    check(f"I look.\n\n{INNER}\n</tool_call>", "I look.", OREBRO)
+    assert_read(f"I look.\n\n{INNER}\n</tool_call>", "I look.", OREBRO)
 
 
 def test_neither_opener_nor_closer():
-    check(f"I look.\n\n{INNER}", "I look.", OREBRO)
+    assert_read(f"I look.\n\n{INNER}", "I look.", OREBRO)
 
 
 def test_no_opener_several_times():
-    check(f"{INNER}\n</tool_call>\n{INNER}\n</tool_call>", OREBRO, OREBRO)
+    assert_read(f"{INNER}\n</tool_call>\n{INNER}\n</tool_call>", OREBRO, OREBRO)
 
 
 def test_an_orphan_closer_and_prose_after():
-    check(f"{INNER}\n</tool_call>\n\nI wait.", OREBRO, "I wait.")
+    assert_read(f"{INNER}\n</tool_call>\n\nI wait.", OREBRO, "I wait.")
 
 
 # missing closers
 
 
 def test_missing_closer_at_the_end():
-    check(ONE.removesuffix("\n</tool_call>"), OREBRO)
+    assert_read(ONE.removesuffix("\n</tool_call>"), OREBRO)
 
 
 def test_missing_closers_of_function_and_wrapper():
-    check(ONE.removesuffix("\n</function>\n</tool_call>"), OREBRO)
+    assert_read(ONE.removesuffix("\n</function>\n</tool_call>"), OREBRO)
 
 
 def test_missing_end_of_a_parameter_before_the_next():
-    check(ONE.replace("Örebro\n</parameter>\n", "Örebro\n"), OREBRO)
+    assert_read(ONE.replace("Örebro\n</parameter>\n", "Örebro\n"), OREBRO)
 
 
 def test_missing_end_of_the_last_parameter():
-    check(ONE.replace("2\n</parameter>\n", "2\n"), OREBRO)
+    assert_read(ONE.replace("2\n</parameter>\n", "2\n"), OREBRO)
 
 
 # values
 
 
 def test_values_without_newlines():
-    check(
+    assert_read(
         "<tool_call>\n<function=get_weather>\n<parameter=city>Örebro</parameter>\n"
         "<parameter=days>2</parameter>\n</function>\n</tool_call>",
         OREBRO,
@@ -115,21 +121,21 @@ def test_values_without_newlines():
 
 def test_only_one_newline_is_stripped_at_each_end():
     code = "\n    def f():\n        return 1\n\n"
-    check(one("python", code=code), call("python", code=code))
+    assert_read(one("python", code=code), call("python", code=code))
 
 
 def test_html_and_code_in_a_value():
     code = '<div class="x">{a < b && c}</div>\n<!-- </div> -->\n#include <map>'
-    check(one("python", code=code), call("python", code=code))
+    assert_read(one("python", code=code), call("python", code=code))
 
 
 def test_a_fence_in_a_value():
     code = "doc = '''\n```json\n{}\n```\n'''"
-    check(one("python", code=code), call("python", code=code))
+    assert_read(one("python", code=code), call("python", code=code))
 
 
 def test_an_unclosed_fence_in_a_value_does_not_hide_the_next_call():
-    check(
+    assert_read(
         f"{one('bash', command='echo ```')}\n{ONE}",
         call("bash", command="echo ```"),
         OREBRO,
@@ -138,30 +144,32 @@ def test_an_unclosed_fence_in_a_value_does_not_hide_the_next_call():
 
 @pytest.mark.parametrize("value", ["42", "-0.5", "true", "[1, 2]", '{"a": 1}', '"q"'])
 def test_a_string_stays_a_string(value):
-    check(one("search", query=value), call("search", query=value))
+    assert_read(one("search", query=value), call("search", query=value))
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("true", True), ("True", True), ("False", False)]
 )
 def test_booleans_as_json_and_python_write_them(text, value):
-    check(one("set_light", on=text), call("set_light", on=value))
+    assert_read(one("set_light", on=text), call("set_light", on=value))
 
 
 @pytest.mark.parametrize("text", ["null", "None"])
 def test_null_where_the_schema_allows_it(text):
-    check(one("set_light", on="true", room=text), call("set_light", on=True, room=None))
+    assert_read(
+        one("set_light", on="true", room=text), call("set_light", on=True, room=None)
+    )
 
 
 def test_json_in_a_value():
-    check(
+    assert_read(
         one("search", query="x", tags='["a", "b"]', filters='{"lang": "sv"}'),
         call("search", query="x", tags=["a", "b"], filters={"lang": "sv"}),
     )
 
 
 def test_python_literals_in_a_value():
-    check(
+    assert_read(
         one(
             "search", query="x", tags="['a', 'b']", filters="{'new': True, 'old': None}"
         ),
@@ -170,27 +178,27 @@ def test_python_literals_in_a_value():
 
 
 def test_numbers():
-    check(one("add", a="1e3", b="-7"), call("add", a=1000.0, b=-7))
+    assert_read(one("add", a="1e3", b="-7"), call("add", a=1000.0, b=-7))
 
 
 # not calls
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_moose"))
-    check_untouched(INNER.replace("get_weather", "get_moose"))
+    assert_untouched(ONE.replace("get_weather", "get_moose"))
+    assert_untouched(INNER.replace("get_weather", "get_moose"))
 
 
 def test_a_value_that_does_not_fit():
-    check_untouched(ONE.replace("\n2\n", "\ntwo\n"))
+    assert_untouched(ONE.replace("\n2\n", "\ntwo\n"))
 
 
 def test_a_required_argument_is_missing():
-    check_untouched(one("search", limit="3"))
+    assert_untouched(one("search", limit="3"))
 
 
 def test_the_tags_in_prose():
-    check_untouched("The model writes <function=...> and <parameter=...> tags.")
+    assert_untouched("The model writes <function=...> and <parameter=...> tags.")
 
 
 # cut by max_tokens
@@ -198,8 +206,8 @@ def test_the_tags_in_prose():
 
 @pytest.mark.parametrize("length", [45, 52, 60, 80, 85])
 def test_cut(length):
-    check(f"I look.\n{ONE[:length]}", "I look.", CUT, truncated=True)
+    assert_read(f"I look.\n{ONE[:length]}", "I look.", CUT, truncated=True)
 
 
 def test_cut_without_an_opener():
-    check(f"I look.\n{INNER[:50]}", "I look.", CUT, truncated=True)
+    assert_read(f"I look.\n{INNER[:50]}", "I look.", CUT, truncated=True)

@@ -1,17 +1,17 @@
 """react: an Action line and an Action Input line."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = 'Action: get_weather\nAction Input: {"city": "Gdynia"}'
 GDYNIA = call("get_weather", city="Gdynia")
 
 
 def test_a_plain_call():
-    check(ONE, GDYNIA)
+    assert_read(ONE, GDYNIA)
 
 
 def test_the_thought_is_shown():
-    check(
+    assert_read(
         f"Thought: I need the weather.\n{ONE}\n",
         "Thought: I need the weather.",
         GDYNIA,
@@ -19,17 +19,17 @@ def test_the_thought_is_shown():
 
 
 def test_input_over_several_lines():
-    check(
+    assert_read(
         'Action: add\nAction Input: {\n  "a": 1,\n  "b": 2\n}\n', call("add", a=1, b=2)
     )
 
 
 def test_no_arguments():
-    check("Action: get_time\nAction Input: {}", call("get_time"))
+    assert_read("Action: get_time\nAction Input: {}", call("get_time"))
 
 
 def test_an_explanation_of_the_format():
-    check_untouched(
+    assert_untouched(
         "Action: the action to take, one of [search, calculator]\n"
         "Action Input: the input to the action\n"
         "Observation: the result of the action"
@@ -37,15 +37,15 @@ def test_an_explanation_of_the_format():
 
 
 def test_the_word_action_in_prose():
-    check_untouched("Action: search the attic.\nAction Input: none yet.")
+    assert_untouched("Action: search the attic.\nAction Input: none yet.")
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_herring"))
+    assert_untouched(ONE.replace("get_weather", "get_herring"))
 
 
 def test_cut():
-    check(
+    assert_read(
         'Thought: the weather.\nAction: get_weather\nAction Input: {"city": "Gd',
         "Thought: the weather.",
         CUT,

@@ -1,6 +1,6 @@
 """spark25: as GLM, key and value on one line (Spark 2.5)."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 ONE = """\
 <tool_call>set_light
@@ -12,24 +12,26 @@ LIGHT = call("set_light", on=True, level=0.8, room="卧室")
 
 
 def test_a_plain_call():
-    check(ONE, LIGHT)
+    assert_read(ONE, LIGHT)
 
 
 def test_several_calls_and_no_arguments():
-    check(f"{ONE}\n<tool_call>get_time\n</tool_call>", LIGHT, call("get_time"))
+    assert_read(f"{ONE}\n<tool_call>get_time\n</tool_call>", LIGHT, call("get_time"))
 
 
 def test_prose_around():
-    check(f"开灯。\n{ONE}\n好了。", "开灯。", LIGHT, "好了。")
+    assert_read(f"开灯。\n{ONE}\n好了。", "开灯。", LIGHT, "好了。")
 
 
 def test_null_where_the_schema_allows_it():
-    check(ONE.replace("卧室", "null"), call("set_light", on=True, level=0.8, room=None))
+    assert_read(
+        ONE.replace("卧室", "null"), call("set_light", on=True, level=0.8, room=None)
+    )
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("set_light", "set_fire"))
+    assert_untouched(ONE.replace("set_light", "set_fire"))
 
 
 def test_cut():
-    check(ONE[:90], CUT, truncated=True)
+    assert_read(ONE[:90], CUT, truncated=True)

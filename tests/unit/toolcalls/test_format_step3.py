@@ -1,6 +1,6 @@
 """step3: steptml tags behind special tokens."""
 
-from tests.unit.toolcalls.support import CUT, call, check, check_untouched
+from tests.unit.toolcalls.support import CUT, assert_read, assert_untouched, call
 
 BEGIN = "<｜tool_calls_begin｜>"
 END = "<｜tool_calls_end｜>"
@@ -22,11 +22,11 @@ CHENGDU = call("get_weather", city="成都", days=7)
 
 
 def test_a_plain_call():
-    check(ONE, CHENGDU)
+    assert_read(ONE, CHENGDU)
 
 
 def test_several_calls_and_no_arguments():
-    check(
+    assert_read(
         f"{BEGIN}\n{step('get_weather', city='成都', days='7')}\n{step('get_time')}\n{END}",
         CHENGDU,
         call("get_time"),
@@ -34,22 +34,22 @@ def test_several_calls_and_no_arguments():
 
 
 def test_prose_around():
-    check(f"查一下。{ONE}好的。", "查一下。", CHENGDU, "好的。")
+    assert_read(f"查一下。{ONE}好的。", "查一下。", CHENGDU, "好的。")
 
 
 def test_html_in_a_value():
     page = "<p>1 < 2</p>\n<br/>"
-    check(f"{BEGIN}{step('python', code=page)}{END}", call("python", code=page))
+    assert_read(f"{BEGIN}{step('python', code=page)}{END}", call("python", code=page))
 
 
 def test_missing_end_markers():
-    check(ONE.removesuffix(END), CHENGDU)
-    check(ONE.removesuffix(f"<｜tool_call_end｜>{END}"), CHENGDU)
+    assert_read(ONE.removesuffix(END), CHENGDU)
+    assert_read(ONE.removesuffix(f"<｜tool_call_end｜>{END}"), CHENGDU)
 
 
 def test_unknown_tool():
-    check_untouched(ONE.replace("get_weather", "get_panda"))
+    assert_untouched(ONE.replace("get_weather", "get_panda"))
 
 
 def test_cut():
-    check(f"查一下。{ONE[:135]}", "查一下。", CUT, truncated=True)
+    assert_read(f"查一下。{ONE[:135]}", "查一下。", CUT, truncated=True)

@@ -21,10 +21,10 @@ from tests.unit.toolcalls.support import (
     STRINGS,
     TOOLS,
     Call,
+    assert_read,
+    assert_untouched,
     at_random,
     canonical,
-    check,
-    check_untouched,
     in_tokens,
     merge,
     scan,
@@ -182,9 +182,9 @@ def test_no_arguments_several_calls_and_prose(family):
     note = Call("save_note", {"text": "x = [1, 2]", "count": 3, "tags": ["a", "b"]})
     calls = [note, CLOCK, note] if rendering.several else [note]
     text, told = around(rendering, calls)
-    check(text, *told, tools=NOTE_TOOLS)
+    assert_read(text, *told, tools=NOTE_TOOLS)
     text, told = around(rendering, [CLOCK])
-    check(text, *told, tools=NOTE_TOOLS)
+    assert_read(text, *told, tools=NOTE_TOOLS)
 
 
 @every_family
@@ -218,14 +218,14 @@ def test_an_unknown_tool_is_shown_as_it_came(family):
 )
 def test_in_a_fence_it_is_an_example(family, code):
     call = FAMILIES[family].write([Call("save_note", {"text": "x"})])
-    check_untouched(code.replace("{}", call), tools=NOTE_TOOLS)
+    assert_untouched(code.replace("{}", call), tools=NOTE_TOOLS)
 
 
 @every_family
 def test_in_inline_code_it_is_an_example(family):
     call = FAMILIES[family].write([Call("save_note", {"text": "x"})])
     line = call.replace("\n", " ")
-    check_untouched(f"It writes ````{line}```` and waits.", tools=NOTE_TOOLS)
+    assert_untouched(f"It writes ````{line}```` and waits.", tools=NOTE_TOOLS)
 
 
 @every_family

@@ -8,8 +8,8 @@ from tests.unit.toolcalls.innocents_markup import MARKUP
 from tests.unit.toolcalls.support import (
     CHUNKINGS,
     TOOLS,
+    assert_untouched,
     at_random,
-    check_untouched,
     scan,
     tool,
 )
@@ -29,24 +29,24 @@ LOOSE = [
 
 @pytest.mark.parametrize("label", INNOCENT)
 def test_innocent(label):
-    check_untouched(INNOCENT[label])
+    assert_untouched(INNOCENT[label])
 
 
 @pytest.mark.parametrize("label", INNOCENT)
 def test_innocent_with_tools_that_take_anything(label):
-    check_untouched(INNOCENT[label], tools=LOOSE)
+    assert_untouched(INNOCENT[label], tools=LOOSE)
 
 
 @pytest.mark.parametrize(
     "label", [label for label in INNOCENT if "open end" not in label]
 )
 def test_innocent_when_the_limit_was_reached(label):
-    check_untouched(INNOCENT[label], truncated=True)
+    assert_untouched(INNOCENT[label], truncated=True)
 
 
 @pytest.mark.parametrize("label", INNOCENT)
 def test_innocent_amid_prose(label):
-    check_untouched(f"Let me explain.\n\n{INNOCENT[label]}\n\nAnything else?")
+    assert_untouched(f"Let me explain.\n\n{INNOCENT[label]}\n\nAnything else?")
 
 
 @pytest.mark.parametrize("chunking", CHUNKINGS)

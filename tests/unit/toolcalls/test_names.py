@@ -2,7 +2,13 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import TOOLS, call, check, check_untouched, tool
+from tests.unit.toolcalls.support import (
+    TOOLS,
+    assert_read,
+    assert_untouched,
+    call,
+    tool,
+)
 
 HERMES = '<tool_call>\n{{"name": "{}", "arguments": {{"city": "Pori"}}}}\n</tool_call>'
 PORI = call("get_weather", city="Pori")
@@ -20,7 +26,7 @@ PORI = call("get_weather", city="Pori")
     ],
 )
 def test_names_that_mean_the_tool(name):
-    check(HERMES.format(name), PORI)
+    assert_read(HERMES.format(name), PORI)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +44,14 @@ def test_names_that_mean_the_tool(name):
     ],
 )
 def test_names_that_do_not(name):
-    check_untouched(HERMES.format(name))
+    assert_untouched(HERMES.format(name))
 
 
 def test_the_call_carries_the_name_of_the_request():
     tools = [tool("Get-Weather", ["city"], city="string")]
-    check(HERMES.format("get_weather"), call("Get-Weather", city="Pori"), tools=tools)
+    assert_read(
+        HERMES.format("get_weather"), call("Get-Weather", city="Pori"), tools=tools
+    )
 
 
 def test_the_exact_name_wins():
@@ -51,8 +59,10 @@ def test_the_exact_name_wins():
         tool("Get_Weather", ["city"], city="string"),
         tool("get_weather", ["city"], city="string"),
     ]
-    check(HERMES.format("get_weather"), PORI, tools=tools)
-    check(HERMES.format("Get_Weather"), call("Get_Weather", city="Pori"), tools=tools)
+    assert_read(HERMES.format("get_weather"), PORI, tools=tools)
+    assert_read(
+        HERMES.format("Get_Weather"), call("Get_Weather", city="Pori"), tools=tools
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +78,7 @@ def test_the_exact_name_wins():
     ],
 )
 def test_in_other_formats_too(text):
-    check(text, PORI)
+    assert_read(text, PORI)
 
 
 @pytest.mark.parametrize(
@@ -87,4 +97,4 @@ def test_in_other_formats_too(text):
     ],
 )
 def test_unusual_names(name, pattern):
-    check(pattern.format(name), call(name), tools=[tool(name), *TOOLS])
+    assert_read(pattern.format(name), call(name), tools=[tool(name), *TOOLS])

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.toolcalls.families import FAMILIES
-from tests.unit.toolcalls.support import call, check
+from tests.unit.toolcalls.support import call
 
 PROSE = [
     "Use (a) or [b].",
@@ -52,4 +52,4 @@ SHAPES += ["glm4", "kimi_k2", "gpt_oss", "bare_name_json", "react"]
 def test_a_call_behind_prose(prose, family):
     found = call("search", query="x [1] {2}", limit=3)
     text = FAMILIES[family].write([found])
-    check(f"{prose}\n\n{text}", " ".join(prose.split()), found)
+    assert_read(f"{prose}\n\n{text}", " ".join(prose.split()), found)

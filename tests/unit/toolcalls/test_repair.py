@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import call, check, check_untouched
+from tests.unit.toolcalls.support import assert_read, assert_untouched, call
 
 
 def hermes(body: str) -> str:
@@ -28,12 +28,12 @@ def test_what_parses_and_fits_is_taken_as_it_is(text):
         'it\\u2019s \\"quoted\\"': 'it’s "quoted"',
         "\\\\n": "\\n",
     }.get(text, text)
-    check(searching(f'{{"query": "{text}"}}'), call("search", query=value))
+    assert_read(searching(f'{{"query": "{text}"}}'), call("search", query=value))
 
 
 def test_html_entities():
     text = '{"name": "search", "arguments": {"query": "x", "limit": 2}}'
-    check(hermes(text.replace('"', "&quot;")), call("search", query="x", limit=2))
+    assert_read(hermes(text.replace('"', "&quot;")), call("search", query="x", limit=2))
 
 
 @pytest.mark.parametrize(
@@ -44,39 +44,39 @@ def test_html_entities():
     ],
 )
 def test_trailing_commas(arguments):
-    check(searching(arguments), call("search", query="x", tags=["a", "b"]))
+    assert_read(searching(arguments), call("search", query="x", tags=["a", "b"]))
 
 
 def test_single_quotes_and_python_literals():
-    check(
+    assert_read(
         hermes("{'name': 'set_light', 'arguments': {'on': True, 'room': None}}"),
         call("set_light", on=True, room=None),
     )
 
 
 def test_an_apostrophe_within_single_quotes():
-    check(
+    assert_read(
         hermes("{'name': 'search', 'arguments': {'query': \"what's new\"}}"),
         call("search", query="what's new"),
     )
 
 
 def test_double_encoded_arguments():
-    check(
+    assert_read(
         searching('"{\\"query\\": \\"a \\\\\\"b\\\\\\" c\\", \\"limit\\": 1}"'),
         call("search", query='a "b" c', limit=1),
     )
 
 
 def test_a_double_encoded_object_in_an_argument():
-    check(
+    assert_read(
         searching('{"query": "x", "filters": "{\\"lang\\": \\"fi\\"}"}'),
         call("search", query="x", filters={"lang": "fi"}),
     )
 
 
 def test_raw_newlines_and_tabs_in_a_string():
-    check(
+    assert_read(
         hermes(
             '{"name": "python", "arguments": {"code": "for x in y:\n\tprint(x)\n"}}'
         ),
@@ -91,11 +91,11 @@ def test_missing_closers_at_the_end(missing):
         text = text.replace("}}\n", "}}"[len(missing) :] + "\n")
     else:
         text = text.removesuffix(missing)
-    check(text, call("search", query="x"))
+    assert_read(text, call("search", query="x"))
 
 
 def test_one_closing_brace_too_many():
-    check(
+    assert_read(
         hermes('{"name": "search", "arguments": {"query": "x"}}}'),
         call("search", query="x"),
     )
@@ -114,7 +114,7 @@ def test_one_closing_brace_too_many():
     ],
 )
 def test_what_cannot_be_mended_is_shown(arguments):
-    check_untouched(searching(arguments))
+    assert_untouched(searching(arguments))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_cannot_be_mended_is_shown(arguments):
     ],
 )
 def test_what_does_not_fit_the_schema_is_shown(arguments):
-    check_untouched(searching(arguments))
+    assert_untouched(searching(arguments))
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_what_does_not_fit_the_schema_is_shown(arguments):
     ],
 )
 def test_values_are_typed_by_the_schema(arguments, fitting):
-    check(searching(arguments), call("search", **fitting))
+    assert_read(searching(arguments), call("search", **fitting))
 
 
 def test_numbers_keep_their_precision():
-    check(
+    assert_read(
         hermes('{"name": "add", "arguments": {"a": 9007199254740993, "b": 0.1}}'),
         call("add", a=9007199254740993, b=0.1),
     )
@@ -152,4 +152,4 @@ def test_numbers_keep_their_precision():
 
 def test_deep_nesting_is_shown_or_called_but_never_raises():
     deep = "[" * 3000 + "]" * 3000
-    check_untouched(searching(f'{{"query": "x", "tags": {deep}}}'))
+    assert_untouched(searching(f'{{"query": "x", "tags": {deep}}}'))

@@ -8,9 +8,9 @@ from shared.toolcalls.pieces import RecoveredCall, VisibleText
 from shared.toolcalls.scanner import ToolCallScanner, recover
 from tests.unit.toolcalls.support import (
     TOOLS,
+    assert_read,
+    assert_untouched,
     call,
-    check,
-    check_untouched,
     scan,
     scan_every_way,
     source,
@@ -132,12 +132,12 @@ def test_nothing_in_nothing_out():
 
 @pytest.mark.parametrize("text", [HERMES, QWEN, KIMI, LING, APERTUS])
 def test_without_tools_everything_is_text(text):
-    check_untouched(text, tools=[])
+    assert_untouched(text, tools=[])
 
 
 def test_bare_specs_are_accepted():
     bare = [spec["function"] for spec in TOOLS]
-    check(HERMES, KEMI, tools=bare)
+    assert_read(HERMES, KEMI, tools=bare)
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}])
@@ -145,8 +145,8 @@ def test_a_tool_without_a_schema_takes_anything(parameters):
     spec = {"type": "function", "function": {"name": "get_weather"}}
     if parameters is not None:
         spec["function"]["parameters"] = parameters
-    check(HERMES, KEMI, tools=[spec])
-    check(QWEN, KEMI, tools=[spec])
+    assert_read(HERMES, KEMI, tools=[spec])
+    assert_read(QWEN, KEMI, tools=[spec])
 
 
 def test_references_inside_a_schema():
@@ -155,8 +155,8 @@ def test_references_inside_a_schema():
         "place": {"type": "object", "properties": {"x": {"type": "integer"}}}
     }
     text = '<tool_call>\n{"name": "move", "arguments": {"to": {"x": %s}}}\n</tool_call>'
-    check(text % "1", call("move", to={"x": 1}), tools=[spec])
-    check_untouched(text % '"far"', tools=[spec])
+    assert_read(text % "1", call("move", to={"x": 1}), tools=[spec])
+    assert_untouched(text % '"far"', tools=[spec])
 
 
 def test_a_broken_schema_does_not_raise():
@@ -173,7 +173,7 @@ def test_a_family_left_out_is_text(family):
         "kimi_k2": KIMI,
         "longcat": HERMES.replace("tool_call", "longcat_tool_call"),
     }
-    check(texts[family], KEMI)
+    assert_read(texts[family], KEMI)
     pieces = scan([texts[family]], TOOLS, leave_out=frozenset([family]))
     assert family not in [p.family for p in pieces if isinstance(p, RecoveredCall)]
 
@@ -182,7 +182,7 @@ def test_a_family_left_out_is_text(family):
     "text", [HERMES, f"<tool_call>\n{QWEN}\n</tool_call>", KIMI, LING]
 )
 def test_in_reasoning_these_families_call(text):
-    check(f"I think so.\n{text}", "I think so.", KEMI, reasoning=True)
+    assert_read(f"I think so.\n{text}", "I think so.", KEMI, reasoning=True)
 
 
 @pytest.mark.parametrize(
@@ -195,12 +195,12 @@ def test_in_reasoning_these_families_call(text):
     ],
 )
 def test_in_reasoning_others_only_talk(text):
-    check_untouched(text, reasoning=True)
+    assert_untouched(text, reasoning=True)
 
 
 def test_many_calls_in_one_message():
     text = "\n".join(HERMES.replace("Kemi", f"Kemi {n}") for n in range(40))
-    check(text, *[call("get_weather", city=f"Kemi {n}") for n in range(40)])
+    assert_read(text, *[call("get_weather", city=f"Kemi {n}") for n in range(40)])
 
 
 def test_a_long_argument():
@@ -212,7 +212,7 @@ def test_a_long_argument():
 
 
 def test_several_families_in_one_message():
-    check(
+    assert_read(
         f"One.\n{HERMES}\nTwo.\n{QWEN}\n</tool_call>\nThree.\n{KIMI}\nFour.\n{APERTUS}",
         "One.",
         KEMI,

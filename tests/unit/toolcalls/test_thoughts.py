@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import call, check, check_untouched
+from tests.unit.toolcalls.support import assert_read, assert_untouched, call
 
 CITY = '{"city": "Inari"}'
 HERMES = f'<tool_call>\n{{"name": "get_weather", "arguments": {CITY}}}\n</tool_call>'
@@ -25,18 +25,18 @@ TALK = [
     [("<think>\n", "\n</think>\n\n"), ("[THINK]", "[/THINK]"), ("<think>", "")],
 )
 def test_talk_in_a_thought(opener, closer, talk):
-    check_untouched(f"{opener}{talk}{closer}" + ("It is cold." if closer else ""))
+    assert_untouched(f"{opener}{talk}{closer}" + ("It is cold." if closer else ""))
 
 
 @pytest.mark.parametrize("talk", TALK)
 def test_talk_in_a_thought_and_then_the_call(talk):
     told = " ".join(f"<think> {talk} </think>".split())
-    check(f"<think>\n{talk}\n</think>\n\n{HERMES}", told, INARI)
+    assert_read(f"<think>\n{talk}\n</think>\n\n{HERMES}", told, INARI)
 
 
 @pytest.mark.parametrize("talk", TALK)
 def test_talk_in_a_separate_reasoning_field(talk):
-    check_untouched(talk, reasoning=True)
+    assert_untouched(talk, reasoning=True)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_talk_in_a_separate_reasoning_field(talk):
 )
 @pytest.mark.parametrize("thought", ["<think>Cold?</think>", "Cold?\n</think>\n\n"])
 def test_a_call_right_after_a_thought(thought, text):
-    check(f"{thought}{text}", " ".join(thought.split()), INARI)
+    assert_read(f"{thought}{text}", " ".join(thought.split()), INARI)
 
 
 def test_an_open_fence_in_a_thought_ends_with_it():
-    check(
+    assert_read(
         f"<think>\n```json\n{{}}\n</think>\n{HERMES}",
         "<think> ```json {} </think>",
         INARI,
@@ -63,4 +63,6 @@ def test_an_open_fence_in_a_thought_ends_with_it():
 
 
 def test_a_lone_backtick_in_a_thought():
-    check(f"<think>The ` key?</think>{HERMES}", "<think>The ` key?</think>", INARI)
+    assert_read(
+        f"<think>The ` key?</think>{HERMES}", "<think>The ` key?</think>", INARI
+    )
