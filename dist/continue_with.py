@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: d388e80f61756089
+# Content hash: 318afcaf9c6a48d2
 
 import asyncio
 import contextlib
@@ -24,6 +24,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Iterable,
     Mapping,
     Sequence,
@@ -322,6 +323,12 @@ def turn_files(
 
 # --- shared/host/turns.py ---
 
+# A task that is told to stop ends at once; this is for one that hangs in its end.
+STOP_SECONDS = 10
+STOP_GRACE = 1
+
+Found = TypeVar("Found")
+
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
@@ -576,13 +583,11 @@ async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> 
     `chat` is the chat as it was before.
     """
     from open_webui.models.chats import Chats
-    from open_webui.tasks import stop_task
 
     answers = [answerer.message_id for answerer in turn.answerers]
-    for message_id in answers:
-        message = await stored_message(turn.chat_id, message_id)
-        if task_id := (message.get("meta") or {}).get("task_id"):
-            await stop_task(request.app.state.redis, task_id)
+    stored = [await stored_message(turn.chat_id, answer) for answer in answers]
+    task_ids = [(message.get("meta") or {}).get("task_id") for message in stored]
+    await stop_tasks(request, [each for each in task_ids if each], STOP_GRACE)
     # Deleting a message deletes the answers below it.
     for message_id in answers if turn.stored else [turn.user_message["id"]]:
         await Chats.delete_message_from_chat_by_id_and_message_id(
@@ -633,7 +638,7 @@ async def run_as_task(request: Any, work: Any, chat_id: str | None = None) -> An
     return task
 
 
-async def wait_for_turn(turn: StartedTurn, seconds: float) -> bool:
+async def wait_for_turn(request: Any, turn: StartedTurn, seconds: float) -> bool:
     """Wait until the answers are written or failed; False where one was stopped.
 
     AqueductError `time_over` after `seconds`; the answers then are stopped.
@@ -645,18 +650,42 @@ async def wait_for_turn(turn: StartedTurn, seconds: float) -> bool:
         return True
     _, late = await asyncio.wait(running, timeout=max(seconds, 0))
     if late:
-        await stop_turn(turn)
+        await stop_tasks(request, turn.task_ids)
         raise AqueductError("time_over")
     return not any(task.cancelled() for task in running)
 
 
-async def stop_turn(turn: StartedTurn) -> None:
-    """Stop the answers of a turn, as the Stop button does."""
-    from open_webui.main import app
-    from open_webui.tasks import stop_task
+async def stop_tasks(request: Any, task_ids: Sequence[str], grace: float = 0.0) -> None:
+    """Stop tasks, as the Stop button does, and wait until they have ended.
 
-    for task_id in turn.task_ids:
-        await stop_task(app.state.redis, task_id)
+    `grace` are seconds in which they may end by themselves: who stops us mostly stops
+    them too. A second stop would hit Open WebUI while it saves the answer, which keeps
+    its SQLite locked. With Redis it only sends word of a stop, hence the waiting: a
+    task that still ends would write its answer again after it was deleted.
+    """
+    from open_webui.tasks import stop_task, tasks
+
+    running = {tasks[task_id]: task_id for task_id in task_ids if task_id in tasks}
+    if running and grace:
+        await asyncio.wait(running, timeout=grace)
+    for task, task_id in running.items():
+        if not task.done() and not task.cancelling():
+            await stop_task(request.app.state.redis, task_id)
+    if running:
+        await asyncio.wait(running, timeout=STOP_SECONDS)
+
+
+async def unbroken(work: Coroutine[Any, Any, Found]) -> Found:
+    """Let a step end before a cancellation counts.
+
+    One that hits a database write in its middle keeps Open WebUI's SQLite locked.
+    """
+    step = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await asyncio.wait({step})
+        raise
 
 
 async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:
@@ -2116,10 +2145,10 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     deadline = time.monotonic() + desk.settings.max_seconds
     words, tip, was_done = first_words, desk.press.message_id, False
     for number in range(1, talk.turns + 1):
-        if number > 1 and not await ends_with(desk, tip):
-            await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
-            return
         try:
+            if number > 1 and not await unbroken(ends_with(desk, tip)):
+                await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
+                return
             started = await speak(desk, talk, number, tip, words)
             tip = started.message_ids[0]
             code, words = await listen(desk, talk, number, started, deadline)
@@ -2175,9 +2204,11 @@ async def listen(
     message_id = started.message_ids[0]
     try:
         await talk_status(desk, talk, message_id, number, "talk_status", done=False)
-        finished = await wait_for_turn(started, deadline - time.monotonic())
+        finished = await wait_for_turn(
+            desk.press.request, started, deadline - time.monotonic()
+        )
     except asyncio.CancelledError:
-        await stop_turn(started)
+        await stop_tasks(desk.press.request, started.task_ids, STOP_GRACE)
         raise
     except AqueductError:
         return "talk_late", ""
@@ -2203,11 +2234,9 @@ async def talk_status(
         "description": desk.text(code, number=number, turns=talk.turns),
         "done": done,
     }
-    await emit_and_store(
-        desk.person.id,
-        desk.press.chat_id,
-        message_id,
-        {"type": "status", "data": data},
+    event = {"type": "status", "data": data}
+    await unbroken(
+        emit_and_store(desk.person.id, desk.press.chat_id, message_id, event)
     )
 
 

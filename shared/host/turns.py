@@ -6,9 +6,9 @@ models' filters and tools, as tasks that its Stop button ends.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -16,6 +16,12 @@ from starlette.requests import Request
 from shared.errors import AqueductError
 from shared.host.completion_form import completion_form
 from shared.host.usable_models import UsableModel, usable_model
+
+# A task that is told to stop ends at once; this is for one that hangs in its end.
+STOP_SECONDS = 10
+STOP_GRACE = 1
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,13 +277,11 @@ async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> 
     `chat` is the chat as it was before.
     """
     from open_webui.models.chats import Chats
-    from open_webui.tasks import stop_task
 
     answers = [answerer.message_id for answerer in turn.answerers]
-    for message_id in answers:
-        message = await stored_message(turn.chat_id, message_id)
-        if task_id := (message.get("meta") or {}).get("task_id"):
-            await stop_task(request.app.state.redis, task_id)
+    stored = [await stored_message(turn.chat_id, answer) for answer in answers]
+    task_ids = [(message.get("meta") or {}).get("task_id") for message in stored]
+    await stop_tasks(request, [each for each in task_ids if each], STOP_GRACE)
     # Deleting a message deletes the answers below it.
     for message_id in answers if turn.stored else [turn.user_message["id"]]:
         await Chats.delete_message_from_chat_by_id_and_message_id(
@@ -328,7 +332,7 @@ async def run_as_task(request: Any, work: Any, chat_id: str | None = None) -> An
     return task
 
 
-async def wait_for_turn(turn: StartedTurn, seconds: float) -> bool:
+async def wait_for_turn(request: Any, turn: StartedTurn, seconds: float) -> bool:
     """Wait until the answers are written or failed; False where one was stopped.
 
     AqueductError `time_over` after `seconds`; the answers then are stopped.
@@ -340,18 +344,42 @@ async def wait_for_turn(turn: StartedTurn, seconds: float) -> bool:
         return True
     _, late = await asyncio.wait(running, timeout=max(seconds, 0))
     if late:
-        await stop_turn(turn)
+        await stop_tasks(request, turn.task_ids)
         raise AqueductError("time_over")
     return not any(task.cancelled() for task in running)
 
 
-async def stop_turn(turn: StartedTurn) -> None:
-    """Stop the answers of a turn, as the Stop button does."""
-    from open_webui.main import app
-    from open_webui.tasks import stop_task
+async def stop_tasks(request: Any, task_ids: Sequence[str], grace: float = 0.0) -> None:
+    """Stop tasks, as the Stop button does, and wait until they have ended.
 
-    for task_id in turn.task_ids:
-        await stop_task(app.state.redis, task_id)
+    `grace` are seconds in which they may end by themselves: who stops us mostly stops
+    them too. A second stop would hit Open WebUI while it saves the answer, which keeps
+    its SQLite locked. With Redis it only sends word of a stop, hence the waiting: a
+    task that still ends would write its answer again after it was deleted.
+    """
+    from open_webui.tasks import stop_task, tasks
+
+    running = {tasks[task_id]: task_id for task_id in task_ids if task_id in tasks}
+    if running and grace:
+        await asyncio.wait(running, timeout=grace)
+    for task, task_id in running.items():
+        if not task.done() and not task.cancelling():
+            await stop_task(request.app.state.redis, task_id)
+    if running:
+        await asyncio.wait(running, timeout=STOP_SECONDS)
+
+
+async def unbroken(work: Coroutine[Any, Any, Found]) -> Found:
+    """Let a step end before a cancellation counts.
+
+    One that hits a database write in its middle keeps Open WebUI's SQLite locked.
+    """
+    step = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await asyncio.wait({step})
+        raise
 
 
 async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:

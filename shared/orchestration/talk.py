@@ -7,14 +7,16 @@ from typing import Any
 
 from shared.errors import AqueductError
 from shared.host.turns import (
+    STOP_GRACE,
     Answerer,
     StartedTurn,
     chat_messages,
     emit_and_store,
     run_as_task,
     start_turn,
-    stop_turn,
+    stop_tasks,
     stored_message,
+    unbroken,
     wait_for_turn,
     writable_chat,
 )
@@ -128,10 +130,10 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     deadline = time.monotonic() + desk.settings.max_seconds
     words, tip, was_done = first_words, desk.press.message_id, False
     for number in range(1, talk.turns + 1):
-        if number > 1 and not await ends_with(desk, tip):
-            await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
-            return
         try:
+            if number > 1 and not await unbroken(ends_with(desk, tip)):
+                await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
+                return
             started = await speak(desk, talk, number, tip, words)
             tip = started.message_ids[0]
             code, words = await listen(desk, talk, number, started, deadline)
@@ -187,9 +189,11 @@ async def listen(
     message_id = started.message_ids[0]
     try:
         await talk_status(desk, talk, message_id, number, "talk_status", done=False)
-        finished = await wait_for_turn(started, deadline - time.monotonic())
+        finished = await wait_for_turn(
+            desk.press.request, started, deadline - time.monotonic()
+        )
     except asyncio.CancelledError:
-        await stop_turn(started)
+        await stop_tasks(desk.press.request, started.task_ids, STOP_GRACE)
         raise
     except AqueductError:
         return "talk_late", ""
@@ -215,9 +219,7 @@ async def talk_status(
         "description": desk.text(code, number=number, turns=talk.turns),
         "done": done,
     }
-    await emit_and_store(
-        desk.person.id,
-        desk.press.chat_id,
-        message_id,
-        {"type": "status", "data": data},
+    event = {"type": "status", "data": data}
+    await unbroken(
+        emit_and_store(desk.person.id, desk.press.chat_id, message_id, event)
     )
