@@ -1,7 +1,7 @@
 """What the tool-call tests share: a set of tools, and one way to check a text.
 
 A test states what a user would notice, in order: prose is shown, a call runs, a cut
-call becomes a notice. `check` scans the text in every chunking, asserts that all
+call becomes a notice. `assert_read` scans the text in every chunking, asserts that all
 agree, and that no character is lost.
 """
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.toolcalls.families import FAMILIES
-from tests.unit.toolcalls.support import call
+from tests.unit.toolcalls.support import assert_read, call
 
 PROSE = [
     "Use (a) or [b].",
