@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 
 from shared.events import AgentEvent, ReasoningDelta, TextDelta
 
@@ -14,17 +13,25 @@ BACKLOG_CHARS = 4_000_000
 class EventBuffer:
     """What was said and not yet shown: neighbouring deltas of one kind become one.
 
+    It is `due` at once when the last was taken a frame ago or more, else at that
+    frame's end. So a timer runs only where something waits: in a stream slower than
+    a screen, and most are, there is none.
+
     Text is kept in pieces until it is taken, so that a long burst costs one join.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frame: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._frame = frame
+        self._frame_end = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._events: list[AgentEvent] = []
         self._pieces: list[str] = []
         self._chars = 0
         self._kind: type[TextDelta] | type[ReasoningDelta] | None = None
         self._room = asyncio.Event()
-        self.filled = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.due = asyncio.Event()
+        self.ended = False
 
     def put(self, event: AgentEvent) -> None:
         if isinstance(event, TextDelta | ReasoningDelta):
@@ -36,15 +43,27 @@ class EventBuffer:
         else:
             self._join()
             self._events.append(event)
-        self.filled.set()
+        if self._timer is None and not self.due.is_set():
+            if self._loop.time() >= self._frame_end:
+                self.due.set()
+            else:
+                self._timer = self._loop.call_at(self._frame_end, self.due.set)
 
     def take(self) -> list[AgentEvent]:
         self._join()
         events, self._events = self._events, []
         self._chars = 0
-        self.filled.clear()
+        self._frame_end = self._loop.time() + self._frame
+        self._stop_timer()
+        self.due.clear()
         self._room.set()
         return events
+
+    def end(self) -> None:
+        """Nothing follows, so nothing is waited for."""
+        self.ended = True
+        self._stop_timer()
+        self.due.set()
 
     @property
     def full(self) -> bool:
@@ -55,6 +74,11 @@ class EventBuffer:
         """Wait until the reader took something: a slow one must not cost memory."""
         self._room.clear()
         await self._room.wait()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _join(self) -> None:
         if self._kind is not None:
@@ -74,8 +98,7 @@ async def read_ahead(
                 await buffer.room()
     finally:
         await events.aclose()
-        buffer.ended.set()
-        buffer.filled.set()
+        buffer.end()
 
 
 async def joined(
@@ -87,17 +110,13 @@ async def joined(
     is held for longer. The events are read in a task of their own, which ends with
     this generator, whichever way that ends.
     """
-    buffer = EventBuffer()
+    buffer = EventBuffer(frame)
     reader = asyncio.create_task(read_ahead(events, buffer))
     try:
-        while not buffer.ended.is_set() or buffer.filled.is_set():
-            await buffer.filled.wait()
+        while not buffer.ended or buffer.due.is_set():
+            await buffer.due.wait()
             for event in buffer.take():
                 yield event
-            if not buffer.ended.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(frame):
-                        await buffer.ended.wait()
         await reader
     finally:
         reader.cancel()
