@@ -36,10 +36,12 @@ class CodeTracker:
 
     @property
     def in_fence(self) -> bool:
+        """Whether the text stands in a fence, its opening line included."""
         return bool(self._fence)
 
     @property
     def in_code(self) -> bool:
+        """Whether the next character is code."""
         indented = self._indent >= 4 and self._after_blank
         return bool(self._fence or self._inline or indented)
 

@@ -26,7 +26,10 @@ _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
 _HTML_MARKS = Marks(["<code>", "</code>", "<pre>", "</pre>"])
 _TAIL = 24
-_RESULT = re.compile(r"(?:Observation:|<\|?tool_(?:response|output)\|?>)\s*$")
+# A tool's result, or a line of a Python session.
+_RESULT = re.compile(
+    r"(?:Observation:|<\|?tool_(?:response|output)\|?>|>>> |In \[\d+\]:)\s*$"
+)
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
 _WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
 _BLANKS = re.compile(r"[ \t]*")
@@ -167,7 +170,7 @@ class TextFlow:
         return pair in _MARK_PAIRS if len(pair) == 2 else not ended
 
     def _is_quoted(self) -> bool:
-        """Whether what follows is quoted: in quotation marks, or as a tool's result."""
+        """Whether what follows is quoted: in quotation marks, a result, a session."""
         if _RESULT.search(self._tail) is not None:
             return True
         before, mark = self._tail[-2:-1], self._tail[-1:]

@@ -7,6 +7,7 @@ an example (no wrapper, a fence, a list) it keeps them until it knows.
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from json import JSONDecoder
 from typing import Literal
 
@@ -125,7 +126,7 @@ class Leak:
         """Swallow a closer whose call was read before."""
         if not self.closers:
             return False
-        mark = yield from self.window.mark(Marks(self.closers))
+        mark = yield from self.window.mark(_marks_of(self.closers))
         if mark is None:
             return False
         self.closers -= {mark}
@@ -149,6 +150,7 @@ class Leak:
         outer = [one for one in openers if one not in INNER_OPENERS]
         if first:
             self._proof = _needed_proof(openers, outer)
+        before = self._list, self._fenced, self._open
         self._list = self._list or "[" in openers
         self._fenced = self._fenced or any(one.startswith("```") for one in openers)
         self._open = self._open or bool(openers)
@@ -173,6 +175,7 @@ class Leak:
             self._wrapped = self._wrapped or bool(outer)
             yield from self._take(calls, body)
             return True
+        self._list, self._fenced, self._open = before
         self._no_tool = body.tool is None
         if window.truncated and self._starved() and body.tool is not None:
             self._keep(CutCall(body.family, window.cut(self._reached)))
@@ -311,6 +314,11 @@ class Leak:
         self.pieces += self._kept
         self._kept = []
         self.done = self._reached
+
+
+@lru_cache(maxsize=64)
+def _marks_of(closers: frozenset[str]) -> Marks:
+    return Marks(closers)
 
 
 def _needed_proof(openers: list[str], outer: list[str]) -> Proof:
