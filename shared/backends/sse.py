@@ -4,7 +4,6 @@ Format: WHATWG HTML, section 9.2.6 "Interpreting an event stream".
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.errors import UpstreamBroken
@@ -14,7 +13,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerSentEvent:
     """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
 
@@ -47,7 +46,9 @@ class LineBuffer:
             self._hold(rest)
         if len(data) > self._limit and any(len(line) > self._limit for line in lines):
             raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+        if b"\r" not in data:
+            return lines
+        return [line.removesuffix(b"\r") for line in lines]
 
     def finish(self) -> list[bytes]:
         """The last line, when the stream ended without an end of line."""
@@ -77,12 +78,13 @@ class SSEDecoder:
         self._data: list[bytes] = []
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
-        line = line.removeprefix(BYTE_ORDER_MARK)
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             return None
         if not line:
             return self.finish()
+        if line.startswith(BYTE_ORDER_MARK):
+            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
         if line.startswith(b"event:"):
             self._name = line[6:].decode("utf-8", "replace").strip()
             return None
@@ -97,13 +99,11 @@ class SSEDecoder:
             return None
         event = ServerSentEvent(self._name, b"\n".join(self._data))
         self._name = ""
-        self._data = []
+        self._data.clear()
         return event
 
 
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> Iterator[ServerSentEvent]:
+def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
     """The events that these lines complete."""
-    for line in lines:
-        event = decoder.feed(line)
-        if event is not None:
-            yield event
+    events = map(decoder.feed, lines)
+    return [event for event in events if event is not None]
