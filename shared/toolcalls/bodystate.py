@@ -84,7 +84,7 @@ class BodyState:
             return []
         try:
             return [FoundCall(tool, arguments_text(fitted))]
-        except ValueError:  # a number that JSON does not have
+        except (ValueError, RecursionError):  # what JSON has no words for
             return []
 
     def fit_first(self, tool: KnownTool, readings: Iterable[Any]) -> list[FoundCall]:

@@ -36,7 +36,7 @@ class NativeCall:
     def fits(self, tool: KnownTool) -> bool:
         try:
             return tool.schema.fits(strict_json(self.arguments or "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
     def release(self) -> list[Delta]:

@@ -52,9 +52,10 @@ def possible_values(
     for step in steps:
         try:
             value = step()
+            known = value in seen
         except _UNREADABLE_TEXT:
             continue
-        if value not in seen:
+        if not known:
             seen.append(value)
             yield value
 

@@ -50,12 +50,18 @@ class SchemaFit:
             return None
         if self.fits(arguments):
             return arguments
-        typed = coerced_value(arguments, self.root, self.root)
+        try:
+            typed = coerced_value(arguments, self.root, self.root)
+        except RecursionError:
+            return None
         return typed if self.fits(typed) else None
 
     def typed(self, name: str, raw: str) -> Any:
         """The value of parameter `name` whose source is the text `raw`."""
-        return typed_value(raw, self.properties.get(name, {}), self.root)
+        try:
+            return typed_value(raw, self.properties.get(name, {}), self.root)
+        except RecursionError:
+            return raw
 
 
 def resolved_schema(schema: object, root: JsonSchema) -> JsonSchema:

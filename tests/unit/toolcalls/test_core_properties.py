@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -153,3 +154,16 @@ def test_chunks_do_not_matter(text: str, sizes: list[int], truncated: bool) -> N
 @settings(max_examples=100, deadline=None)
 def test_without_tools_all_text_is_shown(text: str) -> None:
     assert recover(text, []) == ([VisibleText(text)] if text else [])
+
+
+@pytest.mark.parametrize("depth", [70, 300, 600, 950, 5000])
+def test_deep_nesting_raises_nothing(depth: int) -> None:
+    deep = '{"x":' * depth + "1" + "}" * depth
+    for text in (
+        f'<tool_call>{{"name": "save_note", "arguments": {{"text": {deep}}}}}</tool_call>',
+        f"<function=save_note><parameter=tags>{deep}</parameter></function>",
+        f"[save_note(text={deep})]",
+        f"<|tool_call>call:save_note{{text:{deep}}}<tool_call|>",
+    ):
+        pieces = recover(text, TOOLS)
+        assert "".join(map(piece_source, pieces)) == text
