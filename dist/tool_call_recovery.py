@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/tool_call_recovery.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 32253be5155b09ce
+# Content hash: 9627b797e4fe52c1
 
 import asyncio
 import html
@@ -791,10 +791,12 @@ class CodeTracker:
 
     @property
     def in_fence(self) -> bool:
+        """Whether the text stands in a fence, its opening line included."""
         return bool(self._fence)
 
     @property
     def in_code(self) -> bool:
+        """Whether the next character is code."""
         indented = self._indent >= 4 and self._after_blank
         return bool(self._fence or self._inline or indented)
 
@@ -1159,9 +1161,10 @@ def possible_values(
     for step in steps:
         try:
             value = step()
+            known = value in seen
         except _UNREADABLE_TEXT:
             continue
-        if value not in seen:
+        if not known:
             seen.append(value)
             yield value
 
@@ -1231,12 +1234,18 @@ class SchemaFit:
             return None
         if self.fits(arguments):
             return arguments
-        typed = coerced_value(arguments, self.root, self.root)
+        try:
+            typed = coerced_value(arguments, self.root, self.root)
+        except RecursionError:
+            return None
         return typed if self.fits(typed) else None
 
     def typed(self, name: str, raw: str) -> Any:
         """The value of parameter `name` whose source is the text `raw`."""
-        return typed_value(raw, self.properties.get(name, {}), self.root)
+        try:
+            return typed_value(raw, self.properties.get(name, {}), self.root)
+        except RecursionError:
+            return raw
 
 
 def resolved_schema(schema: object, root: JsonSchema) -> JsonSchema:
@@ -1550,7 +1559,7 @@ class BodyState:
             return []
         try:
             return [FoundCall(tool, arguments_text(fitted))]
-        except ValueError:  # a number that JSON does not have
+        except (ValueError, RecursionError):  # what JSON has no words for
             return []
 
     def fit_first(self, tool: KnownTool, readings: Iterable[Any]) -> list[FoundCall]:
@@ -2007,6 +2016,7 @@ def _own_text(raw: str, own_lines: str) -> str:
 _DIGITS = re.compile(r"\d{1,6}")
 _KIMI_INDEX = re.compile(r":\d{1,6}")
 _CODE_TOOLS = ("python", "ipython", "code_interpreter")
+_CODE_SIGNS = re.compile(r"""[=(){}\[\];|&<>$"/\\_*+]""")
 _LONGEST_LINE = 2000
 # Separators that tell nothing where the name had no wrapper before it.
 _WEAK_SEPARATORS = frozenset({"json", "code", "```json", "```", ".call", "<|message|>"})
@@ -2158,12 +2168,26 @@ def _read_below_name(
     """A name as the message's first line, its arguments or only text below."""
     window = state.window
     window.pos += 1
+    start = window.offset
     char = yield from window.peek()
     if char == "{":
         state.family = "functionary_v32"
         return (yield from _read_json_arguments(state))
     state.family = "plain_line"
-    return [] if char.isspace() else (yield from _read_code(state, tool))
+    if char.isspace():
+        return []
+    found = yield from _read_code(state, tool)
+    text = window.cut(start).strip()
+    return found if _is_no_word(tool.name) or _is_no_prose(text) else []
+
+
+def _is_no_word(name: str) -> bool:
+    """Whether a name can be no word of a text: it has a joint, a digit, capitals."""
+    return not name.isalpha() or not (name.islower() or name.istitle())
+
+
+def _is_no_prose(text: str) -> bool:
+    return _CODE_SIGNS.search(text) is not None and text[-1:] not in ".!?"
 
 
 def _read_recipient(
@@ -2371,15 +2395,19 @@ def _is_hopeless(state: BodyState, text: str) -> bool:
         return not any(first.startswith(key) for first in FIRST_KEYS)
     if state.strict and key not in FIRST_KEYS:
         return True
-    value = rest.lstrip().removeprefix(":").lstrip()
+    rest = rest.lstrip()
+    if rest and rest[0] != ":":
+        return state.strict
+    value = rest[1:].lstrip()
     naming = key in NAMING_KEYS if state.strict else key == "name"
     if not naming or value[:1] not in ('"', "'"):
         return False
     name, closed, rest = value[1:].partition(value[0])
-    if _ODD.search(name):
+    plain = _ODD.split(name)[0]
+    if plain and name_key(plain) not in state.tools.prefixes:
+        return True
+    if plain != name or not closed:
         return False
-    if not closed:
-        return bool(name) and name_key(name) not in state.tools.prefixes
     return rest.lstrip()[:1] in (",", "}") and state.tools.find(name) is None
 
 
@@ -2523,7 +2551,7 @@ class Leak:
         """Swallow a closer whose call was read before."""
         if not self.closers:
             return False
-        mark = yield from self.window.mark(Marks(self.closers))
+        mark = yield from self.window.mark(_marks_of(self.closers))
         if mark is None:
             return False
         self.closers -= {mark}
@@ -2547,6 +2575,7 @@ class Leak:
         outer = [one for one in openers if one not in INNER_OPENERS]
         if first:
             self._proof = _needed_proof(openers, outer)
+        before = self._list, self._fenced, self._open
         self._list = self._list or "[" in openers
         self._fenced = self._fenced or any(one.startswith("```") for one in openers)
         self._open = self._open or bool(openers)
@@ -2571,6 +2600,7 @@ class Leak:
             self._wrapped = self._wrapped or bool(outer)
             yield from self._take(calls, body)
             return True
+        self._list, self._fenced, self._open = before
         self._no_tool = body.tool is None
         if window.truncated and self._starved() and body.tool is not None:
             self._keep(CutCall(body.family, window.cut(self._reached)))
@@ -2711,6 +2741,11 @@ class Leak:
         self.done = self._reached
 
 
+@lru_cache(maxsize=64)
+def _marks_of(closers: frozenset[str]) -> Marks:
+    return Marks(closers)
+
+
 def _needed_proof(openers: list[str], outer: list[str]) -> Proof:
     if outer == ["Action:"] and "```json" not in openers:
         return "react"
@@ -2746,6 +2781,12 @@ _QUOTES = frozenset("\"'“„«‘‚「『")
 _BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
 _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
+_HTML_MARKS = Marks(["<code>", "</code>", "<pre>", "</pre>"])
+_TAIL = 24
+# A tool's result, or a line of a Python session.
+_RESULT = re.compile(
+    r"(?:Observation:|<\|?tool_(?:response|output)\|?>|>>> |In \[\d+\]:)\s*$"
+)
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
 _WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
 _BLANKS = re.compile(r"[ \t]*")
@@ -2771,14 +2812,15 @@ class TextFlow:
         self._thoughts = self._always_thoughts = thoughts
         self._depth = 0  # brackets open in the visible text
         self._talk = False  # this paragraph talks about markers
-        self._tail = ""  # the last two characters that were shown
+        self._tail = ""  # the last characters that were shown
+        self._html_code = False  # in an HTML element of code, or behind a lone tag
 
     def passes(self, text: str) -> bool:
         """Whether nothing in `text` can matter; it is then passed on as it is."""
         if self._sentence or self.held or _SPECIAL.search(text) is not None:
             return False
         self._code.plain(text)
-        self._tail = (self._tail + text)[-2:]
+        self._tail = (self._tail + text)[-_TAIL:]
         return True
 
     def site(self) -> Site:
@@ -2848,7 +2890,7 @@ class TextFlow:
     def _show(self, text: str, start: int, stop: int, out: list[Piece]) -> None:
         if stop > start:
             out.append(VisibleText(text[start:stop]))
-            self._tail = (self._tail + text[max(start, stop - 2) : stop])[-2:]
+            self._tail = (self._tail + text[max(start, stop - _TAIL) : stop])[-_TAIL:]
 
     # Where a call may begin
 
@@ -2862,7 +2904,7 @@ class TextFlow:
         return pair in _WORD_INITIALS or name_key(pair) in self._name_initials
 
     def _no_calls(self) -> bool:
-        return self._talk or self._code.in_code
+        return self._talk or self._code.in_code or self._html_code
 
     def _may_begin(self, text: str, at: int, ended: bool) -> bool:
         """Whether a marker or bracket at `at` may open a call."""
@@ -2885,8 +2927,10 @@ class TextFlow:
         return pair in _MARK_PAIRS if len(pair) == 2 else not ended
 
     def _is_quoted(self) -> bool:
-        """Whether a quotation mark was just opened: what follows is talked about."""
-        before, mark = self._tail[:-1], self._tail[-1:]
+        """Whether what follows is quoted: in quotation marks, a result, a session."""
+        if _RESULT.search(self._tail) is not None:
+            return True
+        before, mark = self._tail[-2:-1], self._tail[-1:]
         if mark not in _QUOTES:
             return False
         closing = before.isalnum() or before in _BEFORE_CLOSING_QUOTE
@@ -2919,6 +2963,7 @@ class TextFlow:
             if self._code.newline():
                 self._depth = 0
                 self._talk = False
+                self._html_code = False
             self._sentence = True
             return 1
         if char in "`~":
@@ -2926,6 +2971,10 @@ class TextFlow:
         if char in "<[" and (self._thoughts or not self._code.in_code):
             if not ended and THOUGHT_MARKS.begins(text, at):
                 return 0
+            if not ended and _HTML_MARKS.begins(text, at):
+                return 0
+            if (html := _HTML_MARKS.match(text, at)) is not None:
+                self._html_code = not html.startswith("</")
             mark = THOUGHT_MARKS.match(text, at)
             if mark is not None:
                 self._pass_thought(mark)
@@ -3231,7 +3280,7 @@ class NativeCall:
     def fits(self, tool: KnownTool) -> bool:
         try:
             return tool.schema.fits(strict_json(self.arguments or "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
     def release(self) -> list[Delta]:
