@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: a3d9fc7b2d974634
+# Content hash: 976d010ced2cdb61
 
 import asyncio
 import base64
@@ -30,6 +30,7 @@ import time
 import uuid
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -40,7 +41,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -49,10 +50,12 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx
 import jsonschema
 import orjson
 import yaml
+import yarl
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator
 from pydantic import (
@@ -684,6 +687,111 @@ def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
     return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
 
 
+# --- shared/backends/aiohttp_transport.py ---
+
+# Servers on uvicorn (vLLM and many more) close an idle connection after 5 seconds. A
+# request sent at that very moment would be lost, so ours are given up before.
+KEEP_ALIVE_SECONDS = 4.0
+
+# In this order: the first class that fits counts.
+HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
+    (aiohttp.ClientOSError, httpx.ReadError),
+    (aiohttp.ClientError, httpx.RemoteProtocolError),
+    (ValueError, httpx.LocalProtocolError),  # a line break in a header, say
+)
+
+
+@contextmanager
+def httpx_errors(request: httpx.Request) -> Iterator[None]:
+    """Turn aiohttp's errors into httpx's, the cause kept."""
+    try:
+        yield
+    except (aiohttp.ClientError, ValueError) as error:
+        wanted = next(to for known, to in HTTPX_ERRORS if isinstance(error, known))
+        raise wanted(str(error), request=request) from error
+
+
+class AiohttpBody(httpx.AsyncByteStream):
+    """A response's body, in the pieces that arrive."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, request: httpx.Request
+    ) -> None:
+        self._response = response
+        self._request = request
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        with httpx_errors(self._request):
+            while data := await self._response.content.readany():
+                yield data
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end."""
+        self._response.close()
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """A transport for `httpx.AsyncClient`, to be used in one event loop.
+
+    It keeps to httpx's certificates and timeouts (`connect` and `read` seconds) and
+    to the shell's proxies. Connections are not limited in number.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; raises httpx's errors."""
+        timeout = request.extensions.get("timeout", {})
+        body = await request.aread()
+        with httpx_errors(request):
+            response = await self._opened().request(
+                request.method,
+                yarl.URL(str(request.url), encoded=True),
+                headers=request.headers.multi_items(),
+                skip_auto_headers=("accept", "accept-encoding", "user-agent"),
+                data=body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    connect=timeout.get("connect"), sock_read=timeout.get("read")
+                ),
+            )
+        return httpx.Response(
+            response.status,
+            headers=list(response.raw_headers),
+            stream=AiohttpBody(response, request),
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                ssl=httpx.create_ssl_context(),
+                # The system's, as httpx asks it: aiohttp's own knows only DNS.
+                resolver=aiohttp.ThreadedResolver(),
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=True,
+            )
+        return self._session
+
+
 # --- shared/json_text.py ---
 
 
@@ -751,8 +859,8 @@ def new_http_client() -> httpx.AsyncClient:
     """
     return httpx.AsyncClient(
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        transport=AiohttpTransport(),
         timeout=httpx.Timeout(30.0, read=None, pool=None),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
     )
 
 
@@ -911,7 +1019,11 @@ async def read_bytes(
     response: httpx.Response, clock: SilenceClock
 ) -> AsyncGenerator[bytes, None]:
     """The body as it arrives, the clock running only while waiting for it."""
-    async for data in response.aiter_bytes():
+    # What httpx does to a body costs more than reading it; only a packed one needs it.
+    packed = "content-encoding" in response.headers
+    pieces = response.aiter_bytes() if packed else response.stream
+    assert isinstance(pieces, AsyncIterable)
+    async for data in pieces:
         clock.pause()
         yield data
         clock.resume()
@@ -1706,7 +1818,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerSentEvent:
     """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
 
@@ -1739,7 +1851,9 @@ class LineBuffer:
             self._hold(rest)
         if len(data) > self._limit and any(len(line) > self._limit for line in lines):
             raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+        if b"\r" not in data:
+            return lines
+        return [line.removesuffix(b"\r") for line in lines]
 
     def finish(self) -> list[bytes]:
         """The last line, when the stream ended without an end of line."""
@@ -1769,12 +1883,13 @@ class SSEDecoder:
         self._data: list[bytes] = []
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
-        line = line.removeprefix(BYTE_ORDER_MARK)
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             return None
         if not line:
             return self.finish()
+        if line.startswith(BYTE_ORDER_MARK):
+            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
         if line.startswith(b"event:"):
             self._name = line[6:].decode("utf-8", "replace").strip()
             return None
@@ -1789,16 +1904,14 @@ class SSEDecoder:
             return None
         event = ServerSentEvent(self._name, b"\n".join(self._data))
         self._name = ""
-        self._data = []
+        self._data.clear()
         return event
 
 
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> Iterator[ServerSentEvent]:
+def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
     """The events that these lines complete."""
-    for line in lines:
-        event = decoder.feed(line)
-        if event is not None:
-            yield event
+    events = map(decoder.feed, lines)
+    return [event for event in events if event is not None]
 
 
 # --- shared/backends/openai.py ---
@@ -2585,17 +2698,25 @@ BACKLOG_CHARS = 4_000_000
 class EventBuffer:
     """What was said and not yet shown: neighbouring deltas of one kind become one.
 
+    It is `due` at once when the last was taken a frame ago or more, else at that
+    frame's end. So a timer runs only where something waits: in a stream slower than
+    a screen, and most are, there is none.
+
     Text is kept in pieces until it is taken, so that a long burst costs one join.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frame: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._frame = frame
+        self._frame_end = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._events: list[AgentEvent] = []
         self._pieces: list[str] = []
         self._chars = 0
         self._kind: type[TextDelta] | type[ReasoningDelta] | None = None
         self._room = asyncio.Event()
-        self.filled = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.due = asyncio.Event()
+        self.ended = False
 
     def put(self, event: AgentEvent) -> None:
         if isinstance(event, TextDelta | ReasoningDelta):
@@ -2607,15 +2728,27 @@ class EventBuffer:
         else:
             self._join()
             self._events.append(event)
-        self.filled.set()
+        if self._timer is None and not self.due.is_set():
+            if self._loop.time() >= self._frame_end:
+                self.due.set()
+            else:
+                self._timer = self._loop.call_at(self._frame_end, self.due.set)
 
     def take(self) -> list[AgentEvent]:
         self._join()
         events, self._events = self._events, []
         self._chars = 0
-        self.filled.clear()
+        self._frame_end = self._loop.time() + self._frame
+        self._stop_timer()
+        self.due.clear()
         self._room.set()
         return events
+
+    def end(self) -> None:
+        """Nothing follows, so nothing is waited for."""
+        self.ended = True
+        self._stop_timer()
+        self.due.set()
 
     @property
     def full(self) -> bool:
@@ -2626,6 +2759,11 @@ class EventBuffer:
         """Wait until the reader took something: a slow one must not cost memory."""
         self._room.clear()
         await self._room.wait()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _join(self) -> None:
         if self._kind is not None:
@@ -2645,8 +2783,7 @@ async def read_ahead(
                 await buffer.room()
     finally:
         await events.aclose()
-        buffer.ended.set()
-        buffer.filled.set()
+        buffer.end()
 
 
 async def joined(
@@ -2658,17 +2795,13 @@ async def joined(
     is held for longer. The events are read in a task of their own, which ends with
     this generator, whichever way that ends.
     """
-    buffer = EventBuffer()
+    buffer = EventBuffer(frame)
     reader = asyncio.create_task(read_ahead(events, buffer))
     try:
-        while not buffer.ended.is_set() or buffer.filled.is_set():
-            await buffer.filled.wait()
+        while not buffer.ended or buffer.due.is_set():
+            await buffer.due.wait()
             for event in buffer.take():
                 yield event
-            if not buffer.ended.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(frame):
-                        await buffer.ended.wait()
         await reader
     finally:
         reader.cancel()
@@ -3583,10 +3716,12 @@ class CodeTracker:
 
     @property
     def in_fence(self) -> bool:
+        """Whether the text stands in a fence, its opening line included."""
         return bool(self._fence)
 
     @property
     def in_code(self) -> bool:
+        """Whether the next character is code."""
         indented = self._indent >= 4 and self._after_blank
         return bool(self._fence or self._inline or indented)
 
@@ -3951,9 +4086,10 @@ def possible_values(
     for step in steps:
         try:
             value = step()
+            known = value in seen
         except _UNREADABLE_TEXT:
             continue
-        if value not in seen:
+        if not known:
             seen.append(value)
             yield value
 
@@ -4023,12 +4159,18 @@ class SchemaFit:
             return None
         if self.fits(arguments):
             return arguments
-        typed = coerced_value(arguments, self.root, self.root)
+        try:
+            typed = coerced_value(arguments, self.root, self.root)
+        except RecursionError:
+            return None
         return typed if self.fits(typed) else None
 
     def typed(self, name: str, raw: str) -> Any:
         """The value of parameter `name` whose source is the text `raw`."""
-        return typed_value(raw, self.properties.get(name, {}), self.root)
+        try:
+            return typed_value(raw, self.properties.get(name, {}), self.root)
+        except RecursionError:
+            return raw
 
 
 def resolved_schema(schema: object, root: JsonSchema) -> JsonSchema:
@@ -4342,7 +4484,7 @@ class BodyState:
             return []
         try:
             return [FoundCall(tool, arguments_text(fitted))]
-        except ValueError:  # a number that JSON does not have
+        except (ValueError, RecursionError):  # what JSON has no words for
             return []
 
     def fit_first(self, tool: KnownTool, readings: Iterable[Any]) -> list[FoundCall]:
@@ -4799,6 +4941,7 @@ def _own_text(raw: str, own_lines: str) -> str:
 _DIGITS = re.compile(r"\d{1,6}")
 _KIMI_INDEX = re.compile(r":\d{1,6}")
 _CODE_TOOLS = ("python", "ipython", "code_interpreter")
+_CODE_SIGNS = re.compile(r"""[=(){}\[\];|&<>$"/\\_*+]""")
 _LONGEST_LINE = 2000
 # Separators that tell nothing where the name had no wrapper before it.
 _WEAK_SEPARATORS = frozenset({"json", "code", "```json", "```", ".call", "<|message|>"})
@@ -4950,12 +5093,26 @@ def _read_below_name(
     """A name as the message's first line, its arguments or only text below."""
     window = state.window
     window.pos += 1
+    start = window.offset
     char = yield from window.peek()
     if char == "{":
         state.family = "functionary_v32"
         return (yield from _read_json_arguments(state))
     state.family = "plain_line"
-    return [] if char.isspace() else (yield from _read_code(state, tool))
+    if char.isspace():
+        return []
+    found = yield from _read_code(state, tool)
+    text = window.cut(start).strip()
+    return found if _is_no_word(tool.name) or _is_no_prose(text) else []
+
+
+def _is_no_word(name: str) -> bool:
+    """Whether a name can be no word of a text: it has a joint, a digit, capitals."""
+    return not name.isalpha() or not (name.islower() or name.istitle())
+
+
+def _is_no_prose(text: str) -> bool:
+    return _CODE_SIGNS.search(text) is not None and text[-1:] not in ".!?"
 
 
 def _read_recipient(
@@ -5163,15 +5320,19 @@ def _is_hopeless(state: BodyState, text: str) -> bool:
         return not any(first.startswith(key) for first in FIRST_KEYS)
     if state.strict and key not in FIRST_KEYS:
         return True
-    value = rest.lstrip().removeprefix(":").lstrip()
+    rest = rest.lstrip()
+    if rest and rest[0] != ":":
+        return state.strict
+    value = rest[1:].lstrip()
     naming = key in NAMING_KEYS if state.strict else key == "name"
     if not naming or value[:1] not in ('"', "'"):
         return False
     name, closed, rest = value[1:].partition(value[0])
-    if _ODD.search(name):
+    plain = _ODD.split(name)[0]
+    if plain and name_key(plain) not in state.tools.prefixes:
+        return True
+    if plain != name or not closed:
         return False
-    if not closed:
-        return bool(name) and name_key(name) not in state.tools.prefixes
     return rest.lstrip()[:1] in (",", "}") and state.tools.find(name) is None
 
 
@@ -5315,7 +5476,7 @@ class Leak:
         """Swallow a closer whose call was read before."""
         if not self.closers:
             return False
-        mark = yield from self.window.mark(Marks(self.closers))
+        mark = yield from self.window.mark(_marks_of(self.closers))
         if mark is None:
             return False
         self.closers -= {mark}
@@ -5339,6 +5500,7 @@ class Leak:
         outer = [one for one in openers if one not in INNER_OPENERS]
         if first:
             self._proof = _needed_proof(openers, outer)
+        before = self._list, self._fenced, self._open
         self._list = self._list or "[" in openers
         self._fenced = self._fenced or any(one.startswith("```") for one in openers)
         self._open = self._open or bool(openers)
@@ -5363,6 +5525,7 @@ class Leak:
             self._wrapped = self._wrapped or bool(outer)
             yield from self._take(calls, body)
             return True
+        self._list, self._fenced, self._open = before
         self._no_tool = body.tool is None
         if window.truncated and self._starved() and body.tool is not None:
             self._keep(CutCall(body.family, window.cut(self._reached)))
@@ -5503,6 +5666,11 @@ class Leak:
         self.done = self._reached
 
 
+@lru_cache(maxsize=64)
+def _marks_of(closers: frozenset[str]) -> Marks:
+    return Marks(closers)
+
+
 def _needed_proof(openers: list[str], outer: list[str]) -> Proof:
     if outer == ["Action:"] and "```json" not in openers:
         return "react"
@@ -5538,6 +5706,12 @@ _QUOTES = frozenset("\"'“„«‘‚「『")
 _BEFORE_CLOSING_QUOTE = frozenset(".!?…)]}")
 _MARK_PAIRS = OPEN_MARKS.pairs | TAG_HEAD_MARKS.pairs
 _WORD_PAIRS = {one[:2] for one in (*OPEN_MARKS.literals, "call:") if one[0].isalpha()}
+_HTML_MARKS = Marks(["<code>", "</code>", "<pre>", "</pre>"])
+_TAIL = 24
+# A tool's result, or a line of a Python session.
+_RESULT = re.compile(
+    r"(?:Observation:|<\|?tool_(?:response|output)\|?>|>>> |In \[\d+\]:)\s*$"
+)
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
 _WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
 _BLANKS = re.compile(r"[ \t]*")
@@ -5563,14 +5737,15 @@ class TextFlow:
         self._thoughts = self._always_thoughts = thoughts
         self._depth = 0  # brackets open in the visible text
         self._talk = False  # this paragraph talks about markers
-        self._tail = ""  # the last two characters that were shown
+        self._tail = ""  # the last characters that were shown
+        self._html_code = False  # in an HTML element of code, or behind a lone tag
 
     def passes(self, text: str) -> bool:
         """Whether nothing in `text` can matter; it is then passed on as it is."""
         if self._sentence or self.held or _SPECIAL.search(text) is not None:
             return False
         self._code.plain(text)
-        self._tail = (self._tail + text)[-2:]
+        self._tail = (self._tail + text)[-_TAIL:]
         return True
 
     def site(self) -> Site:
@@ -5640,7 +5815,7 @@ class TextFlow:
     def _show(self, text: str, start: int, stop: int, out: list[Piece]) -> None:
         if stop > start:
             out.append(VisibleText(text[start:stop]))
-            self._tail = (self._tail + text[max(start, stop - 2) : stop])[-2:]
+            self._tail = (self._tail + text[max(start, stop - _TAIL) : stop])[-_TAIL:]
 
     # Where a call may begin
 
@@ -5654,7 +5829,7 @@ class TextFlow:
         return pair in _WORD_INITIALS or name_key(pair) in self._name_initials
 
     def _no_calls(self) -> bool:
-        return self._talk or self._code.in_code
+        return self._talk or self._code.in_code or self._html_code
 
     def _may_begin(self, text: str, at: int, ended: bool) -> bool:
         """Whether a marker or bracket at `at` may open a call."""
@@ -5677,8 +5852,10 @@ class TextFlow:
         return pair in _MARK_PAIRS if len(pair) == 2 else not ended
 
     def _is_quoted(self) -> bool:
-        """Whether a quotation mark was just opened: what follows is talked about."""
-        before, mark = self._tail[:-1], self._tail[-1:]
+        """Whether what follows is quoted: in quotation marks, a result, a session."""
+        if _RESULT.search(self._tail) is not None:
+            return True
+        before, mark = self._tail[-2:-1], self._tail[-1:]
         if mark not in _QUOTES:
             return False
         closing = before.isalnum() or before in _BEFORE_CLOSING_QUOTE
@@ -5711,6 +5888,7 @@ class TextFlow:
             if self._code.newline():
                 self._depth = 0
                 self._talk = False
+                self._html_code = False
             self._sentence = True
             return 1
         if char in "`~":
@@ -5718,6 +5896,10 @@ class TextFlow:
         if char in "<[" and (self._thoughts or not self._code.in_code):
             if not ended and THOUGHT_MARKS.begins(text, at):
                 return 0
+            if not ended and _HTML_MARKS.begins(text, at):
+                return 0
+            if (html := _HTML_MARKS.match(text, at)) is not None:
+                self._html_code = not html.startswith("</")
             mark = THOUGHT_MARKS.match(text, at)
             if mark is not None:
                 self._pass_thought(mark)
