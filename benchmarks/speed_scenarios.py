@@ -67,7 +67,7 @@ class Scenario:
 
 BURST = WordModel(5000)
 ONE_WORD = WordModel(1)
-CALM = WordModel(60, 20)  # 50 words a second
+CALM = WordModel(100, 20)  # 50 words a second
 CALM_CHAT = WordModel(140, 20)  # longer: chats do not all begin at once
 FAST_CHAT = WordModel(700, 4)  # 250 words a second: four in a frame of a screen
 WARM_UP = WordModel(10_000)
