@@ -12,16 +12,22 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More of the answer."""
+    """More of the answer.
+
+    `raw` is the JSON of the Chat Completions chunk that said this and nothing else,
+    where there was one: an API caller can have it as it came.
+    """
 
     text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More of the agent's thoughts."""
+    """More of the agent's thoughts; `raw` as in TextDelta."""
 
     text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ HTTP_STATUS_OF_CODE = {
 
 
 class Renderer(Protocol):
-    """Whatever turns events into objects to send."""
+    """Whatever turns events into pieces to send."""
 
-    def render(self, event: AgentEvent) -> list[dict[str, Any]]: ...
+    def stream(self, event: AgentEvent) -> list[bytes]: ...
 
 
 def failure_of(error: Exception) -> Failed:
@@ -57,16 +57,12 @@ async def rendered(
     try:
         async with aclosing(events):
             async for event in events:
-                for payload in renderer.render(event):
-                    yield server_sent(payload)
+                for piece in renderer.stream(event):
+                    yield piece
     except Exception as error:  # noqa: BLE001
-        for payload in renderer.render(failure_of(error)):
-            yield server_sent(payload)
+        for piece in renderer.stream(failure_of(error)):
+            yield piece
     yield b"data: [DONE]\n\n"
-
-
-def server_sent(payload: Mapping[str, Any]) -> bytes:
-    return b"data: " + dump_json(payload) + b"\n\n"
 
 
 def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
@@ -97,8 +93,8 @@ async def chat_stream(
 def completion_stream(
     events: AsyncGenerator[AgentEvent, None], renderer: CompletionRenderer
 ) -> AsyncGenerator[bytes, None]:
-    """The turn as Chat Completions chunks, for an API caller."""
-    return rendered(joined(events, frame=0.0), renderer)
+    """The turn as Chat Completions chunks, for an API caller, in the agent's pieces."""
+    return rendered(events, renderer)
 
 
 async def whole_completion(

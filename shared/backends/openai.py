@@ -35,7 +35,7 @@ class StreamDecoder(Protocol):
 
     ended: bool
 
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]: ...
+    def feed(self, name: str, payload: Any, raw: bytes = b"") -> list[AgentEvent]: ...
 
     def done(self) -> None: ...
 
@@ -159,27 +159,39 @@ class OpenAIBackend:
 
 def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
     """One message of the stream; what is not JSON makes the stream unreadable."""
-    return feed_decoder(decoder, message.name, load_json(message.data))
+    try:
+        payload, raw = orjson.loads(message.data), message.data
+    except orjson.JSONDecodeError:
+        payload, raw = load_lenient_json(message.data), b""
+    if b"\n" in raw:  # an event in several lines, not one as we would send it
+        raw = b""
+    return feed_decoder(decoder, message.name, payload, raw)
 
 
-def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentEvent]:
+def feed_decoder(
+    decoder: StreamDecoder, name: str, payload: Any, raw: bytes = b""
+) -> list[AgentEvent]:
     """Feed a decoder; JSON of another shape than the API's is the server's fault."""
     try:
-        return decoder.feed(name, payload)
+        return decoder.feed(name, payload, raw)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UpstreamBroken("unreadable") from error
 
 
 def load_json(data: bytes) -> Any:
-    """JSON as servers write it; raises UpstreamBroken for what is none.
-
-    Python's servers write NaN, and JavaScript's cut an emoji in half: neither is
-    JSON to a strict reader, and neither should end an answer.
-    """
+    """JSON as servers write it; raises UpstreamBroken for what is none."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass
+        return load_lenient_json(data)
+
+
+def load_lenient_json(data: bytes) -> Any:
+    """JSON that a strict reader refuses; raises UpstreamBroken for what is none.
+
+    Python's servers write NaN, and JavaScript's cut an emoji in half: neither should
+    end an answer.
+    """
     try:
         lenient = json.dumps(json.loads(data), ensure_ascii=False)
     except (ValueError, RecursionError) as error:

@@ -64,8 +64,11 @@ class ChatCompletionsDecoder:
         self._cited: set[str] = set()
         self._reason = ""
 
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
-        """One decoded chunk. Raises UpstreamBroken where it reports an error."""
+    def feed(self, name: str, payload: Any, raw: bytes = b"") -> list[AgentEvent]:
+        """One chunk, decoded and (for `TextDelta.raw`) as it came.
+
+        Raises UpstreamBroken where it reports an error.
+        """
         if not isinstance(payload, dict):
             raise UpstreamBroken("unreadable")
         if payload.get("error") or name == "error":
@@ -76,11 +79,11 @@ class ChatCompletionsDecoder:
         if choices and not choices[0].get("index"):
             choice = choices[0]
             delta = choice.get("delta") or choice.get("message")
-            if delta:
-                events = self._delta(delta)
             if choice.get("finish_reason"):
                 self._reason = str(choice["finish_reason"])
                 self.ended = True
+            if delta:
+                events = self._delta(delta, raw if self._plain(payload) else b"")
         for key in ("usage", "timings"):  # llama.cpp sends timings
             if payload.get(key):
                 self._usage.update(read_counts(payload[key]))
@@ -88,6 +91,15 @@ class ChatCompletionsDecoder:
             if payload.get(key):  # Perplexity, Open WebUI
                 events.extend(self._cite(payload[key]))
         return events
+
+    def _plain(self, payload: Mapping[str, Any]) -> bool:
+        """Whether anybody can read this chunk, and it does not end the answer."""
+        return (
+            payload.get("object") == "chat.completion.chunk"
+            and len(payload["choices"]) == 1
+            and "delta" in payload["choices"][0]
+            and not self.ended
+        )
 
     def done(self) -> None:
         """The `[DONE]` line came."""
@@ -104,13 +116,16 @@ class ChatCompletionsDecoder:
             events.append(Usage(self._usage))
         return [*events, Finished(FINISH_REASONS.get(self._reason, "stop"))]
 
-    def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
+    def _delta(self, delta: Mapping[str, Any], raw: bytes) -> list[AgentEvent]:
         content = delta.get("content")
         if delta.get("role") == "tool":  # a server that ran the tool itself
             return [
                 *self._tools.complete(),
                 ToolResult(str(delta.get("tool_call_id", "")), content_text(content)),
             ]
+        said = [key for key, value in delta.items() if value and key != "role"]
+        if said == ["content"] and isinstance(content, str):
+            return self._text(content, raw)
         events: list[AgentEvent] = []
         reasoning = (
             delta.get("reasoning_content")
@@ -118,7 +133,8 @@ class ChatCompletionsDecoder:
             or delta.get("thinking")
         )
         if reasoning:
-            events.append(ReasoningDelta(content_text(reasoning)))
+            raw = raw if said == ["reasoning_content"] else b""
+            events.append(ReasoningDelta(content_text(reasoning), raw))
         if content:
             if isinstance(content, str):
                 events.extend(self._text(content))
@@ -138,8 +154,12 @@ class ChatCompletionsDecoder:
             events.extend(self._cite(delta["annotations"]))
         return events
 
-    def _text(self, text: str) -> list[AgentEvent]:
-        return [TextDelta(text)] if self._think.passing else self._think.feed(text)
+    def _text(self, text: str, raw: bytes = b"") -> list[AgentEvent]:
+        delta = TextDelta(text, raw)
+        if self._think.passing:
+            return [delta]
+        events = self._think.feed(text)
+        return [delta] if events == [delta] else events
 
     def _parts(self, parts: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
         events: list[AgentEvent] = []

@@ -195,7 +195,7 @@ class ResponsesDecoder:
         self._call_ids: dict[str, str] = {}
         self._cited: set[str] = set()
 
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+    def feed(self, name: str, payload: Any, raw: bytes = b"") -> list[AgentEvent]:
         """One decoded event. Raises UpstreamBroken where it reports an error."""
         if not isinstance(payload, dict):
             raise UpstreamBroken("unreadable")

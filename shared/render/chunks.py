@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from shared.events import (
     AgentEvent,
     Citation,
@@ -20,6 +22,7 @@ from shared.events import (
     ToolResult,
     Usage,
 )
+from shared.render.sending import server_sent
 
 
 class CompletionRenderer:
@@ -73,6 +76,21 @@ class CompletionRenderer:
             case Finished(reason):
                 return self._finish(reason)
         return []
+
+    def stream(self, event: AgentEvent) -> list[bytes]:
+        """The same as server-sent events; what needs no change goes as it came.
+
+        So the `logprobs` of an upstream and the like reach the caller. What we add to
+        its chunks bears its id and model, for all are of one completion.
+        """
+        if not (isinstance(event, (TextDelta, ReasoningDelta)) and event.raw):
+            return [server_sent(chunk) for chunk in self.render(event)]
+        sent = b"data: " + event.raw + b"\n\n"
+        if self._begun:
+            return [sent]
+        theirs = orjson.loads(event.raw)
+        self._head = {key: theirs.get(key, ours) for key, ours in self._head.items()}
+        return [server_sent(self._chunk({"content": ""})), sent]
 
     def add(self, event: AgentEvent) -> None:
         """Take an event for `completion` instead of rendering it."""

@@ -25,6 +25,7 @@ from shared.events import (
     Usage,
 )
 from shared.ids import new_id
+from shared.render.sending import server_sent
 
 STATE_ITEM_TYPE = "x_aqueduct:state"
 
@@ -96,6 +97,10 @@ class ChatRenderer:
                 choice = {"index": 0, "delta": {}, "finish_reason": reason}
                 return [*self._close_all(), {"choices": [choice]}]
         return []
+
+    def stream(self, event: AgentEvent) -> list[bytes]:
+        """The same as server-sent events."""
+        return [server_sent(item) for item in self.render(event)]
 
     def _delta(self, kind: str, text: str) -> list[HostEvent]:
         if not text:
