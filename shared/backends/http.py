@@ -13,7 +13,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -35,6 +35,7 @@ from shared.json_text import dump_json
 ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
 TRAILER_SECONDS = 5.0
+END_MARK_SECONDS = 0.1
 # A task that never has to wait cannot be cancelled by anyio, which runs an API
 # caller's request: with a server always faster than we are, a hang-up went unnoticed.
 PIECES_WITHOUT_PAUSE = 8
@@ -252,6 +253,19 @@ async def read_bytes(
         clock.paused = True
         yield data
         clock.paused = False
+
+
+async def read_to_end(body: AsyncIterator[bytes], clock: SilenceClock) -> None:
+    """Read what follows the last event: as a rule only the end mark of the body.
+
+    A connection can be used again only when its body was read to the end. A new one
+    to a distant server would cost the next answer's first word several ways there.
+    """
+    clock.answer_complete()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_MARK_SECONDS):
+            async for _ in body:
+                pass
 
 
 async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:

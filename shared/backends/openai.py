@@ -20,6 +20,7 @@ from shared.backends.http import (
     get_json,
     open_stream,
     read_bytes,
+    read_to_end,
 )
 from shared.backends.openai_chat import ChatCompletionsDecoder, chat_completions_body
 from shared.backends.openai_responses import ResponsesDecoder, responses_body
@@ -140,6 +141,7 @@ class OpenAIBackend:
                 for message in sse_events(lines.feed(data), sse):
                     if message.data == b"[DONE]":
                         decoder.done()
+                        await read_to_end(body, clock)
                         return
                     for event in read_message(decoder, message):
                         clock.token()
