@@ -49,6 +49,12 @@ def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
 
 
+# What a chunk may hold for us besides its choices; most hold none of it.
+BESIDE_CHOICES = frozenset(
+    {"usage", "timings", "search_results", "citations", "sources"}
+)
+
+
 class ChatCompletionsDecoder:
     """Chunks of one Chat Completions stream in, agent events out.
 
@@ -84,6 +90,8 @@ class ChatCompletionsDecoder:
                 self.ended = True
             if delta:
                 events = self._delta(delta, raw if self._plain(payload) else b"")
+        if BESIDE_CHOICES.isdisjoint(payload):
+            return events
         for key in ("usage", "timings"):  # llama.cpp sends timings
             if payload.get(key):
                 self._usage.update(read_counts(payload[key]))
@@ -123,8 +131,7 @@ class ChatCompletionsDecoder:
                 *self._tools.complete(),
                 ToolResult(str(delta.get("tool_call_id", "")), content_text(content)),
             ]
-        said = [key for key, value in delta.items() if value and key != "role"]
-        if said == ["content"] and isinstance(content, str):
+        if isinstance(content, str) and says_only("content", delta):
             return self._text(content, raw)
         events: list[AgentEvent] = []
         reasoning = (
@@ -133,7 +140,7 @@ class ChatCompletionsDecoder:
             or delta.get("thinking")
         )
         if reasoning:
-            raw = raw if said == ["reasoning_content"] else b""
+            raw = raw if says_only("reasoning_content", delta) else b""
             events.append(ReasoningDelta(content_text(reasoning), raw))
         if content:
             if isinstance(content, str):
@@ -182,6 +189,13 @@ class ChatCompletionsDecoder:
                 self._cited.add(citation.url)
                 events.append(citation)
         return events
+
+
+def says_only(name: str, delta: Mapping[str, Any]) -> bool:
+    """Whether a delta has nothing but this to say."""
+    if len(delta) == 1:
+        return name in delta
+    return [k for k, value in delta.items() if value and k != "role"] == [name]
 
 
 def read_counts(usage: Mapping[str, Any]) -> dict[str, Any]:
