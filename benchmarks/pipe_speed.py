@@ -32,6 +32,7 @@ from benchmarks.speed_sample import Meter, Progress, Sample
 from benchmarks.speed_scenarios import (
     LONG,
     MODELS,
+    PIPE,
     PLACES,
     SCENARIOS,
     WARM_UP,
@@ -59,7 +60,8 @@ class Bench:
         for turn in track(rounds, scenario.title, console=self._console):
             for way in scenario.ways:
                 progress = scenario.progress(self._meter)
-                sample = await self._read(scenario.place, way, scenario.model, progress)
+                name = self._name(way, scenario.model, scenario.pipe)
+                sample = await self._read(scenario.place, way, name, progress)
                 if turn:
                     samples[way].append(sample)
         return samples
@@ -71,14 +73,17 @@ class Bench:
             for model in (WARM_UP, LONG):
                 progress = Progress(self._meter, model.words)
                 with MemoryWatch(self._site.server_pid) as watch:
-                    await self._read(place, way, model, progress)
+                    await self._read(place, way, self._name(way, model), progress)
             growth[way] = watch.grown_mb
         return growth
 
+    @staticmethod
+    def _name(way: Way, model: WordModel, pipe: str = PIPE) -> str:
+        return f"{pipe}.{model.name}" if way is Way.PIPE else model.name
+
     async def _read(
-        self, place: Place, way: Way, model: WordModel, progress: Progress
+        self, place: Place, way: Way, name: str, progress: Progress
     ) -> Sample:
-        name = f"agents.{model.name}" if way is Way.PIPE else model.name
         if place == "chat":
             async with ChatSocket.connect(
                 self._site.url, self._site.admin.token

@@ -15,9 +15,9 @@ from benchmarks.speed_sample import Sample
 from benchmarks.speed_scenarios import Goal, Measure, Place, Scenario, Way
 
 UNITS: dict[Measure, str] = {
-    "first_ms": "ms, 1st word",
-    "wall_us": "µs/word",
-    "cpu_us": "CPU µs/word",
+    "first_ms": "ms, first",
+    "wall_us": "µs",
+    "cpu_us": "µs CPU",
 }
 # Memory that an answer of this length may take: its text and what is made of it.
 MEMORY_GROWTH_MB = 10.0
@@ -63,12 +63,12 @@ def verdicts(scenario: Scenario, samples: Samples) -> list[Verdict]:
 def speed_table(found: list[Verdict]) -> Table:
     """The verdicts, for people."""
     table = Table(
-        title="Medians; CPU time is that of the Open WebUI process", box=SIMPLE
+        title="A word: time, and CPU time of Open WebUI (medians)", box=SIMPLE
     )
     table.add_column("what", no_wrap=True)
     table.add_column("measure", no_wrap=True)
-    for heading in ("alone", "native", "pipe", "ratio", "goal", ""):
-        table.add_column(heading, justify="right")
+    for heading in ("direct", "native", "pipe", "ratio", "goal", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
     for verdict in found:
         values = [
             f"{verdict.medians[way]:.1f}" if way in verdict.medians else ""
@@ -82,16 +82,19 @@ def speed_table(found: list[Verdict]) -> Table:
             *values,
             f"{verdict.ratio:.2f}",
             str(verdict.goal),
-            "[green]reached" if verdict.reached else "[red]missed",
+            verdict_mark(verdict.reached),
         )
     return table
 
 
+def verdict_mark(reached: bool) -> str:
+    """How a goal's end is shown."""
+    return "[green]ok" if reached else "[red]no"
+
+
 def memory_table(growth: Mapping[Place, Growth]) -> Table:
     """What 100,000 words in one answer take, for people."""
-    table = Table(
-        title="Memory taken on over 100,000 words in one answer, MB", box=SIMPLE
-    )
+    table = Table(title="Memory for 100,000 words, MB", box=SIMPLE)
     for heading in ("where", "native", "pipe", "goal", ""):
         table.add_column(heading)
     for place, grown in growth.items():
@@ -101,7 +104,7 @@ def memory_table(growth: Mapping[Place, Growth]) -> Table:
             f"{grown[Way.NATIVE]:.1f}",
             f"{grown[Way.PIPE]:.1f}",
             f"{MEMORY_GROWTH_MB:g}",
-            "[green]reached" if reached else "[red]missed",
+            verdict_mark(reached),
         )
     return table
 

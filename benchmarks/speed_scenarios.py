@@ -12,6 +12,8 @@ from benchmarks.speed_upstream import WordModel
 Measure = Literal["first_ms", "wall_us", "cpu_us"]
 Place = Literal["api", "chat"]
 PLACES: tuple[Place, ...] = ("api", "chat")
+PIPE = "agents"
+UNJOINED_PIPE = "agents_unjoined"
 
 
 class Way(StrEnum):
@@ -40,7 +42,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One thing to measure, `rounds` times each way in turns after a warm-up."""
+    """One thing to measure, `rounds` times each way in turns after a warm-up.
+
+    `pipe` is the id of the function that stands for the pipe.
+    """
 
     title: str
     place: Place
@@ -49,6 +54,7 @@ class Scenario:
     streams: int = 1
     rounds: int = 5
     whole: bool = False
+    pipe: str = PIPE
 
     @property
     def ways(self) -> tuple[Way, ...]:
@@ -67,15 +73,16 @@ class Scenario:
 
 BURST = WordModel(5000)
 ONE_WORD = WordModel(1)
-CALM = WordModel(100, 20)  # 50 words a second
-CALM_CHAT = WordModel(140, 20)  # longer: chats do not all begin at once
-FAST_CHAT = WordModel(700, 4)  # 250 words a second: four in a frame of a screen
+CALM = WordModel(100, 20)  # 50 words a second: each in a frame of its own
+CALM_CHAT = WordModel(120, 20)  # longer, since chats do not all begin at once
+FAST_CHAT = WordModel(500, 4)  # 250 words a second: four in a frame of a screen
+RUSHING_CHAT = WordModel(2000, 1)
 WARM_UP = WordModel(10_000)
 LONG = WordModel(100_000)
 
 SCENARIOS = (
     Scenario("API burst", "api", BURST, (Goal("wall_us", 1.1), Goal("cpu_us", 1.1))),
-    Scenario("API 25 calm", "api", CALM, (Goal("cpu_us", 1.1),), streams=25),
+    Scenario("API 25 x 50/s", "api", CALM, (Goal("cpu_us", 1.1),), streams=25),
     Scenario("API 1 word", "api", ONE_WORD, (Goal("first_ms", more=5),), rounds=25),
     # From the request on: joined, a burst is a few pieces, the first already large.
     Scenario(
@@ -85,8 +92,18 @@ SCENARIOS = (
         (Goal("wall_us", 0.4), Goal("cpu_us", 0.4)),
         whole=True,
     ),
-    Scenario("chat 4 fast", "chat", FAST_CHAT, (Goal("cpu_us", 0.4),), streams=4),
-    Scenario("chat 4 calm", "chat", CALM_CHAT, (Goal("cpu_us", 0.8),), streams=4),
+    Scenario(
+        "same, unjoined",
+        "chat",
+        BURST,
+        (Goal("wall_us", 0.8), Goal("cpu_us", 0.8)),
+        pipe=UNJOINED_PIPE,
+    ),
+    Scenario(
+        "chat 4 x 1000/s", "chat", RUSHING_CHAT, (Goal("cpu_us", 0.4),), streams=4
+    ),
+    Scenario("chat 4 x 250/s", "chat", FAST_CHAT, (Goal("cpu_us", 0.4),), streams=4),
+    Scenario("chat 8 x 50/s", "chat", CALM_CHAT, (Goal("cpu_us", 0.8),), streams=8),
     Scenario("chat 1 word", "chat", ONE_WORD, (Goal("first_ms", more=5),), rounds=15),
 )
 MODELS = [*{scenario.model: None for scenario in SCENARIOS}, WARM_UP, LONG]

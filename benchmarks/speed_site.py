@@ -11,8 +11,10 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.speed_scenarios import PIPE, UNJOINED_PIPE
 from benchmarks.speed_upstream import WordModel
-from devkit.installer import Installer
+from devkit.installer import Installer, WebUIClient
+from devkit.manifest import Kind
 from devkit.paths import ROOT
 from devkit.process import Child, free_port
 from devkit.server import OpenWebUI
@@ -20,6 +22,7 @@ from devkit.webui import Account, model_ids, set_valves, sign_in
 
 EMAIL = "benchmark@localhost.example"
 PASSWORD = "only-for-this-run"
+JOINING = "rendered(joined(events), renderer)"
 
 
 class MeasuredWebUI(OpenWebUI):
@@ -95,14 +98,40 @@ def _lists_models(upstream_url: str) -> bool:
 def _install(site: Site, names: list[str]) -> None:
     """Install the built pipe, with an agent for each of the upstream's models."""
     with Installer.connect(site.url, site.admin.token, ROOT) as installer:
-        installer.install(["agents"])
+        installer.install([PIPE])
+    _install_unjoined(site)
     agents = "".join(
         f"- id: {name}\n  url: {site.upstream_url}/v1\n  model: {name}\n"
         for name in names
     )
     with site.admin.client(site.url) as client:
-        set_valves(client, "agents", AGENTS=agents)
+        for pipe in (PIPE, UNJOINED_PIPE):
+            set_valves(client, pipe, AGENTS=agents)
         client.get("/api/models", params={"refresh": "true"}).raise_for_status()
-        missing = {f"agents.{name}" for name in names} - set(model_ids(client))
+        wanted = {f"{pipe}.{name}" for name in names for pipe in (PIPE, UNJOINED_PIPE)}
+        missing = wanted - set(model_ids(client))
     if missing:
         raise RuntimeError(f"Open WebUI does not list {sorted(missing)}")
+
+
+def _install_unjoined(site: Site) -> None:
+    """Install a copy of the pipe that shows each delta by itself, however many come.
+
+    Slow deltas are not joined either, but what they cost is mostly Open WebUI waking
+    up; at full speed, this shows what the pipe itself costs.
+    """
+    text = (ROOT / "dist" / f"{PIPE}.py").read_text("utf-8")
+    if text.count(JOINING) != 1:
+        raise RuntimeError(f"{JOINING} does not stand once in the built pipe")
+    form = {
+        "id": UNJOINED_PIPE,
+        "name": UNJOINED_PIPE,
+        "content": text.replace(JOINING, "rendered(events, renderer)"),
+        "meta": {"description": "The agents pipe without joining, to be measured."},
+    }
+    client = WebUIClient(site.url, site.admin.token)
+    try:
+        client.create(Kind.PIPE, form)
+        client.switch(UNJOINED_PIPE, active=True, global_=False)
+    finally:
+        client.close()

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 976d010ced2cdb61
+# Content hash: 14418672a0a2235a
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -390,16 +390,22 @@ def fill_variables(
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More of the answer."""
+    """More of the answer.
+
+    `raw` is the JSON of the Chat Completions chunk that said this and nothing else,
+    where there was one: an API caller can have it as it came.
+    """
 
     text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More of the agent's thoughts."""
+    """More of the agent's thoughts; `raw` as in TextDelta."""
 
     text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -812,6 +818,10 @@ def dump_json(value: Any) -> bytes:
 ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
 TRAILER_SECONDS = 5.0
+END_MARK_SECONDS = 0.1
+# A task that never has to wait cannot be cancelled by anyio, which runs an API
+# caller's request: with a server always faster than we are, a hang-up went unnoticed.
+PIECES_WITHOUT_PAUSE = 8
 SECRET_CHARS = 7
 
 
@@ -869,25 +879,19 @@ class SilenceClock:
 
     A timer per token would cost more than reading one does, so one timer looks when
     its deadline has come whether that has moved. Keep-alives do not move it. The
-    clock stands still between `pause` and `resume`: the time our own reader takes is
-    not the upstream's.
+    clock stands still while `paused`: the time our own reader takes is not the
+    upstream's.
     """
 
     def __init__(self, timeouts: Timeouts, scope: asyncio.Timeout) -> None:
         self._loop = asyncio.get_running_loop()
         self._between = timeouts.between_tokens
         self._scope = scope
-        self._paused = False
+        self.paused = False
         self._deadline = self._loop.time() + timeouts.first_token
         self._timer = self._loop.call_at(self._deadline, self._look)
         self.heard = False
         self.complete = False
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
 
     def token(self) -> None:
         """The upstream said something of substance."""
@@ -912,7 +916,7 @@ class SilenceClock:
 
     def _look(self) -> None:
         now = self._loop.time()
-        if self._paused:
+        if self.paused:
             self._deadline = now + self._between
         if now >= self._deadline:
             self._scope.reschedule(now)
@@ -1023,10 +1027,28 @@ async def read_bytes(
     packed = "content-encoding" in response.headers
     pieces = response.aiter_bytes() if packed else response.stream
     assert isinstance(pieces, AsyncIterable)
+    since_pause = 0
     async for data in pieces:
-        clock.pause()
+        since_pause += 1
+        if since_pause == PIECES_WITHOUT_PAUSE:
+            since_pause = 0
+            await asyncio.sleep(0)
+        clock.paused = True
         yield data
-        clock.resume()
+        clock.paused = False
+
+
+async def read_to_end(body: AsyncIterator[bytes], clock: SilenceClock) -> None:
+    """Read what follows the last event: as a rule only the end mark of the body.
+
+    A connection can be used again only when its body was read to the end. A new one
+    to a distant server would cost the next answer's first word several ways there.
+    """
+    clock.answer_complete()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_MARK_SECONDS):
+            async for _ in body:
+                pass
 
 
 async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:
@@ -1330,6 +1352,12 @@ def chat_completions_body(model: str, turn: Turn) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
 
 
+# What a chunk may hold for us besides its choices; most hold none of it.
+BESIDE_CHOICES = frozenset(
+    {"usage", "timings", "search_results", "citations", "sources"}
+)
+
+
 class ChatCompletionsDecoder:
     """Chunks of one Chat Completions stream in, agent events out.
 
@@ -1345,8 +1373,11 @@ class ChatCompletionsDecoder:
         self._cited: set[str] = set()
         self._reason = ""
 
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
-        """One decoded chunk. Raises UpstreamBroken where it reports an error."""
+    def feed(self, name: str, payload: Any, raw: bytes = b"") -> list[AgentEvent]:
+        """One chunk, decoded and (for `TextDelta.raw`) as it came.
+
+        Raises UpstreamBroken where it reports an error.
+        """
         if not isinstance(payload, dict):
             raise UpstreamBroken("unreadable")
         if payload.get("error") or name == "error":
@@ -1357,11 +1388,13 @@ class ChatCompletionsDecoder:
         if choices and not choices[0].get("index"):
             choice = choices[0]
             delta = choice.get("delta") or choice.get("message")
-            if delta:
-                events = self._delta(delta)
             if choice.get("finish_reason"):
                 self._reason = str(choice["finish_reason"])
                 self.ended = True
+            if delta:
+                events = self._delta(delta, raw if self._plain(payload) else b"")
+        if BESIDE_CHOICES.isdisjoint(payload):
+            return events
         for key in ("usage", "timings"):  # llama.cpp sends timings
             if payload.get(key):
                 self._usage.update(read_counts(payload[key]))
@@ -1369,6 +1402,15 @@ class ChatCompletionsDecoder:
             if payload.get(key):  # Perplexity, Open WebUI
                 events.extend(self._cite(payload[key]))
         return events
+
+    def _plain(self, payload: Mapping[str, Any]) -> bool:
+        """Whether anybody can read this chunk, and it does not end the answer."""
+        return (
+            payload.get("object") == "chat.completion.chunk"
+            and len(payload["choices"]) == 1
+            and "delta" in payload["choices"][0]
+            and not self.ended
+        )
 
     def done(self) -> None:
         """The `[DONE]` line came."""
@@ -1385,13 +1427,15 @@ class ChatCompletionsDecoder:
             events.append(Usage(self._usage))
         return [*events, Finished(FINISH_REASONS.get(self._reason, "stop"))]
 
-    def _delta(self, delta: Mapping[str, Any]) -> list[AgentEvent]:
+    def _delta(self, delta: Mapping[str, Any], raw: bytes) -> list[AgentEvent]:
         content = delta.get("content")
         if delta.get("role") == "tool":  # a server that ran the tool itself
             return [
                 *self._tools.complete(),
                 ToolResult(str(delta.get("tool_call_id", "")), content_text(content)),
             ]
+        if isinstance(content, str) and says_only("content", delta):
+            return self._text(content, raw)
         events: list[AgentEvent] = []
         reasoning = (
             delta.get("reasoning_content")
@@ -1399,7 +1443,8 @@ class ChatCompletionsDecoder:
             or delta.get("thinking")
         )
         if reasoning:
-            events.append(ReasoningDelta(content_text(reasoning)))
+            raw = raw if says_only("reasoning_content", delta) else b""
+            events.append(ReasoningDelta(content_text(reasoning), raw))
         if content:
             if isinstance(content, str):
                 events.extend(self._text(content))
@@ -1419,8 +1464,12 @@ class ChatCompletionsDecoder:
             events.extend(self._cite(delta["annotations"]))
         return events
 
-    def _text(self, text: str) -> list[AgentEvent]:
-        return [TextDelta(text)] if self._think.passing else self._think.feed(text)
+    def _text(self, text: str, raw: bytes = b"") -> list[AgentEvent]:
+        delta = TextDelta(text, raw)
+        if self._think.passing:
+            return [delta]
+        events = self._think.feed(text)
+        return [delta] if events == [delta] else events
 
     def _parts(self, parts: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
         events: list[AgentEvent] = []
@@ -1443,6 +1492,13 @@ class ChatCompletionsDecoder:
                 self._cited.add(citation.url)
                 events.append(citation)
         return events
+
+
+def says_only(name: str, delta: Mapping[str, Any]) -> bool:
+    """Whether a delta has nothing but this to say."""
+    if len(delta) == 1:
+        return name in delta
+    return [k for k, value in delta.items() if value and k != "role"] == [name]
 
 
 def read_counts(usage: Mapping[str, Any]) -> dict[str, Any]:
@@ -1679,7 +1735,7 @@ class ResponsesDecoder:
         self._call_ids: dict[str, str] = {}
         self._cited: set[str] = set()
 
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+    def feed(self, name: str, payload: Any, raw: bytes = b"") -> list[AgentEvent]:
         """One decoded event. Raises UpstreamBroken where it reports an error."""
         if not isinstance(payload, dict):
             raise UpstreamBroken("unreadable")
@@ -1924,7 +1980,7 @@ class StreamDecoder(Protocol):
 
     ended: bool
 
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]: ...
+    def feed(self, name: str, payload: Any, raw: bytes = b"") -> list[AgentEvent]: ...
 
     def done(self) -> None: ...
 
@@ -2029,6 +2085,7 @@ class OpenAIBackend:
                 for message in sse_events(lines.feed(data), sse):
                     if message.data == b"[DONE]":
                         decoder.done()
+                        await read_to_end(body, clock)
                         return
                     for event in read_message(decoder, message):
                         clock.token()
@@ -2048,27 +2105,39 @@ class OpenAIBackend:
 
 def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
     """One message of the stream; what is not JSON makes the stream unreadable."""
-    return feed_decoder(decoder, message.name, load_json(message.data))
+    try:
+        payload, raw = orjson.loads(message.data), message.data
+    except orjson.JSONDecodeError:
+        payload, raw = load_lenient_json(message.data), b""
+    if b"\n" in raw:  # an event in several lines, not one as we would send it
+        raw = b""
+    return feed_decoder(decoder, message.name, payload, raw)
 
 
-def feed_decoder(decoder: StreamDecoder, name: str, payload: Any) -> list[AgentEvent]:
+def feed_decoder(
+    decoder: StreamDecoder, name: str, payload: Any, raw: bytes = b""
+) -> list[AgentEvent]:
     """Feed a decoder; JSON of another shape than the API's is the server's fault."""
     try:
-        return decoder.feed(name, payload)
+        return decoder.feed(name, payload, raw)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UpstreamBroken("unreadable") from error
 
 
 def load_json(data: bytes) -> Any:
-    """JSON as servers write it; raises UpstreamBroken for what is none.
-
-    Python's servers write NaN, and JavaScript's cut an emoji in half: neither is
-    JSON to a strict reader, and neither should end an answer.
-    """
+    """JSON as servers write it; raises UpstreamBroken for what is none."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass
+        return load_lenient_json(data)
+
+
+def load_lenient_json(data: bytes) -> Any:
+    """JSON that a strict reader refuses; raises UpstreamBroken for what is none.
+
+    Python's servers write NaN, and JavaScript's cut an emoji in half: neither should
+    end an answer.
+    """
     try:
         lenient = json.dumps(json.loads(data), ensure_ascii=False)
     except (ValueError, RecursionError) as error:
@@ -2259,6 +2328,14 @@ def configuration_help(config: AgentsConfig) -> str:
     return "\n".join([f"{head} {place}", "", *lines, "", CONFIGURATION_EXAMPLE])
 
 
+# --- shared/render/sending.py ---
+
+
+def server_sent(payload: Mapping[str, Any]) -> bytes:
+    """One server-sent event with JSON as its data."""
+    return b"data: " + dump_json(payload) + b"\n\n"
+
+
 # --- shared/render/chunks.py ---
 
 
@@ -2313,6 +2390,21 @@ class CompletionRenderer:
             case Finished(reason):
                 return self._finish(reason)
         return []
+
+    def stream(self, event: AgentEvent) -> list[bytes]:
+        """The same as server-sent events; what needs no change goes as it came.
+
+        So the `logprobs` of an upstream and the like reach the caller. What we add to
+        its chunks bears its id and model, for all are of one completion.
+        """
+        if not (isinstance(event, (TextDelta, ReasoningDelta)) and event.raw):
+            return [server_sent(chunk) for chunk in self.render(event)]
+        sent = b"data: " + event.raw + b"\n\n"
+        if self._begun:
+            return [sent]
+        theirs = orjson.loads(event.raw)
+        self._head = {key: theirs.get(key, ours) for key, ours in self._head.items()}
+        return [server_sent(self._chunk({"content": ""})), sent]
 
     def add(self, event: AgentEvent) -> None:
         """Take an event for `completion` instead of rendering it."""
@@ -2488,6 +2580,10 @@ class ChatRenderer:
                 choice = {"index": 0, "delta": {}, "finish_reason": reason}
                 return [*self._close_all(), {"choices": [choice]}]
         return []
+
+    def stream(self, event: AgentEvent) -> list[bytes]:
+        """The same as server-sent events."""
+        return [server_sent(item) for item in self.render(event)]
 
     def _delta(self, kind: str, text: str) -> list[HostEvent]:
         if not text:
@@ -2828,9 +2924,9 @@ HTTP_STATUS_OF_CODE = {
 
 
 class Renderer(Protocol):
-    """Whatever turns events into objects to send."""
+    """Whatever turns events into pieces to send."""
 
-    def render(self, event: AgentEvent) -> list[dict[str, Any]]: ...
+    def stream(self, event: AgentEvent) -> list[bytes]: ...
 
 
 def failure_of(error: Exception) -> Failed:
@@ -2854,16 +2950,12 @@ async def rendered(
     try:
         async with aclosing(events):
             async for event in events:
-                for payload in renderer.render(event):
-                    yield server_sent(payload)
+                for piece in renderer.stream(event):
+                    yield piece
     except Exception as error:  # noqa: BLE001
-        for payload in renderer.render(failure_of(error)):
-            yield server_sent(payload)
+        for piece in renderer.stream(failure_of(error)):
+            yield piece
     yield b"data: [DONE]\n\n"
-
-
-def server_sent(payload: Mapping[str, Any]) -> bytes:
-    return b"data: " + dump_json(payload) + b"\n\n"
 
 
 def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
@@ -2894,8 +2986,8 @@ async def chat_stream(
 def completion_stream(
     events: AsyncGenerator[AgentEvent, None], renderer: CompletionRenderer
 ) -> AsyncGenerator[bytes, None]:
-    """The turn as Chat Completions chunks, for an API caller."""
-    return rendered(joined(events, frame=0.0), renderer)
+    """The turn as Chat Completions chunks, for an API caller, in the agent's pieces."""
+    return rendered(events, renderer)
 
 
 async def whole_completion(
