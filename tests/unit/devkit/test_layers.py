@@ -11,7 +11,8 @@ import pytest
 from devkit.paths import ROOT
 
 ALLOWED = {
-    "agents": {"backends", "render", "toolcalls", "host"},
+    "agents": {"routing", "backends", "render", "toolcalls", "host"},
+    "routing": {"backends", "host"},
     "orchestration": {"host"},
     "memory": {"host"},
     "toolcalls": set(),
