@@ -16,6 +16,7 @@ up: runtime ## Open WebUI with the suite and the demo agent; Ctrl-C ends it
 
 test: dev ## the build check, then unit, contract and end-to-end tests
 	@$(VENV) -m devkit build --check
+	@$(VENV) -m devkit programs
 	@exec $(VENV) -m pytest tests/unit tests/contract tests/e2e
 
 build: dev ## build the functions into dist/
@@ -34,8 +35,8 @@ format: dev ## let ruff and black rewrite what they can
 bench: dev ## measure speed and memory; ONLY=toolcalls chooses by name
 	@exec $(VENV) -m benchmarks $(ONLY)
 
-clean: ## remove .venv and caches; .data/ with its chats stays
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .agents and caches; .data/ with its chats stays
+	rm -rf .venv .agents .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Any Python may run the bootstrap: it finds one that fits, or says what is missing.
 runtime dev:

@@ -16,6 +16,7 @@ from devkit.errors import DevkitError
 from devkit.installer import cli as installer
 from devkit.manifest import SCHEMA_NAME, read_manifest, schema_text
 from devkit.paths import ROOT
+from devkit.programs import programs
 from devkit.up import up
 
 # Locals hold keys, and a traceback is for us, not for who installs the suite.
@@ -100,6 +101,7 @@ for command in (
     installer.rollback,
     installer.uninstall,
     up,
+    programs,
 ):
     app.command()(command)
 

@@ -1,0 +1,105 @@
+"""Install the agents that the end-to-end tests talk to, each into a folder of .agents/.
+
+Command-line agents and the scripted model come from npm, agent servers from PyPI, one
+environment each, since their dependencies contradict each other's and Open WebUI's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from devkit.bootstrap import BootstrapError, run, say
+from devkit.paths import ROOT
+
+PROGRAMS = ROOT / ".agents"
+REQUIREMENTS = ROOT / "requirements" / "programs"
+NODE = PROGRAMS / "node" / "bin"
+NPM_PROGRAMS = PROGRAMS / "npm" / "node_modules" / ".bin"
+SERVERS = ("langgraph", "agui", "adk")
+INSTALL = "python -m devkit programs"
+
+
+def programs() -> None:
+    """Install the agents for the end-to-end tests into .agents/; twice does nothing.
+
+    What cannot be installed is named, and the tests that need it are skipped.
+    """
+    missing = list(install_all())
+    for line in missing:
+        say(line)
+    if missing:
+        say(f"Tests of these agents will be skipped. To try again: {INSTALL}")
+    else:
+        say(f"The agents for the tests are in {PROGRAMS.relative_to(ROOT)}/")
+
+
+def install_all() -> Iterator[str]:
+    """Install every set; yields a sentence for each that failed."""
+    for name in ("node", *SERVERS):
+        try:
+            install_python_set(name)
+        except BootstrapError as error:
+            yield f"{name} is not installed: {last_line(error)}"
+    if not (NODE / "npm").exists():
+        yield "npm programs are not installed: there is no npm"
+        return
+    try:
+        install_npm_set()
+    except BootstrapError as error:
+        yield f"npm programs are not installed: {last_line(error)}"
+
+
+def install_python_set(name: str) -> None:
+    """Install requirements/programs/<name>.txt into an environment of its own."""
+    requirements = REQUIREMENTS / f"{name}.txt"
+    folder = PROGRAMS / name
+    if is_installed(folder, requirements):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    run(f"making .agents/{name}", [sys.executable, "-m", "venv", str(folder)])
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    pip += ["--retries", "2", "install", "--progress-bar", "off", "--requirement"]
+    run(f"installing requirements/programs/{name}.txt", [*pip, str(requirements)])
+    mark_installed(folder, requirements)
+
+
+def install_npm_set() -> None:
+    """Install requirements/programs/package.json."""
+    requirements = REQUIREMENTS / "package.json"
+    folder = PROGRAMS / "npm"
+    if is_installed(folder, requirements):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(requirements, folder)
+    npm = ["env", f"PATH={NODE}:{os.environ['PATH']}", str(NODE / "npm")]
+    npm += ["install", "--prefix", str(folder), "--no-package-lock", "--no-audit"]
+    npm += ["--no-fund", "--fetch-retries", "1"]
+    run("installing requirements/programs/package.json", npm)
+    mark_installed(folder, requirements)
+
+
+def is_installed(folder: Path, requirements: Path) -> bool:
+    """Tell whether `folder` was finished with these requirements, and lies where it did."""
+    stamp = folder / ".installed"
+    return stamp.exists() and stamp.read_text() == fingerprint(folder, requirements)
+
+
+def mark_installed(folder: Path, requirements: Path) -> None:
+    (folder / ".installed").write_text(fingerprint(folder, requirements))
+
+
+def fingerprint(folder: Path, requirements: Path) -> str:
+    """Environments hold their own path, and break when the checkout moves."""
+    content = str(folder).encode() + requirements.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def last_line(error: BootstrapError) -> str:
+    """The end of what the failed program said, else the sentence about it."""
+    lines = [line for line in error.details.splitlines() if line.strip()]
+    return lines[-1] if lines else str(error)
