@@ -12,13 +12,15 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 14418672a0a2235a
+# Content hash: e152a402ee7f63b1
 
 import asyncio
 import base64
+import binascii
 import email.utils
 import html
 import inspect
+import io
 import json
 import logging
 import mimetypes
@@ -43,11 +45,12 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from json import JSONDecoder
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -70,628 +73,6 @@ from pydantic import (
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
-
-# --- shared/agents/config.py ---
-
-VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
-FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
-# Models of the pipe that are no agents.
-RESERVED_IDS = ("configuration-error", "not-configured")
-PLAIN_WORDS = {
-    "extra_forbidden": "this key is not known",
-    "missing": "this key is missing",
-}
-PATTERN_WORDS = {
-    "id": "an id is made of a-z, 0-9, - and _, and begins with a letter or digit",
-    "url": "an address begins with http:// or https://",
-}
-
-
-class TimeoutSettings(BaseModel):
-    """Seconds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    connect: float = Field(default=10.0, gt=0)
-    first_token: float = Field(default=120.0, gt=0)
-    between_tokens: float = Field(default=120.0, gt=0)
-
-
-class AgentConfig(BaseModel):
-    """One entry of AGENTS. docs/agents.md explains every key."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    name: str = ""
-    description: str = ""
-    backend: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://", repr=False)
-    model: str = ""
-    api: Literal["chat", "responses"] = "chat"
-    key: SecretStr = SecretStr("")
-    headers: dict[str, SecretStr] = {}
-    system: str = ""
-    params: dict[str, Any] = {}
-    timeouts: TimeoutSettings = TimeoutSettings()
-    discover: bool = False
-    session: bool = False
-    tools: Literal["native", "execute", "passthrough", "suppress"] = "native"
-    unknown_tool: Literal["error", "ignore", "passthrough"] = "error"
-    max_tool_rounds: int = Field(default=10, ge=1, le=100)
-    recover_tool_calls: bool = True
-    task_model: str = ""
-    files: Literal["text", "attach"] = "text"
-    access: Literal["private", "public"] = "private"
-
-    @field_validator("url")
-    @classmethod
-    def _has_a_host(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.port is None or parts.port > 0
-        except ValueError as error:
-            raise ValueError("this is not a valid address") from error
-        if not (parts.hostname and usable):
-            raise ValueError("the address names no host")
-        return url
-
-    @field_validator("id")
-    @classmethod
-    def _is_not_ours(cls, agent_id: str) -> str:
-        if agent_id in RESERVED_IDS:
-            raise ValueError(f"`{agent_id}` is an id of our own")
-        return agent_id
-
-    @field_validator("key", "headers")
-    @classmethod
-    def _can_be_sent(cls, value: Any) -> Any:
-        """HTTP headers are ASCII; the message must not hold the value."""
-        secrets = value.values() if isinstance(value, dict) else [value]
-        for secret in secrets:
-            text = secret.get_secret_value()
-            if not (text.isascii() and text.isprintable()):
-                raise ValueError("there is a character that no HTTP header can hold")
-            if "${" in text:
-                raise ValueError("write ${env:NAME} or ${secret:NAME}")
-        return value
-
-    @model_validator(mode="after")
-    def _names_a_model(self) -> "AgentConfig":
-        if self.session and self.api != "responses":
-            raise ValueError("`session` needs `api: responses`")
-        if not self.model and not self.discover:
-            raise ValueError("give a `model`, or `discover: true` to list them all")
-        return self
-
-    @property
-    def label(self) -> str:
-        return self.name or self.id
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
-    """What is wrong with AGENTS, and where: `line` counts from 1."""
-
-    line: int
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        place = f"line {self.line}"
-        return (
-            f"{place}, `{self.key}`: {self.message}"
-            if self.key
-            else f"{place}: {self.message}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class AgentsConfig:
-    """The agents that can be used, and the problems of the entries that cannot."""
-
-    agents: tuple[AgentConfig, ...] = ()
-    problems: tuple[ConfigProblem, ...] = ()
-
-    def find(self, agent_id: str) -> AgentConfig | None:
-        return next((a for a in self.agents if a.id == agent_id), None)
-
-
-@lru_cache(maxsize=8)
-def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
-    """Read the AGENTS and SECRETS valves; never raises.
-
-    `secrets` is a list of NAME=value, divided by white space. Every entry stands
-    alone: a broken one is a problem and hides no other.
-    """
-    known = dict(pair.split("=", 1) for pair in secrets.split() if "=" in pair)
-    agents: dict[str, AgentConfig] = {}
-    problems: list[ConfigProblem] = []
-    for node, offset in entry_nodes(text, problems):
-        agent = read_entry(node, offset, known, problems)
-        if agent is None:
-            continue
-        if agent.id in agents:
-            line = node.start_mark.line + 1 + offset
-            problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
-            continue
-        agents[agent.id] = agent
-    problems.sort(key=lambda problem: problem.line)
-    return AgentsConfig(tuple(agents.values()), tuple(problems))
-
-
-def entry_nodes(
-    text: str, problems: list[ConfigProblem]
-) -> list[tuple[yaml.Node, int]]:
-    """The nodes of the list's entries, each with the lines that stand above it.
-
-    Where the text as a whole is no YAML, every top-level entry is read by itself,
-    so that a slip in one leaves the others in use.
-    """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        part: list[ConfigProblem] = []
-        starts = entry_starts(text)
-        if len(starts) > 1:
-            ends = [*starts[1:], len(text)]
-            nodes = []
-            for start, end in zip(starts, ends, strict=True):
-                above = text.count("\n", 0, start)
-                part.clear()
-                found = entry_nodes(text[start:end], part)
-                nodes += [(node, offset + above) for node, offset in found]
-                problems += [replace(p, line=p.line + above) for p in part]
-            return nodes
-        problems.append(ConfigProblem(error_line(error, text), "", error_words(error)))
-        return []
-    if root is None:
-        return []
-    if not isinstance(root, yaml.SequenceNode):
-        line = root.start_mark.line + 1
-        message = "AGENTS has to be a list: each agent begins with `- id: …`"
-        problems.append(ConfigProblem(line, "", message))
-        return []
-    return [(node, 0) for node in root.value]
-
-
-def entry_starts(text: str) -> list[int]:
-    """Where the pieces of a list begin: what stands above it, and every entry."""
-    first = FIRST_ENTRY.search(text)
-    if first is None:
-        return []
-    same = re.compile(f"^{first.group()}", re.MULTILINE)
-    starts = [match.start() for match in same.finditer(text)]
-    above = [line for line in text[: starts[0]].splitlines() if line.strip()]
-    return [0, *starts] if any(line[0] != "#" for line in above) else starts
-
-
-def error_line(error: Exception, text: str) -> int:
-    """The line of a YAML error, counted from 1 and inside the text."""
-    last = max(0, len(text.splitlines()) - 1)
-    mark = getattr(error, "problem_mark", None)
-    position = getattr(error, "position", None)
-    if mark is not None:
-        # What is never closed is noticed at the end; the context is where it opens.
-        opened = getattr(error, "context_mark", None)
-        line = opened.line if opened and mark.line >= last else mark.line
-    else:
-        line = text.count("\n", 0, position) if isinstance(position, int) else 0
-    return min(line, last) + 1
-
-
-def error_words(error: Exception) -> str:
-    """What is wrong, without quoting a value: it may be a secret."""
-    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
-        return str(error.problem or "this is not YAML")
-    if isinstance(error, RecursionError):
-        return "the brackets are nested too deeply"
-    if isinstance(error, yaml.reader.ReaderError):
-        return "there is a character that YAML does not allow"
-    return "this value cannot be read; put it in quotes"
-
-
-def read_entry(
-    node: yaml.Node,
-    offset: int,
-    secrets: Mapping[str, str],
-    problems: list[ConfigProblem],
-) -> AgentConfig | None:
-    """One entry as an agent, or None with its problems added."""
-    first_line = node.start_mark.line + 1 + offset
-    if not isinstance(node, yaml.MappingNode):
-        message = "an agent is written as `key: value` lines"
-        problems.append(ConfigProblem(first_line, "", message))
-        return None
-    lines = key_lines(node, offset)
-    try:
-        data = yaml.SafeLoader("").construct_document(node)
-        missing: list[tuple[str, str]] = []
-        for key in ("url", "key", "headers"):
-            if key in data:
-                data[key] = fill_variables(data[key], key, secrets, missing)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 + offset if mark else first_line
-        problems.append(ConfigProblem(line, "", error_words(error)))
-        return None
-    for key, message in missing:
-        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
-    if missing:
-        return None
-    try:
-        agent = AgentConfig.model_validate(data)
-    except ValidationError as error:
-        for detail in error.errors():
-            path = tuple(str(part) for part in detail["loc"])
-            line = lines.get(path[:2]) or lines.get(path[:1]) or first_line
-            message = PLAIN_WORDS.get(
-                detail["type"], detail["msg"].removeprefix("Value error, ")
-            )
-            if detail["type"] == "string_pattern_mismatch":
-                message = PATTERN_WORDS.get(path[0], message)
-            problems.append(ConfigProblem(line, shown_path(path), message))
-        return None
-    return agent
-
-
-def shown_path(path: tuple[str, ...]) -> str:
-    """The keys that lead to a problem, as far as they can be no secret.
-
-    A blank forgotten behind a colon makes a key of a value.
-    """
-    shown: list[str] = []
-    for part in path[:2]:
-        if not re.fullmatch(r"[a-z_]{1,20}", part):
-            break
-        shown.append(part)
-        if part == "headers":
-            break
-    return ".".join(shown)
-
-
-def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
-    """The line of each key, and of each key one level below."""
-    lines: dict[tuple[str, ...], int] = {}
-    for key, value in node.value:
-        lines[(str(key.value),)] = key.start_mark.line + 1 + offset
-        if isinstance(value, yaml.MappingNode):
-            for inner, _ in value.value:
-                path = (str(key.value), str(inner.value))
-                lines[path] = inner.start_mark.line + 1 + offset
-    return lines
-
-
-def fill_variables(
-    value: Any,
-    key: str,
-    secrets: Mapping[str, str],
-    missing: list[tuple[str, str]],
-) -> Any:
-    """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
-    if isinstance(value, dict):
-        return {k: fill_variables(v, key, secrets, missing) for k, v in value.items()}
-    if not isinstance(value, str):
-        return value
-
-    def fill(match: re.Match[str]) -> str:
-        kind, name = match.groups()
-        source: Mapping[str, str] = os.environ if kind == "env" else secrets
-        if name not in source:
-            where = "environment" if kind == "env" else "SECRETS valve"
-            missing.append((key, f"`{name}` is not set in the {where}"))
-        return source.get(name, "").strip()
-
-    return VARIABLE.sub(fill, value)
-
-
-# --- shared/events.py ---
-
-
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More of the answer.
-
-    `raw` is the JSON of the Chat Completions chunk that said this and nothing else,
-    where there was one: an API caller can have it as it came.
-    """
-
-    text: str
-    raw: bytes = field(default=b"", compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
-    """More of the agent's thoughts; `raw` as in TextDelta."""
-
-    text: str
-    raw: bytes = field(default=b"", compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallStarted:
-    """A tool call has a name; its arguments follow."""
-
-    call_id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallArgumentsDelta:
-    """More of the JSON text of a call's arguments."""
-
-    call_id: str
-    delta: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallCompleted:
-    """A call is whole; `arguments` is JSON text, normally of an object."""
-
-    call_id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool gave back. `files` and `embeds` are Open WebUI's own shapes."""
-
-    call_id: str
-    output: str
-    failed: bool = False
-    files: tuple[Mapping[str, Any], ...] = ()
-    embeds: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A source of the answer; `text` is the passage where the agent gave one."""
-
-    url: str
-    title: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FileOutput:
-    """A file or an image the agent made; `url` is http(s) or a data URL."""
-
-    url: str
-    mime_type: str
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A line about what is going on; `done` stops its shimmer."""
-
-    text: str
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts of one model call, in the names the upstream gave them."""
-
-    counts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRequest:
-    """The agent asks before it acts. `options` maps an option's id to its label."""
-
-    request_id: str
-    title: str
-    detail: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """What continues this conversation on the agent's side (a thread or response id)."""
-
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The turn ended in an error: a key of the table of texts and its fields."""
-
-    code: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The turn ended; `reason` is a Chat Completions finish_reason."""
-
-    reason: str = "stop"
-
-
-AgentEvent = (
-    TextDelta
-    | ReasoningDelta
-    | ToolCallStarted
-    | ToolCallArgumentsDelta
-    | ToolCallCompleted
-    | ToolResult
-    | Citation
-    | FileOutput
-    | Status
-    | Usage
-    | ApprovalRequest
-    | SessionState
-    | Failed
-    | Finished
-)
-
-
-# --- shared/backends/base.py ---
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of a conversation, as an agent needs it.
-
-    `messages` are Chat Completions messages of the whole branch, oldest first;
-    `tools` are Chat Completions tool specifications; `params` are request
-    parameters in Chat Completions names; `session` is the `SessionState.data` of
-    the message this turn answers to, or None.
-    """
-
-    messages: tuple[Mapping[str, Any], ...]
-    tools: tuple[Mapping[str, Any], ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
-    session: Mapping[str, Any] | None = None
-    user_id: str = ""
-    chat_id: str = ""
-
-    def with_messages(self, *more: Mapping[str, Any]) -> "Turn":
-        """The turn that follows when these messages are added."""
-        return replace(self, messages=(*self.messages, *more))
-
-    def without_tools(self) -> "Turn":
-        """The same turn for an agent that now has to answer."""
-        params = {k: v for k, v in self.params.items() if k != "tool_choice"}
-        return replace(self, tools=(), params=params)
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveredModel:
-    """A model that a server offers."""
-
-    id: str
-    name: str
-
-
-class Backend(Protocol):
-    """One protocol spoken with one agent. Every method may raise UpstreamError."""
-
-    async def discover(self) -> list[DiscoveredModel]:
-        """The models or agents the server offers."""
-
-    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        """The agent's events for this turn, ended by `Finished`.
-
-        Closing or cancelling the generator closes the connection.
-        """
-
-    async def cancel(self, session: Mapping[str, Any]) -> None:
-        """Tell the agent to stop what this session runs, where closing is not enough."""
-
-    async def health(self) -> None:
-        """Return when the server answers."""
-
-
-# --- shared/errors.py ---
-
-
-class AqueductError(Exception):
-    """An error a user is told of: `code` names the sentence, `fields` fill it."""
-
-    def __init__(self, code: str, **fields: Any) -> None:
-        super().__init__(code)
-        self.code = code
-        self.fields: Mapping[str, Any] = fields
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
-        return f"{type(self).__name__}({self.code}: {fields})"
-
-    __str__ = __repr__
-
-
-class UpstreamError(AqueductError):
-    """The agent's server failed; nothing of our own is at fault."""
-
-
-class UpstreamUnreachable(UpstreamError):
-    """No connection came about."""
-
-
-class UpstreamRefused(UpstreamError):
-    """The server answered with an HTTP status of 400 or more."""
-
-    def __init__(self, code: str, status: int, **fields: Any) -> None:
-        super().__init__(code, status=status, **fields)
-        self.status = status
-
-
-class UpstreamSilent(UpstreamError):
-    """Nothing came for as long as the configuration allows."""
-
-
-class UpstreamBroken(UpstreamError):
-    """The stream ended early, could not be read, or carried an error."""
-
-
-# --- shared/agents/catalogue.py ---
-
-DISCOVERY_TTL = 60.0
-DISCOVERY_TIMEOUT = 3.0
-
-# Ids and names, when the server was asked (monotonic), and a refresh under way.
-KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
-
-catalogue_log = logging.getLogger("aqueduct.catalogue")
-
-
-@dataclass(frozen=True, slots=True)
-class AgentEntry:
-    """One virtual model: `id` is the part after the pipe's own id."""
-
-    id: str
-    name: str
-    agent: AgentConfig
-    model: str
-
-
-async def discover_models(
-    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
-) -> list[DiscoveredModel]:
-    """What this server offers; the first time waited for, briefly.
-
-    `kept` holds each agent's list between calls. One that is older than a minute is
-    still given at once and asked for again in the background, so that a server that
-    is down neither loses its models nor delays the list of all the others.
-    """
-    key = f"{agent.id} {agent.url}"
-    models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
-    stale = time.monotonic() - asked_at >= DISCOVERY_TTL
-    if stale and (refresh is None or refresh.done()):
-        refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
-        kept[key] = (models, asked_at, refresh)
-    if refresh is not None and not models:
-        await asyncio.wait([refresh])
-    return [DiscoveredModel(*model) for model in kept[key][0]]
-
-
-async def refresh_models(
-    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels], key: str
-) -> None:
-    """Ask the server for its models; a failure keeps the list it gave last."""
-    models = kept.get(key, ([], 0.0, None))[0]
-    try:
-        async with asyncio.timeout(DISCOVERY_TIMEOUT):
-            found = await backend.discover()
-        models = [(model.id, model.name) for model in found]
-    except (UpstreamError, TimeoutError) as error:
-        catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
-    kept[key] = (models, time.monotonic(), None)
-
-
-def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
-    """The entry that a model id names: `agent`, or `agent.model` of a discovery."""
-    agent = config.find(model_id)
-    if agent is not None and not agent.discover:
-        return AgentEntry(agent.id, agent.label, agent, agent.model)
-    agent_id, _, model = model_id.partition(".")
-    agent = config.find(agent_id)
-    if agent is None or not agent.discover or not model:
-        return None
-    return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
-
 
 # --- shared/backends/aiohttp_transport.py ---
 
@@ -796,6 +177,48 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 trust_env=True,
             )
         return self._session
+
+
+# --- shared/errors.py ---
+
+
+class AqueductError(Exception):
+    """An error a user is told of: `code` names the sentence, `fields` fill it."""
+
+    def __init__(self, code: str, **fields: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fields: Mapping[str, Any] = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
+        return f"{type(self).__name__}({self.code}: {fields})"
+
+    __str__ = __repr__
+
+
+class UpstreamError(AqueductError):
+    """The agent's server failed; nothing of our own is at fault."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection came about."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The server answered with an HTTP status of 400 or more."""
+
+    def __init__(self, code: str, status: int, **fields: Any) -> None:
+        super().__init__(code, status=status, **fields)
+        self.status = status
+
+
+class UpstreamSilent(UpstreamError):
+    """Nothing came for as long as the configuration allows."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The stream ended early, could not be read, or carried an error."""
 
 
 # --- shared/json_text.py ---
@@ -979,9 +402,13 @@ def connect_failure_code(error: BaseException) -> str:
 
 @asynccontextmanager
 async def open_stream(
-    client: httpx.AsyncClient, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    path: str,
+    body: Mapping[str, Any] | None,
+    method: str = "POST",
 ) -> AsyncIterator[tuple[httpx.Response, SilenceClock]]:
-    """POST JSON and give the response, its status checked, with the silence clock.
+    """Send JSON and give the response, its status checked, with the silence clock.
 
     Raises UpstreamError for everything that goes wrong, also inside the block;
     what goes wrong after `clock.answer_complete()` only ends the block. The block
@@ -994,13 +421,9 @@ async def open_stream(
                 clock = SilenceClock(timeouts, scope)
                 try:
                     async with client.stream(
-                        "POST",
+                        method,
                         endpoint.url.rstrip("/") + path,
-                        content=dump_json(body),
-                        headers={
-                            **endpoint.request_headers(),
-                            "content-type": "application/json",
-                        },
+                        **json_request(endpoint, body),
                         timeout=httpx.Timeout(
                             30.0, connect=timeouts.connect, read=None, pool=None
                         ),
@@ -1051,17 +474,42 @@ async def read_to_end(body: AsyncIterator[bytes], clock: SilenceClock) -> None:
                 pass
 
 
+def json_request(endpoint: Endpoint, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Headers and content of a request, for httpx; without a body where it is None."""
+    headers = endpoint.request_headers()
+    if body is None:
+        return {"headers": headers}
+    headers["content-type"] = "application/json"
+    return {"headers": headers, "content": dump_json(body)}
+
+
 async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:
-    """GET a JSON document within the connect and 5 more seconds."""
+    """GET a JSON document, as `call_json` does."""
+    return await call_json(client, endpoint, "GET", path)
+
+
+async def call_json(
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+) -> Any:
+    """The JSON that answers a request within the connect and 5 more seconds.
+
+    None for an answer without a body. Raises UpstreamError.
+    """
     limit = endpoint.timeouts.connect + 5.0
     with upstream_errors(endpoint):
         try:
             async with asyncio.timeout(limit):
-                response = await client.get(
-                    endpoint.url.rstrip("/") + path, headers=endpoint.request_headers()
+                response = await client.request(
+                    method,
+                    endpoint.url.rstrip("/") + path,
+                    **json_request(endpoint, body),
                 )
             await check_status(response, endpoint)
-            return orjson.loads(response.content)
+            return orjson.loads(response.content) if response.content else None
         except TimeoutError as error:
             raise UpstreamSilent("silent_first", seconds=limit) from error
         except orjson.JSONDecodeError as error:
@@ -1144,6 +592,420 @@ def parse_retry_after(value: str | None) -> int | None:
         return max(0, round(moment.timestamp() - time.time()))
     except (ValueError, OverflowError):
         return None
+
+
+# --- shared/agents/config.py ---
+
+# Models of the pipe that are no agents.
+RESERVED_IDS = ("configuration-error", "not-configured")
+
+
+class TimeoutSettings(BaseModel):
+    """Seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    connect: float = Field(default=10.0, gt=0)
+    first_token: float = Field(default=120.0, gt=0)
+    between_tokens: float = Field(default=120.0, gt=0)
+
+
+class AllowedTool(BaseModel):
+    """What an agent may do without asking: shell-style patterns of names and paths."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tool: str = "*"
+    paths: tuple[str, ...] = ()
+
+
+class ApprovalSettings(BaseModel):
+    """What becomes of an agent's requests for permission."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["ask", "deny"] = "ask"
+    allow: tuple[AllowedTool, ...] = ()
+    seconds: int = Field(default=120, ge=60, le=240)
+
+
+class AgentConfig(BaseModel):
+    """One entry of AGENTS. docs/agents.md explains every key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The keys in which ${env:NAME} and ${secret:NAME} are filled in.
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ()
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    name: str = ""
+    description: str = ""
+    backend: str = "openai"
+    model: str = ""
+    system: str = ""
+    params: dict[str, Any] = {}
+    timeouts: TimeoutSettings = TimeoutSettings()
+    discover: bool = False
+    session: bool = True
+    tools: Literal["native", "execute", "passthrough", "suppress"] = "native"
+    unknown_tool: Literal["error", "ignore", "passthrough"] = "error"
+    max_tool_rounds: int = Field(default=10, ge=1, le=100)
+    recover_tool_calls: bool = True
+    task_model: str = ""
+    files: Literal["text", "attach"] = "text"
+    approvals: ApprovalSettings = ApprovalSettings()
+    access: Literal["private", "public"] = "private"
+
+    @field_validator("id")
+    @classmethod
+    def _is_not_ours(cls, agent_id: str) -> str:
+        if agent_id in RESERVED_IDS:
+            raise ValueError(f"`{agent_id}` is an id of our own")
+        return agent_id
+
+    @property
+    def label(self) -> str:
+        """The name users know."""
+        return self.name or self.id
+
+    @property
+    def place(self) -> str:
+        """Where the agent is, as far as users may be told: a host or a program."""
+        return ""
+
+    @property
+    def timeout_seconds(self) -> Timeouts:
+        return Timeouts(**self.timeouts.model_dump())
+
+
+class HttpAgent(AgentConfig):
+    """An agent that is reached over HTTP."""
+
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("url", "key", "headers")
+
+    url: str = Field(pattern=r"^https?://", repr=False)
+    key: SecretStr = SecretStr("")
+    headers: dict[str, SecretStr] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _has_a_host(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.port is None or parts.port > 0
+        except ValueError as error:
+            raise ValueError("this is not a valid address") from error
+        if not (parts.hostname and usable):
+            raise ValueError("the address names no host")
+        return url
+
+    @field_validator("key", "headers")
+    @classmethod
+    def _can_be_sent(cls, value: Any) -> Any:
+        """HTTP headers are ASCII; the message must not hold the value."""
+        secrets = value.values() if isinstance(value, dict) else [value]
+        for secret in secrets:
+            text = secret.get_secret_value()
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError("there is a character that no HTTP header can hold")
+            if "${" in text:
+                raise ValueError("write ${env:NAME} or ${secret:NAME}")
+        return value
+
+    @property
+    def place(self) -> str:
+        return self.endpoint.host
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its server is and how to speak to it."""
+        return Endpoint(
+            agent=self.label,
+            url=self.url,
+            key=self.key.get_secret_value(),
+            headers={k: v.get_secret_value() for k, v in self.headers.items()},
+            timeouts=self.timeout_seconds,
+        )
+
+
+# --- shared/backends/dialogs.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """An agent wants to act and asks first.
+
+    `tool` is the name that an allow-list knows; `title` says what is to be done in a
+    line, `detail` in full (arguments, a command, a diff), `paths` where.
+    """
+
+    tool: str
+    title: str
+    detail: str = ""
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserQuestion:
+    """An agent cannot go on before the user says something."""
+
+    message: str
+    choices: tuple[str, ...] = ()
+
+
+class Dialogs(Protocol):
+    """Whoever can ask the user of this turn."""
+
+    async def approve(self, request: ApprovalRequest) -> bool:
+        """Whether the agent may do this, once.
+
+        False too where nobody can be asked or nobody answers in time. What may be
+        done for the rest of the chat is remembered on this side: an agent is never
+        told "always".
+        """
+
+    async def ask(self, question: UserQuestion) -> str | None:
+        """The user's words, or None where there are none."""
+
+
+class Nobody:
+    """No browser is there to ask."""
+
+    async def approve(self, request: ApprovalRequest) -> bool:
+        return False
+
+    async def ask(self, question: UserQuestion) -> str | None:
+        return None
+
+
+NOBODY = Nobody()
+
+
+# --- shared/events.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer.
+
+    `raw` is the JSON of the Chat Completions chunk that said this and nothing else,
+    where there was one: an API caller can have it as it came.
+    """
+
+    text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the agent's thoughts; `raw` as in TextDelta."""
+
+    text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A tool call has a name; its arguments follow."""
+
+    call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallArgumentsDelta:
+    """More of the JSON text of a call's arguments."""
+
+    call_id: str
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCompleted:
+    """A call is whole; `arguments` is JSON text, normally of an object."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back. `files` and `embeds` are Open WebUI's own shapes."""
+
+    call_id: str
+    output: str
+    failed: bool = False
+    files: tuple[Mapping[str, Any], ...] = ()
+    embeds: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source of the answer; `text` is the passage where the agent gave one."""
+
+    url: str
+    title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutput:
+    """A file or an image the agent made; `url` is http(s) or a data URL.
+
+    `file_id` and `size` (bytes) are those of Open WebUI's storage, once it is there.
+    """
+
+    url: str
+    mime_type: str
+    name: str = ""
+    file_id: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A line about what is going on; `done` stops its shimmer."""
+
+    text: str
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one model call, in the names the upstream gave them."""
+
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What continues this conversation on the agent's side (a thread or response id)."""
+
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The turn ended in an error: a key of the table of texts and its fields."""
+
+    code: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The turn ended; `reason` is a Chat Completions finish_reason."""
+
+    reason: str = "stop"
+
+
+AgentEvent = (
+    TextDelta
+    | ReasoningDelta
+    | ToolCallStarted
+    | ToolCallArgumentsDelta
+    | ToolCallCompleted
+    | ToolResult
+    | Citation
+    | FileOutput
+    | Status
+    | Usage
+    | SessionState
+    | Failed
+    | Finished
+)
+
+
+# --- shared/backends/base.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a conversation, as an agent needs it.
+
+    `messages` are Chat Completions messages of the whole branch, oldest first;
+    `tools` are Chat Completions tool specifications; `params` are request
+    parameters in Chat Completions names; `session` is the `SessionState.data` of
+    the message this turn answers to, or None. `forks` says that another turn went on
+    from there already (the user edited or regenerated), so that an agent with one
+    history for a session has to fork it or start anew. `dialogs` asks the user.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, Any] | None = None
+    forks: bool = False
+    user_id: str = ""
+    chat_id: str = ""
+    dialogs: Dialogs = field(default=NOBODY, compare=False)
+
+    @property
+    def continued(self) -> Mapping[str, Any] | None:
+        """The session to go on with, where its history is that of this branch."""
+        return None if self.forks else self.session
+
+    def news(self) -> tuple[Mapping[str, Any], ...]:
+        """What an agent that keeps `continued` has not heard yet.
+
+        That is what follows the last answer; without a session, the whole branch.
+        """
+        if self.continued is None:
+            return self.messages
+        return messages_since_answer(self.messages)
+
+    def with_messages(self, *more: Mapping[str, Any]) -> "Turn":
+        """The turn that follows when these messages are added."""
+        return replace(self, messages=(*self.messages, *more))
+
+    def without_tools(self) -> "Turn":
+        """The same turn for an agent that now has to answer."""
+        params = {k: v for k, v in self.params.items() if k != "tool_choice"}
+        return replace(self, tools=(), params=params)
+
+
+def messages_since_answer(
+    messages: tuple[Mapping[str, Any], ...],
+) -> tuple[Mapping[str, Any], ...]:
+    """What came after the agent's last finished answer, system messages left out.
+
+    An assistant message that only calls tools is no finished answer: its results
+    follow it and belong to what the agent does not know yet.
+    """
+    start = 0
+    for index, message in enumerate(messages):
+        if message.get("role") == "assistant" and not message.get("tool_calls"):
+            start = index + 1
+    return tuple(
+        m for m in messages[start:] if m.get("role") not in ("system", "developer")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredModel:
+    """A model that a server offers."""
+
+    id: str
+    name: str
+
+
+class Backend(Protocol):
+    """One protocol spoken with one agent. Every method may raise UpstreamError."""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The models or agents the server offers."""
+
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The agent's events for this turn, ended by `Finished`.
+
+        Closing or cancelling the generator closes the connection.
+        """
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Tell the agent to stop what this session runs, where closing is not enough."""
+
+    async def health(self) -> None:
+        """Return when the server answers."""
 
 
 # --- shared/backends/think_tags.py ---
@@ -1614,7 +1476,9 @@ def responses_body(model: str, turn: Turn, keep_session: bool) -> dict[str, Any]
     messages: Iterable[Mapping[str, Any]] = turn.messages
     previous = (turn.session or {}).get("response_id") if keep_session else None
     if previous:
-        messages = messages_since_answer(turn.messages)
+        # A response does not carry its instructions on to those that follow it.
+        system = (m for m in turn.messages if m.get("role") in ("system", "developer"))
+        messages = [*system, *messages_since_answer(turn.messages)]
     body: dict[str, Any] = {
         **responses_params(turn.params),
         "model": model,
@@ -1650,22 +1514,6 @@ def responses_params(params: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(choice, Mapping) and "function" in choice:
         mapped["tool_choice"] = {"type": "function", **choice["function"]}
     return mapped
-
-
-def messages_since_answer(
-    messages: tuple[Mapping[str, Any], ...],
-) -> list[Mapping[str, Any]]:
-    """What came after the agent's last finished answer, with the system messages.
-
-    An assistant message that only calls tools is no finished answer: its results
-    follow it and belong to what the server does not know yet.
-    """
-    start = 0
-    for index, message in enumerate(messages):
-        if message.get("role") == "assistant" and not message.get("tool_calls"):
-            start = index + 1
-    system = [m for m in messages[:start] if m.get("role") in ("system", "developer")]
-    return [*system, *messages[start:]]
 
 
 def input_items(message: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -2165,6 +2013,385 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
     return b"".join(parts)
 
 
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
+# --- shared/agents/kinds/openai.py ---
+
+
+class OpenAIAgent(HttpAgent):
+    """A model on a server with Chat Completions or Responses."""
+
+    api: Literal["chat", "responses"] = "chat"
+    session: bool = False
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> "OpenAIAgent":
+        if self.session and self.api != "responses":
+            raise ValueError("`session` needs `api: responses`")
+        if not self.model and not self.discover:
+            raise ValueError("give a `model`, or `discover: true` to list them all")
+        return self
+
+
+def make_openai(agent: OpenAIAgent, model: str) -> Backend:
+    """The backend for one of the agent's models, on the server's shared client."""
+    client = shared_resource("http client", new_http_client)
+    return OpenAIBackend(client, agent.endpoint, model, agent.api, agent.session)
+
+
+# --- shared/agents/kinds/table.py ---
+
+DEFAULT_BACKEND = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKind:
+    """The keys of a protocol's entries, and what makes a backend of one.
+
+    `make` gets an agent of class `settings` and one of its models ("" where none is
+    named). `writes_titles` says that the agent is a plain model, cheap enough for
+    Open WebUI's tasks; for others titles are made without it.
+    """
+
+    settings: type[AgentConfig]
+    make: Callable[[Any, str], Backend]
+    writes_titles: bool = False
+
+
+AGENT_KINDS: Mapping[str, AgentKind] = {
+    "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+}
+
+
+def make_backend(agent: AgentConfig, model: str) -> Backend:
+    """The backend for one of the agent's models."""
+    return AGENT_KINDS[agent.backend].make(agent, model)
+
+
+# --- shared/agents/parsing.py ---
+
+VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
+FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
+PLAIN_WORDS = {
+    "extra_forbidden": "this key is not known",
+    "missing": "this key is missing",
+}
+PATTERN_WORDS = {
+    "id": "an id is made of a-z, 0-9, - and _, and begins with a letter or digit",
+    "url": "an address begins with http:// or https://",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """What is wrong with AGENTS, and where: `line` counts from 1."""
+
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}"
+        return (
+            f"{place}, `{self.key}`: {self.message}"
+            if self.key
+            else f"{place}: {self.message}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsConfig:
+    """The agents that can be used, and the problems of the entries that cannot."""
+
+    agents: tuple[AgentConfig, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
+
+    def find(self, agent_id: str) -> AgentConfig | None:
+        return next((a for a in self.agents if a.id == agent_id), None)
+
+
+@lru_cache(maxsize=8)
+def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
+    """Read the AGENTS and SECRETS valves; never raises.
+
+    `secrets` is a list of NAME=value, divided by white space. Every entry stands
+    alone: a broken one is a problem and hides no other.
+    """
+    known = dict(pair.split("=", 1) for pair in secrets.split() if "=" in pair)
+    agents: dict[str, AgentConfig] = {}
+    problems: list[ConfigProblem] = []
+    for node, offset in entry_nodes(text, problems):
+        agent = read_entry(node, offset, known, problems)
+        if agent is None:
+            continue
+        if agent.id in agents:
+            line = node.start_mark.line + 1 + offset
+            problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
+            continue
+        agents[agent.id] = agent
+    problems.sort(key=lambda problem: problem.line)
+    return AgentsConfig(tuple(agents.values()), tuple(problems))
+
+
+def entry_nodes(
+    text: str, problems: list[ConfigProblem]
+) -> list[tuple[yaml.Node, int]]:
+    """The nodes of the list's entries, each with the lines that stand above it.
+
+    Where the text as a whole is no YAML, every top-level entry is read by itself,
+    so that a slip in one leaves the others in use.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        part: list[ConfigProblem] = []
+        starts = entry_starts(text)
+        if len(starts) > 1:
+            ends = [*starts[1:], len(text)]
+            nodes = []
+            for start, end in zip(starts, ends, strict=True):
+                above = text.count("\n", 0, start)
+                part.clear()
+                found = entry_nodes(text[start:end], part)
+                nodes += [(node, offset + above) for node, offset in found]
+                problems += [replace(p, line=p.line + above) for p in part]
+            return nodes
+        problems.append(ConfigProblem(error_line(error, text), "", error_words(error)))
+        return []
+    if root is None:
+        return []
+    if not isinstance(root, yaml.SequenceNode):
+        line = root.start_mark.line + 1
+        message = "AGENTS has to be a list: each agent begins with `- id: …`"
+        problems.append(ConfigProblem(line, "", message))
+        return []
+    return [(node, 0) for node in root.value]
+
+
+def entry_starts(text: str) -> list[int]:
+    """Where the pieces of a list begin: what stands above it, and every entry."""
+    first = FIRST_ENTRY.search(text)
+    if first is None:
+        return []
+    same = re.compile(f"^{first.group()}", re.MULTILINE)
+    starts = [match.start() for match in same.finditer(text)]
+    above = [line for line in text[: starts[0]].splitlines() if line.strip()]
+    return [0, *starts] if any(line[0] != "#" for line in above) else starts
+
+
+def error_line(error: Exception, text: str) -> int:
+    """The line of a YAML error, counted from 1 and inside the text."""
+    last = max(0, len(text.splitlines()) - 1)
+    mark = getattr(error, "problem_mark", None)
+    position = getattr(error, "position", None)
+    if mark is not None:
+        # What is never closed is noticed at the end; the context is where it opens.
+        opened = getattr(error, "context_mark", None)
+        line = opened.line if opened and mark.line >= last else mark.line
+    else:
+        line = text.count("\n", 0, position) if isinstance(position, int) else 0
+    return min(line, last) + 1
+
+
+def error_words(error: Exception) -> str:
+    """What is wrong, without quoting a value: it may be a secret."""
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return str(error.problem or "this is not YAML")
+    if isinstance(error, RecursionError):
+        return "the brackets are nested too deeply"
+    if isinstance(error, yaml.reader.ReaderError):
+        return "there is a character that YAML does not allow"
+    return "this value cannot be read; put it in quotes"
+
+
+def read_entry(
+    node: yaml.Node,
+    offset: int,
+    secrets: Mapping[str, str],
+    problems: list[ConfigProblem],
+) -> AgentConfig | None:
+    """One entry as an agent, or None with its problems added."""
+    first_line = node.start_mark.line + 1 + offset
+    if not isinstance(node, yaml.MappingNode):
+        message = "an agent is written as `key: value` lines"
+        problems.append(ConfigProblem(first_line, "", message))
+        return None
+    lines = key_lines(node, offset)
+    try:
+        data = yaml.SafeLoader("").construct_document(node)
+        kind = AGENT_KINDS.get(data.get("backend", DEFAULT_BACKEND))
+        if kind is None:
+            line = lines.get(("backend",), first_line)
+            message = f"the protocols are {', '.join(AGENT_KINDS)}"
+            problems.append(ConfigProblem(line, "backend", message))
+            return None
+        missing: list[tuple[str, str]] = []
+        for key in kind.settings.WITH_VARIABLES:
+            if key in data:
+                data[key] = fill_variables(data[key], key, secrets, missing)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 + offset if mark else first_line
+        problems.append(ConfigProblem(line, "", error_words(error)))
+        return None
+    for key, message in missing:
+        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
+    if missing:
+        return None
+    try:
+        agent = kind.settings.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors():
+            path = tuple(str(part) for part in detail["loc"])
+            line = lines.get(path[:2]) or lines.get(path[:1]) or first_line
+            message = PLAIN_WORDS.get(
+                detail["type"], detail["msg"].removeprefix("Value error, ")
+            )
+            if detail["type"] == "string_pattern_mismatch":
+                message = PATTERN_WORDS.get(path[0], message)
+            problems.append(ConfigProblem(line, shown_path(path), message))
+        return None
+    return agent
+
+
+def shown_path(path: tuple[str, ...]) -> str:
+    """The keys that lead to a problem, as far as they can be no secret.
+
+    A blank forgotten behind a colon makes a key of a value.
+    """
+    shown: list[str] = []
+    for part in path[:2]:
+        if not re.fullmatch(r"[a-z_]{1,20}", part):
+            break
+        shown.append(part)
+        if part == "headers":
+            break
+    return ".".join(shown)
+
+
+def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
+    """The line of each key, and of each key one level below."""
+    lines: dict[tuple[str, ...], int] = {}
+    for key, value in node.value:
+        lines[(str(key.value),)] = key.start_mark.line + 1 + offset
+        if isinstance(value, yaml.MappingNode):
+            for inner, _ in value.value:
+                path = (str(key.value), str(inner.value))
+                lines[path] = inner.start_mark.line + 1 + offset
+    return lines
+
+
+def fill_variables(
+    value: Any,
+    key: str,
+    secrets: Mapping[str, str],
+    missing: list[tuple[str, str]],
+) -> Any:
+    """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
+    if isinstance(value, dict):
+        return {k: fill_variables(v, key, secrets, missing) for k, v in value.items()}
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        kind, name = match.groups()
+        source: Mapping[str, str] = os.environ if kind == "env" else secrets
+        if name not in source:
+            where = "environment" if kind == "env" else "SECRETS valve"
+            missing.append((key, f"`{name}` is not set in the {where}"))
+        return source.get(name, "").strip()
+
+    return VARIABLE.sub(fill, value)
+
+
+# --- shared/agents/catalogue.py ---
+
+DISCOVERY_TTL = 60.0
+DISCOVERY_TIMEOUT = 3.0
+
+# Ids and names, when the server was asked (monotonic), and a refresh under way.
+KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
+
+catalogue_log = logging.getLogger("aqueduct.catalogue")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEntry:
+    """One virtual model: `id` is the part after the pipe's own id."""
+
+    id: str
+    name: str
+    agent: AgentConfig
+    model: str
+
+
+async def discover_models(
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
+) -> list[DiscoveredModel]:
+    """What this server offers; the first time waited for, briefly.
+
+    `kept` holds each agent's list between calls. One that is older than a minute is
+    still given at once and asked for again in the background, so that a server that
+    is down neither loses its models nor delays the list of all the others.
+    """
+    key = agent.model_dump_json()  # secrets are masked in it
+    models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
+    stale = time.monotonic() - asked_at >= DISCOVERY_TTL
+    if stale and (refresh is None or refresh.done()):
+        refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
+        kept[key] = (models, asked_at, refresh)
+    if refresh is not None and not models:
+        await asyncio.wait([refresh])
+    return [DiscoveredModel(*model) for model in kept[key][0]]
+
+
+async def refresh_models(
+    agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels], key: str
+) -> None:
+    """Ask the server for its models; a failure keeps the list it gave last."""
+    models = kept.get(key, ([], 0.0, None))[0]
+    try:
+        async with asyncio.timeout(DISCOVERY_TIMEOUT):
+            found = await backend.discover()
+        models = [(model.id, model.name) for model in found]
+    except (UpstreamError, TimeoutError) as error:
+        catalogue_log.warning("Discovery of %s failed: %r", agent.id, error)
+    kept[key] = (models, time.monotonic(), None)
+
+
+def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
+    """The entry that a model id names: `agent`, or `agent.model` of a discovery."""
+    agent = config.find(model_id)
+    if agent is not None and not agent.discover:
+        return AgentEntry(agent.id, agent.label, agent, agent.model)
+    agent_id, _, model = model_id.partition(".")
+    agent = config.find(agent_id)
+    if agent is None or not agent.discover or not model:
+        return None
+    return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
+
+
 # --- shared/host/models.py ---
 
 PUBLIC_READ = {"principal_type": "user", "principal_id": "*", "permission": "read"}
@@ -2227,29 +2454,6 @@ def described(meta: Any, said: dict[str, Any]) -> Any:
     return ModelMeta(**{**kept, **ours})
 
 
-# --- shared/host/resources.py ---
-
-STATE_KEY = "aqueduct"
-
-Resource = TypeVar("Resource")
-
-
-def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
-    """The server-wide object of this name, made on first use.
-
-    Call it in the event loop only: there, nothing runs between look-up and store.
-    """
-    from open_webui.main import app
-
-    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
-    if kept is None:
-        kept = {}
-        setattr(app.state, STATE_KEY, kept)
-    if name not in kept:
-        kept[name] = make()
-    return kept[name]
-
-
 # --- shared/agents/listing.py ---
 
 PROBLEM_MODEL, EMPTY_MODEL = RESERVED_IDS
@@ -2264,19 +2468,6 @@ An agent is written like this:
   model: my-model
   key: ${secret:MY_KEY}
 ```"""
-
-
-def make_backend(agent: AgentConfig, model: str) -> Backend:
-    """The backend for one of the agent's models, on the server's shared client."""
-    endpoint = Endpoint(
-        agent=agent.label,
-        url=agent.url,
-        key=agent.key.get_secret_value(),
-        headers={k: v.get_secret_value() for k, v in agent.headers.items()},
-        timeouts=Timeouts(**agent.timeouts.model_dump()),
-    )
-    client: httpx.AsyncClient = shared_resource("http client", new_http_client)
-    return OpenAIBackend(client, endpoint, model, agent.api, agent.session)
 
 
 async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]]:
@@ -2326,6 +2517,72 @@ def configuration_help(config: AgentsConfig) -> str:
         head = "The agents function has no agents yet: its valve `AGENTS` is empty"
     place = "(Admin Panel → Functions → Agents → the gear)."
     return "\n".join([f"{head} {place}", "", *lines, "", CONFIGURATION_EXAMPLE])
+
+
+# --- shared/host/dialogs.py ---
+
+EventCall = Callable[[dict[str, Any]], Awaitable[Any]]
+Emit = Callable[[dict[str, Any]], Awaitable[None]]
+
+# The longest that Open WebUI lets such a form stand open (socket/main.py).
+FORM_SECONDS = 240
+
+
+async def ask_form(
+    event_call: EventCall,
+    title: str,
+    message: str,
+    schema: Mapping[str, Any],
+    seconds: int = FORM_SECONDS,
+) -> dict[str, Any]:
+    """What the user put into a form; AqueductError `cancelled` when they did not.
+
+    `schema` is a flat JSON schema of strings, numbers and choices. The form stands
+    open for `seconds`, of which Open WebUI allows 60 to 240.
+    """
+    answer = await event_call(
+        {
+            "type": "request:elicitation",
+            "data": {
+                "mode": "form",
+                "server_name": title,
+                "message": message,
+                "requestedSchema": dict(schema),
+                "timeout_ms": seconds * 1000,
+            },
+        }
+    )
+    if not isinstance(answer, dict) or "error" in answer:
+        raise AqueductError("no_answer")
+    if answer.get("action") != "accept":
+        raise AqueductError("cancelled")
+    return dict(answer.get("content") or {})
+
+
+# --- shared/agents/request.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class PipeRequest:
+    """One call of the pipe, as Open WebUI makes it."""
+
+    body: Mapping[str, Any]
+    user: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    request: Any = None
+    emit: Emit | None = None
+    event_call: EventCall | None = None
+    task: str | None = None
+
+    @property
+    def in_chat(self) -> bool:
+        """Whether a chat shows this: an API call has the keys, but empty."""
+        return bool(self.metadata.get("chat_id") and self.metadata.get("session_id"))
+
+    @property
+    def language(self) -> str:
+        variables = self.metadata.get("variables") or {}
+        return str(variables.get("{{USER_LANGUAGE}}") or "en")
 
 
 # --- shared/render/sending.py ---
@@ -2663,8 +2920,11 @@ class ChatRenderer:
         if file.mime_type.startswith("image/"):
             image = {"type": "image_url", "image_url": {"url": file.url}}
             return [{"choices": [{"index": 0, "delta": {"images": [image]}}]}]
-        name = file.name or file.url
-        self._files.append({"type": "file", "url": file.url, "name": name})
+        entry: HostEvent = {"type": "file", "url": file.url}
+        if file.file_id:
+            entry |= {"id": file.file_id, "url": file.file_id, "size": file.size}
+        entry |= {"name": file.name or file.url, "content_type": file.mime_type}
+        self._files.append(entry)
         return []
 
     def _call_started(self, event: ToolCallStarted) -> list[HostEvent]:
@@ -2908,8 +3168,6 @@ async def joined(
 
 # --- shared/agents/answers.py ---
 
-EventEmitter = Callable[[dict[str, Any]], Awaitable[None]]
-
 answers_log = logging.getLogger("aqueduct.agents")
 
 HTTP_STATUS_OF_CODE = {
@@ -2970,7 +3228,7 @@ def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
 async def chat_stream(
     events: AsyncGenerator[AgentEvent, None],
     renderer: ChatRenderer,
-    emit: EventEmitter | None,
+    emit: Emit | None,
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
     try:
@@ -3059,6 +3317,439 @@ def translate(
         if isinstance(value, float):
             filled[key] = f"{value:g}"
     return template.format_map(filled)
+
+
+# --- shared/agents/approvals.py ---
+
+DETAIL_CHARS = 1500
+MAX_GRANTS = 10_000
+
+# (user, chat, agent, tool) of what was allowed for the rest of a chat, oldest first.
+Grants = dict[tuple[str, str, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDialogs:
+    """Asks the user of one turn in their browser, as the agent's settings say.
+
+    `event_call` and `emit` are None where no browser is there: then nothing is
+    approved. `place` is (user id, chat id, agent id).
+    """
+
+    settings: ApprovalSettings
+    place: tuple[str, str, str]
+    sentence: Sentence
+    grants: Grants
+    event_call: EventCall | None = None
+    emit: Emit | None = None
+
+    async def approve(self, request: ApprovalRequest) -> bool:
+        if allowed_by(self.settings, request):
+            return True
+        if self.settings.mode == "deny" or self.event_call is None:
+            return False
+        grant = (*self.place, request.tool)
+        if grant in self.grants:
+            return True
+        fields = {"tool": request.tool}
+        choice = {
+            "type": "string",
+            "title": self.sentence("approval_choice", fields),
+            "oneOf": [
+                {"const": "once", "title": self.sentence("approval_once", fields)},
+                {"const": "chat", "title": self.sentence("approval_chat", fields)},
+            ],
+            "default": "once",
+        }
+        answer = await self._form(
+            self.sentence("approval_title", fields),
+            request_words(request),
+            {"allow": choice},
+            self.sentence("approval_waiting", fields),
+        )
+        if answer.get("allow") == "chat":
+            while len(self.grants) >= MAX_GRANTS:
+                del self.grants[next(iter(self.grants))]
+            self.grants[grant] = None
+        return answer.get("allow") in ("once", "chat")
+
+    async def ask(self, question: UserQuestion) -> str | None:
+        if self.event_call is None:
+            return None
+        field: dict[str, Any] = {
+            "type": "string",
+            "title": self.sentence("question_answer", {}),
+        }
+        if question.choices:
+            field["enum"] = list(question.choices)
+        answer = await self._form(
+            self.sentence("question_title", {}),
+            question.message[:DETAIL_CHARS],
+            {"answer": field},
+            self.sentence("question_waiting", {}),
+        )
+        return str(answer.get("answer") or "").strip() or None
+
+    async def _form(
+        self, title: str, message: str, properties: Mapping[str, Any], waiting: str
+    ) -> Mapping[str, Any]:
+        """What the user chose; empty where they declined or did not answer in time."""
+        assert self.event_call is not None
+        schema = {
+            "type": "object",
+            "properties": dict(properties),
+            "required": list(properties),
+        }
+        await self._status(waiting, done=False)
+        try:
+            return await ask_form(
+                self.event_call, title, message, schema, self.settings.seconds
+            )
+        except AqueductError:
+            return {}
+        finally:
+            await self._status(waiting, done=True)
+
+    async def _status(self, text: str, done: bool) -> None:
+        if self.emit is not None:
+            event = status_event(text, done)["event"]
+            event["data"]["hidden"] = done
+            await self.emit(event)
+
+
+def allowed_by(settings: ApprovalSettings, request: ApprovalRequest) -> bool:
+    """Whether the admin's list allows this without asking.
+
+    An entry with paths covers a request only if it names paths, all of them inside.
+    """
+    return any(
+        fnmatchcase(request.tool, entry.tool)
+        and (
+            not entry.paths
+            or (bool(request.paths)
+            and all(path_matches(path, entry.paths) for path in request.paths))
+        )
+        for entry in settings.allow
+    )
+
+
+def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path fits one of the patterns; one that climbs with `..` never does."""
+    return ".." not in path.split("/") and any(
+        fnmatchcase(path, pattern) for pattern in patterns
+    )
+
+
+def request_words(request: ApprovalRequest) -> str:
+    """What is to be done, where, and in full, as plain text."""
+    detail = request.detail
+    if len(detail) > DETAIL_CHARS:
+        detail = detail[:DETAIL_CHARS].rstrip() + "…"
+    where = "\n".join(request.paths)
+    return "\n\n".join(part for part in (request.title, where, detail) if part)
+
+
+# --- shared/backends/transcript.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFile:
+    """A file the user sent: its bytes, or where they are."""
+
+    name: str
+    mime_type: str
+    data: bytes | None = field(default=None, repr=False)
+    url: str = field(default="", repr=False)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The text of a message, its parts divided by blank lines."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    texts = [
+        str(part.get("text") or "")
+        for part in content or ()
+        if part.get("type") in ("text", "input_text", "output_text")
+    ]
+    return "\n\n".join(text for text in texts if text)
+
+
+def turn_file(name: str, url: str) -> TurnFile:
+    """A file from its address; a name without an ending gets that of its type."""
+    head, comma, encoded = url.partition(",")
+    if not (comma and head.startswith("data:")):
+        mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
+        return TurnFile(name, mime or "application/octet-stream", url=url)
+    mime = head[5:].split(";")[0] or "text/plain"
+    if "." not in name:
+        name += mimetypes.guess_extension(mime) or ""
+    try:
+        data = base64.b64decode(encoded, validate=False)
+    except binascii.Error:
+        data = None
+    return TurnFile(name, mime, data=data, url=url)
+
+
+# --- shared/host/users.py ---
+
+
+def user_model(user: Mapping[str, Any]) -> Any:
+    """Open WebUI's own object for the `__user__` that a function is given."""
+    from open_webui.models.users import UserModel
+
+    return UserModel(**{key: user[key] for key in user if key != "valves"})
+
+
+# --- shared/host/files.py ---
+
+
+async def read_user_file(
+    file_id: str, user: Mapping[str, Any], limit: int
+) -> tuple[str, str, bytes] | None:
+    """Name, MIME type and bytes of a stored file this user may read.
+
+    None where there is no such file, it is not this user's to read, or it is
+    larger than `limit` bytes.
+    """
+    from open_webui.models.files import Files
+    from open_webui.storage.provider import Storage
+    from open_webui.utils.access_control.files import has_access_to_file
+
+    file = await Files.get_file_by_id(file_id)
+    if file is None:
+        return None
+    person = user_model(user)
+    if file.user_id != person.id and not await has_access_to_file(
+        file.id, "read", person
+    ):
+        return None
+    path = Path(await asyncio.to_thread(Storage.get_file, file.path))
+    data = await asyncio.to_thread(read_within, path, limit)
+    if data is None:
+        return None
+    mime = (file.meta or {}).get("content_type") or mimetypes.guess_type(path.name)[0]
+    return file.filename, mime or "application/octet-stream", data
+
+
+def read_within(path: Path, limit: int) -> bytes | None:
+    """The file's bytes, or None where it is gone or larger than `limit`."""
+    if not path.is_file() or path.stat().st_size > limit:
+        return None
+    return path.read_bytes()
+
+
+async def save_user_file(
+    request: Any, user: Mapping[str, Any], name: str, mime_type: str, data: bytes
+) -> str | None:
+    """Store a file for this user and give its id; its text is not extracted.
+
+    None where Open WebUI does not take it: it is empty, or larger than the admin
+    allows.
+    """
+    from fastapi import HTTPException, UploadFile
+    from open_webui.routers.files import upload_file_handler
+    from starlette.datastructures import Headers
+
+    headers = Headers({"content-type": mime_type})
+    upload = UploadFile(io.BytesIO(data), filename=name, headers=headers)
+    if not data:
+        return None
+    try:
+        stored = await upload_file_handler(
+            request, file=upload, metadata={}, process=False, user=user_model(user)
+        )
+    except HTTPException:
+        return None
+    return str(stored.id)
+
+
+# --- shared/agents/attachments.py ---
+
+MAX_FILE_BYTES = 20 * 1024 * 1024
+
+
+async def store_files(
+    events: AsyncGenerator[AgentEvent, None], request: Any, user: Mapping[str, Any]
+) -> AsyncGenerator[AgentEvent, None]:
+    """The events, the files among them put into Open WebUI's storage.
+
+    Images stay as they are, since Open WebUI stores those itself. A file that it does
+    not take, or of over 20 MiB, is left out.
+    """
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, FileOutput) and is_inline_file(event):
+                stored = await stored_file(event, request, user)
+                if stored is not None:
+                    yield stored
+            else:
+                yield event
+
+
+def is_inline_file(file: FileOutput) -> bool:
+    return file.url.startswith("data:") and not file.mime_type.startswith("image/")
+
+
+async def stored_file(
+    file: FileOutput, request: Any, user: Mapping[str, Any]
+) -> FileOutput | None:
+    """The same file, with its id in the storage."""
+    read = await asyncio.to_thread(turn_file, file.name or "file", file.url)
+    if read.data is None or len(read.data) > MAX_FILE_BYTES:
+        return None
+    file_id = await save_user_file(request, user, read.name, file.mime_type, read.data)
+    if file_id is None:
+        return None
+    return replace(file, name=read.name, file_id=file_id, size=len(read.data))
+
+
+# --- shared/agents/dialog_texts.py ---
+
+DIALOG_TEXTS: dict[str, dict[str, str]] = {
+    "approval_title": {
+        "en": "{agent} asks for permission",
+        "de": "{agent} bittet um Erlaubnis",
+        "es": "{agent} pide permiso",
+        "fr": "{agent} demande une autorisation",
+        "zh": "{agent} 请求许可",
+    },
+    "approval_choice": {
+        "en": "Allow “{tool}”",
+        "de": "„{tool}“ erlauben",
+        "es": "Permitir «{tool}»",
+        "fr": "Autoriser « {tool} »",
+        "zh": "允许“{tool}”",
+    },
+    "approval_once": {
+        "en": "Once",
+        "de": "Einmal",
+        "es": "Una vez",
+        "fr": "Une fois",
+        "zh": "仅此一次",
+    },
+    "approval_chat": {
+        "en": "Always in this chat",
+        "de": "In diesem Chat immer",
+        "es": "Siempre en este chat",
+        "fr": "Toujours dans cette conversation",
+        "zh": "在此对话中始终允许",
+    },
+    "approval_waiting": {
+        "en": "{agent} waits for your permission: {tool}",
+        "de": "{agent} wartet auf Ihre Erlaubnis: {tool}",
+        "es": "{agent} espera su permiso: {tool}",
+        "fr": "{agent} attend votre autorisation : {tool}",
+        "zh": "{agent} 正在等待您的许可：{tool}",
+    },
+    "question_title": {
+        "en": "{agent} has a question",
+        "de": "{agent} hat eine Frage",
+        "es": "{agent} tiene una pregunta",
+        "fr": "{agent} a une question",
+        "zh": "{agent} 有一个问题",
+    },
+    "question_answer": {
+        "en": "Your answer",
+        "de": "Ihre Antwort",
+        "es": "Su respuesta",
+        "fr": "Votre réponse",
+        "zh": "您的回答",
+    },
+    "question_waiting": {
+        "en": "{agent} waits for your answer",
+        "de": "{agent} wartet auf Ihre Antwort",
+        "es": "{agent} espera su respuesta",
+        "fr": "{agent} attend votre réponse",
+        "zh": "{agent} 正在等待您的回答",
+    },
+    "login_expired": {
+        "en": "{agent} is no longer logged in. An administrator has to log it in again.{detail}",
+        "de": "{agent} ist nicht mehr angemeldet. Ein Administrator muss es neu anmelden.{detail}",
+        "es": "{agent} ya no tiene sesión iniciada. Un administrador debe iniciarla de nuevo.{detail}",
+        "fr": "{agent} n'est plus connecté. Un administrateur doit le reconnecter.{detail}",
+        "zh": "{agent} 的登录已失效，请管理员重新登录。{detail}",
+    },
+    "library_missing": {
+        "en": "{agent} needs a library that this server lacks. An administrator can install it: pip install {library}",
+        "de": "{agent} braucht eine Bibliothek, die diesem Server fehlt. Ein Administrator kann sie installieren: pip install {library}",
+        "es": "{agent} necesita una biblioteca que falta en este servidor. Un administrador puede instalarla: pip install {library}",
+        "fr": "{agent} a besoin d'une bibliothèque absente de ce serveur. Un administrateur peut l'installer : pip install {library}",
+        "zh": "{agent} 需要此服务器缺少的库，管理员可以安装：pip install {library}",
+    },
+    "agent_failed": {
+        "en": "{agent} reported an error.{detail}",
+        "de": "{agent} meldete einen Fehler.{detail}",
+        "es": "{agent} comunicó un error.{detail}",
+        "fr": "{agent} a signalé une erreur.{detail}",
+        "zh": "{agent} 报告了错误。{detail}",
+    },
+}
+
+
+# --- shared/host/notices.py ---
+
+notices_log = logging.getLogger("aqueduct.notices")
+
+# What the page opens when the toast of a "finished chat" is clicked, seen from /c/.
+FUNCTIONS_PAGE = "../admin/functions"
+
+
+async def notify_admins(title: str, text: str) -> None:
+    """Log it, and show every admin with an open page a toast that leads to Functions.
+
+    Open WebUI has no notice that stands outside of a chat, so this is the one of an
+    answer that became ready in another chat (`+layout.svelte`, `chat:completion`).
+    """
+    from open_webui.models.users import Users
+    from open_webui.socket.main import sio
+
+    notices_log.error("%s: %s", title, text)
+    found: Any = await Users.get_users(filter={"roles": ["admin"]})
+    for admin in found["users"]:
+        event = {"type": "chat:completion", "data": {}}
+        event["data"] = {"done": True, "title": title, "content": text}
+        await sio.emit(
+            "events",
+            {"chat_id": FUNCTIONS_PAGE, "message_id": "", "data": event},
+            room=f"user:{admin.id}",
+        )
+
+
+# --- shared/agents/login_warnings.py ---
+
+LOGIN_CODES = frozenset({"login_expired", "status_401"})
+WARNED_FOR_SECONDS = 24 * 60 * 60.0
+
+
+async def warn_of_login(
+    events: AsyncGenerator[AgentEvent, None], agent: AgentConfig, sentence: Sentence
+) -> AsyncGenerator[AgentEvent, None]:
+    """The events; that an agent's login or key is no longer accepted reaches admins.
+
+    Once a day for an agent, and again when it has worked in between.
+    """
+    warned: dict[str, float] = shared_resource("login warnings", dict)
+    try:
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Failed) and event.code in LOGIN_CODES:
+                    await warn_once(warned, agent, sentence(event.code, event.fields))
+                elif isinstance(event, Finished):
+                    warned.pop(agent.id, None)
+                yield event
+    except AqueductError as error:
+        if error.code in LOGIN_CODES:
+            await warn_once(warned, agent, sentence(error.code, error.fields))
+        raise
+
+
+async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> None:
+    now = time.time()
+    if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
+        return
+    warned[agent.id] = now
+    await notify_admins(agent.label, text)
 
 
 # --- shared/toolcalls/pieces.py ---
@@ -6223,9 +6914,277 @@ async def recover_leaked_calls(
         await events.aclose()
 
 
+# --- shared/host/chats.py ---
+
+
+async def stored_messages(chat_id: str) -> dict[str, dict[str, Any]]:
+    """All stored messages of a chat by id, of every branch; empty as above."""
+    from open_webui.models.chats import Chats
+
+    if not chat_id or ":" in chat_id:
+        return {}
+    return await Chats.get_messages_map_by_chat_id(chat_id) or {}
+
+
+# --- shared/agents/sessions.py ---
+
+
+async def parent_session(
+    agent_id: str, metadata: Mapping[str, Any]
+) -> tuple[Mapping[str, Any] | None, bool]:
+    """The session this turn goes on from, and whether it has to fork.
+
+    It is what the answer before the user's message left behind, so that an edit or a
+    regeneration goes on from where the conversation parts.
+    """
+    parent_id = str((metadata.get("user_message") or {}).get("parentId") or "")
+    if not parent_id:
+        return None, False
+    messages = await stored_messages(str(metadata.get("chat_id") or ""))
+    session = left_session(agent_id, messages.get(parent_id) or {})
+    if session is None:
+        return None, False
+    current_id = metadata.get("message_id")
+    others = (
+        m for m in answers_after(messages, parent_id) if m.get("id") != current_id
+    )
+    return session, any(left_session(agent_id, m) == session for m in others)
+
+
+def left_session(agent_id: str, message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The session data in a message, if this agent left some there."""
+    for item in reversed(message.get("output") or ()):
+        if item.get("type") == STATE_ITEM_TYPE and item.get("agent") == agent_id:
+            return item.get("data")
+    return None
+
+
+def answers_after(
+    messages: Mapping[str, Mapping[str, Any]], parent_id: str
+) -> Iterable[Mapping[str, Any]]:
+    """Every answer to every user message that follows this one, in all branches.
+
+    An agent that named the same session in one of them has moved that session on: it
+    no longer ends where this turn begins. An id that is new with each answer, as a
+    response's or a checkpoint's, never does.
+    """
+    for message in messages.values():
+        asked = messages.get(str(message.get("parentId") or "")) or {}
+        if str(asked.get("parentId") or "") == parent_id:
+            yield message
+
+
+# --- shared/agents/turns.py ---
+
+# What Open WebUI keeps in a request for itself; everything else is a parameter.
+HOST_KEYS = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "tools",
+        "metadata",
+        "params",
+        "files",
+        "features",
+        "variables",
+        "chat_id",
+        "session_id",
+        "id",
+        "message_id",
+        "message_ids",
+        "parent_id",
+        "parent_message",
+        "user_message",
+        "folder_id",
+        "filter_ids",
+        "tool_ids",
+        "tool_servers",
+        "skill_ids",
+        "terminal_id",
+        "background_tasks",
+        "model_item",
+        "user",
+        "num_ctx",
+        "keep_alive",
+        "n",
+        "chat_variables",
+        "function_calling",
+    }
+)
+MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
+MAX_ATTACHED_BYTES = 20 * 1024 * 1024
+
+
+def build_turn(
+    agent: AgentConfig,
+    body: Mapping[str, Any],
+    *,
+    user_id: str = "",
+    chat_id: str = "",
+    session: Mapping[str, Any] | None = None,
+    forks: bool = False,
+    dialogs: Dialogs = NOBODY,
+    with_tools: bool = True,
+) -> Turn:
+    """The turn for this request: history without our own cards, the agent's prompt.
+
+    The chat's own parameters win over the agent's.
+    """
+    offered = with_tools and agent.tools != "suppress"
+    tools = tuple(body.get("tools") or ()) if offered else ()
+    params = {
+        key: value
+        for key, value in body.items()
+        if key not in HOST_KEYS and not key.startswith("_") and value is not None
+    }
+    if not tools:
+        params.pop("tool_choice", None)
+        params.pop("parallel_tool_calls", None)
+    messages = clean_history(body.get("messages") or (), tool_names(tools))
+    return Turn(
+        messages=tuple(add_system_prompt(messages, agent.system)),
+        tools=tools,
+        params={**agent.params, **params},
+        session=session,
+        forks=forks,
+        dialogs=dialogs,
+        user_id=user_id,
+        chat_id=chat_id,
+    )
+
+
+def tool_names(tools: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The names in Chat Completions tool specifications."""
+    return frozenset(
+        str((tool.get("function") or tool).get("name", "")) for tool in tools
+    )
+
+
+def call_ids(messages: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The ids of all tool calls in these messages."""
+    return {
+        str(call.get("id"))
+        for message in messages
+        for call in message.get("tool_calls") or ()
+    }
+
+
+def clean_history(
+    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
+) -> list[dict[str, Any]]:
+    """The messages an agent gets: earlier turns without our own cards.
+
+    What follows the last user message is this turn's own loop and stays whole: a
+    call whose result went missing would be made again without end.
+    """
+    clean = [{k: m[k] for k in MESSAGE_KEYS if k in m} for m in messages]
+    asked = max((i for i, m in enumerate(clean) if m.get("role") == "user"), default=0)
+    return [*undo_own_cards(clean[:asked], offered), *clean[asked:]]
+
+
+def undo_own_cards(
+    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
+) -> list[dict[str, Any]]:
+    """History without the calls of tools that this request does not offer.
+
+    Open WebUI replays every card of a chat as a tool call, also those of tools an
+    agent ran by itself, which its server would not know as its caller's.
+    """
+    dropped: set[str] = set()
+    kept: list[dict[str, Any]] = []
+    for message in messages:
+        if message.get("role") == "tool" and message.get("tool_call_id") in dropped:
+            continue
+        clean = dict(message)
+        calls = clean.pop("tool_calls", None) or []
+        known = [c for c in calls if (c.get("function") or {}).get("name") in offered]
+        dropped |= call_ids([{"tool_calls": calls}]) - call_ids([{"tool_calls": known}])
+        if known:
+            clean["tool_calls"] = known
+        elif calls and not clean.get("content"):
+            continue
+        previous = kept[-1] if kept else {}
+        if can_merge(previous, clean):
+            previous["content"] = f"{previous['content']}\n\n{clean['content']}"
+        else:
+            kept.append(clean)
+    return kept
+
+
+def can_merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two messages are halves of one answer, cut where a card was taken out."""
+    return all(
+        message.get("role") == "assistant"
+        and isinstance(message.get("content"), str)
+        and not message.get("tool_calls")
+        for message in (first, second)
+    )
+
+
+def add_system_prompt(
+    messages: list[dict[str, Any]], system: str
+) -> list[dict[str, Any]]:
+    """The agent's prompt before the chat's, in one system message."""
+    if not system:
+        return messages
+    if messages and messages[0].get("role") == "system":
+        content = messages[0].get("content")
+        if isinstance(content, str):
+            content = f"{system}\n\n{content}"
+        else:
+            content = [{"type": "text", "text": system}, *(content or [])]
+        return [{**messages[0], "content": content}, *messages[1:]]
+    return [{"role": "system", "content": system}, *messages]
+
+
+async def attach_files(
+    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The request with the user's files as `file` parts of the last user message.
+
+    Format: OpenAI API reference, file inputs: {type: file, file: {filename,
+    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
+    Once the files are over 20 MiB together, the request stays as it is.
+    """
+    parts: list[dict[str, Any]] = []
+    room = MAX_ATTACHED_BYTES
+    for entry in metadata.get("files") or ():
+        file_id = entry.get("id") or (entry.get("file") or {}).get("id")
+        if entry.get("type") != "file" or not file_id:
+            continue
+        found = await read_user_file(file_id, user, room)
+        if found is None:
+            return dict(body)
+        name, mime, data = found
+        room -= len(data)
+        encoded = await asyncio.to_thread(base64.b64encode, data)
+        url = f"data:{mime};base64,{encoded.decode()}"
+        parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
+    said = (metadata.get("user_message") or {}).get("content")
+    messages = [dict(message) for message in body.get("messages") or ()]
+    for message in reversed(messages):
+        if message.get("role") == "user" and parts:
+            content = message.get("content") or ""
+            if isinstance(content, str):
+                content = [{"type": "text", "text": content}]
+            if isinstance(said, str):
+                content = [with_text(part, said) for part in content]
+            message["content"] = [*content, *parts]
+            break
+    return {**body, "messages": messages}
+
+
+def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    """A text part with other text; parts of other kinds as they are."""
+    return {**part, "text": text} if part.get("type") == "text" else part
+
+
 # --- shared/agents/tasks.py ---
 
 MAX_TASK_CHARS = 20_000
+TITLE_CHARS = 50
 
 # Task -> the key of the JSON object it asks for, and an empty value of its type.
 TASK_SHAPES: dict[str, tuple[str, str | list[str]]] = {
@@ -6275,6 +7234,54 @@ def find_object(text: str, key: str) -> dict[str, Any]:
                 return value
         start = text.find("{", end)
     return {}
+
+
+async def task_events(
+    entry: AgentEntry, call: PipeRequest, task: str
+) -> AsyncGenerator[AgentEvent, None]:
+    """A title, tags and the like: the model alone, without tools and session.
+
+    An answer that is not streamed is brought into the JSON shape asked for. An agent
+    that is more than a model is not started for this: the chat's title is the
+    beginning of its first message.
+    """
+    agent = entry.agent.model_copy(update={"session": False})
+    if not AGENT_KINDS[agent.backend].writes_titles:
+        title = opening_words(call.metadata) if task == "title_generation" else ""
+        yield TextDelta(shape_task_answer(task, title))
+        yield Finished()
+        return
+    backend = make_backend(agent, agent.task_model or entry.model)
+    turn = build_turn(agent, call.body, with_tools=False)
+    answered = backend.run(turn)
+    if not call.body.get("stream"):
+        answered = shaped(answered, task)
+    async with aclosing(answered) as events:
+        async for event in events:
+            yield event
+
+
+def opening_words(metadata: Mapping[str, Any]) -> str:
+    """The beginning of what the user said first, as a title."""
+    messages = (metadata.get("task_body") or {}).get("messages") or ()
+    said = (message_text(m) for m in messages if m.get("role") == "user")
+    words = " ".join(next(said, "").split())
+    if len(words) <= TITLE_CHARS:
+        return words
+    return words[:TITLE_CHARS].rsplit(" ", 1)[0] + "…"
+
+
+async def shaped(
+    events: AsyncGenerator[AgentEvent, None], task: str
+) -> AsyncGenerator[AgentEvent, None]:
+    """The text of a task's answer, brought into shape; thoughts are left out."""
+    parts: list[str] = []
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, TextDelta):
+                parts.append(event.text)
+    yield TextDelta(shape_task_answer(task, "".join(parts)))
+    yield Finished()
 
 
 # --- shared/agents/texts.py ---
@@ -6685,289 +7692,6 @@ def round_messages(
     return messages
 
 
-# --- shared/host/chats.py ---
-
-
-async def stored_output(chat_id: str, message_id: str) -> list[dict[str, Any]]:
-    """The output items of a stored message; empty where there is none.
-
-    Temporary chats (`local:…`) and channels are not stored.
-    """
-    from open_webui.models.chats import Chats
-
-    if not chat_id or not message_id or ":" in chat_id:
-        return []
-    message = await Chats.get_message_by_id_and_message_id(chat_id, message_id)
-    output = message.get("output") if isinstance(message, Mapping) else None
-    return [item for item in output or [] if isinstance(item, dict)]
-
-
-# --- shared/host/users.py ---
-
-
-def user_model(user: Mapping[str, Any]) -> Any:
-    """Open WebUI's own object for the `__user__` that a function is given."""
-    from open_webui.models.users import UserModel
-
-    return UserModel(**{key: user[key] for key in user if key != "valves"})
-
-
-# --- shared/host/files.py ---
-
-
-async def read_user_file(
-    file_id: str, user: Mapping[str, Any], limit: int
-) -> tuple[str, str, bytes] | None:
-    """Name, MIME type and bytes of a stored file this user may read.
-
-    None where there is no such file, it is not this user's to read, or it is
-    larger than `limit` bytes.
-    """
-    from open_webui.models.files import Files
-    from open_webui.storage.provider import Storage
-    from open_webui.utils.access_control.files import has_access_to_file
-
-    file = await Files.get_file_by_id(file_id)
-    if file is None:
-        return None
-    person = user_model(user)
-    if file.user_id != person.id and not await has_access_to_file(
-        file.id, "read", person
-    ):
-        return None
-    path = Path(await asyncio.to_thread(Storage.get_file, file.path))
-    data = await asyncio.to_thread(read_within, path, limit)
-    if data is None:
-        return None
-    mime = (file.meta or {}).get("content_type") or mimetypes.guess_type(path.name)[0]
-    return file.filename, mime or "application/octet-stream", data
-
-
-def read_within(path: Path, limit: int) -> bytes | None:
-    """The file's bytes, or None where it is gone or larger than `limit`."""
-    if not path.is_file() or path.stat().st_size > limit:
-        return None
-    return path.read_bytes()
-
-
-# --- shared/agents/turns.py ---
-
-# What Open WebUI keeps in a request for itself; everything else is a parameter.
-HOST_KEYS = frozenset(
-    {
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "tools",
-        "metadata",
-        "params",
-        "files",
-        "features",
-        "variables",
-        "chat_id",
-        "session_id",
-        "id",
-        "message_id",
-        "message_ids",
-        "parent_id",
-        "parent_message",
-        "user_message",
-        "folder_id",
-        "filter_ids",
-        "tool_ids",
-        "tool_servers",
-        "skill_ids",
-        "terminal_id",
-        "background_tasks",
-        "model_item",
-        "user",
-        "num_ctx",
-        "keep_alive",
-        "n",
-        "chat_variables",
-        "function_calling",
-    }
-)
-MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
-MAX_ATTACHED_BYTES = 20 * 1024 * 1024
-
-
-def build_turn(
-    agent: AgentConfig,
-    body: Mapping[str, Any],
-    *,
-    user_id: str = "",
-    chat_id: str = "",
-    session: Mapping[str, Any] | None = None,
-    with_tools: bool = True,
-) -> Turn:
-    """The turn for this request: history without our own cards, the agent's prompt.
-
-    The chat's own parameters win over the agent's.
-    """
-    offered = with_tools and agent.tools != "suppress"
-    tools = tuple(body.get("tools") or ()) if offered else ()
-    params = {
-        key: value
-        for key, value in body.items()
-        if key not in HOST_KEYS and not key.startswith("_") and value is not None
-    }
-    if not tools:
-        params.pop("tool_choice", None)
-        params.pop("parallel_tool_calls", None)
-    messages = clean_history(body.get("messages") or (), tool_names(tools))
-    return Turn(
-        messages=tuple(add_system_prompt(messages, agent.system)),
-        tools=tools,
-        params={**agent.params, **params},
-        session=session,
-        user_id=user_id,
-        chat_id=chat_id,
-    )
-
-
-def tool_names(tools: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The names in Chat Completions tool specifications."""
-    return frozenset(
-        str((tool.get("function") or tool).get("name", "")) for tool in tools
-    )
-
-
-def call_ids(messages: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The ids of all tool calls in these messages."""
-    return {
-        str(call.get("id"))
-        for message in messages
-        for call in message.get("tool_calls") or ()
-    }
-
-
-def clean_history(
-    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
-) -> list[dict[str, Any]]:
-    """The messages an agent gets: earlier turns without our own cards.
-
-    What follows the last user message is this turn's own loop and stays whole: a
-    call whose result went missing would be made again without end.
-    """
-    clean = [{k: m[k] for k in MESSAGE_KEYS if k in m} for m in messages]
-    asked = max((i for i, m in enumerate(clean) if m.get("role") == "user"), default=0)
-    return [*undo_own_cards(clean[:asked], offered), *clean[asked:]]
-
-
-def undo_own_cards(
-    messages: Iterable[Mapping[str, Any]], offered: frozenset[str]
-) -> list[dict[str, Any]]:
-    """History without the calls of tools that this request does not offer.
-
-    Open WebUI replays every card of a chat as a tool call, also those of tools an
-    agent ran by itself, which its server would not know as its caller's.
-    """
-    dropped: set[str] = set()
-    kept: list[dict[str, Any]] = []
-    for message in messages:
-        if message.get("role") == "tool" and message.get("tool_call_id") in dropped:
-            continue
-        clean = dict(message)
-        calls = clean.pop("tool_calls", None) or []
-        known = [c for c in calls if (c.get("function") or {}).get("name") in offered]
-        dropped |= call_ids([{"tool_calls": calls}]) - call_ids([{"tool_calls": known}])
-        if known:
-            clean["tool_calls"] = known
-        elif calls and not clean.get("content"):
-            continue
-        previous = kept[-1] if kept else {}
-        if can_merge(previous, clean):
-            previous["content"] = f"{previous['content']}\n\n{clean['content']}"
-        else:
-            kept.append(clean)
-    return kept
-
-
-def can_merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two messages are halves of one answer, cut where a card was taken out."""
-    return all(
-        message.get("role") == "assistant"
-        and isinstance(message.get("content"), str)
-        and not message.get("tool_calls")
-        for message in (first, second)
-    )
-
-
-def add_system_prompt(
-    messages: list[dict[str, Any]], system: str
-) -> list[dict[str, Any]]:
-    """The agent's prompt before the chat's, in one system message."""
-    if not system:
-        return messages
-    if messages and messages[0].get("role") == "system":
-        content = messages[0].get("content")
-        if isinstance(content, str):
-            content = f"{system}\n\n{content}"
-        else:
-            content = [{"type": "text", "text": system}, *(content or [])]
-        return [{**messages[0], "content": content}, *messages[1:]]
-    return [{"role": "system", "content": system}, *messages]
-
-
-async def parent_session(
-    agent_id: str, metadata: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
-    """The session that the message before this turn left behind, or None.
-
-    Reading it from the parent makes an edit or a regeneration fork by itself.
-    """
-    parent_id = (metadata.get("user_message") or {}).get("parentId")
-    output = await stored_output(metadata.get("chat_id") or "", parent_id or "")
-    for item in reversed(output):
-        if item.get("type") == STATE_ITEM_TYPE and item.get("agent") == agent_id:
-            return item.get("data")
-    return None
-
-
-async def attach_files(
-    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The request with the user's files as `file` parts of the last user message.
-
-    Format: OpenAI API reference, file inputs: {type: file, file: {filename,
-    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
-    Once the files are over 20 MiB together, the request stays as it is.
-    """
-    parts: list[dict[str, Any]] = []
-    room = MAX_ATTACHED_BYTES
-    for entry in metadata.get("files") or ():
-        file_id = entry.get("id") or (entry.get("file") or {}).get("id")
-        if entry.get("type") != "file" or not file_id:
-            continue
-        found = await read_user_file(file_id, user, room)
-        if found is None:
-            return dict(body)
-        name, mime, data = found
-        room -= len(data)
-        encoded = await asyncio.to_thread(base64.b64encode, data)
-        url = f"data:{mime};base64,{encoded.decode()}"
-        parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
-    said = (metadata.get("user_message") or {}).get("content")
-    messages = [dict(message) for message in body.get("messages") or ()]
-    for message in reversed(messages):
-        if message.get("role") == "user" and parts:
-            content = message.get("content") or ""
-            if isinstance(content, str):
-                content = [{"type": "text", "text": content}]
-            if isinstance(said, str):
-                content = [with_text(part, said) for part in content]
-            message["content"] = [*content, *parts]
-            break
-    return {**body, "messages": messages}
-
-
-def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    """A text part with other text; parts of other kinds as they are."""
-    return {**part, "text": text} if part.get("type") == "text" else part
-
-
 # --- shared/host/tools.py ---
 
 NOT_APPROVED = "Error: the user did not approve this tool call."
@@ -7077,30 +7801,7 @@ RECOVERY_TEXTS: dict[str, dict[str, str]] = {
 
 # --- shared/agents/service.py ---
 
-PIPE_TEXTS = AGENT_TEXTS | RECOVERY_TEXTS
-
-
-@dataclass(frozen=True, slots=True)
-class PipeRequest:
-    """One call of the pipe, as Open WebUI makes it."""
-
-    body: Mapping[str, Any]
-    user: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    request: Any = None
-    emit: EventEmitter | None = None
-    event_call: Any = None
-    task: str | None = None
-
-    @property
-    def in_chat(self) -> bool:
-        """Whether a chat shows this: an API call has the keys, but empty."""
-        return bool(self.metadata.get("chat_id") and self.metadata.get("session_id"))
-
-    @property
-    def language(self) -> str:
-        variables = self.metadata.get("variables") or {}
-        return str(variables.get("{{USER_LANGUAGE}}") or "en")
+PIPE_TEXTS = AGENT_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
 
 
 async def answer(
@@ -7114,7 +7815,7 @@ async def answer(
     if entry is None:
         sentence = partial(sentence_for, call.language, {"agent": model_id})
         return await respond(unknown_agent(), call, model_id, sentence)
-    names = {"agent": entry.agent.label, "host": Endpoint("", entry.agent.url).host}
+    names = {"agent": entry.agent.label, "host": entry.agent.place}
     sentence = partial(sentence_for, call.language, names)
     if call.task:
         events = task_events(entry, call, call.task)
@@ -7135,11 +7836,13 @@ async def turn_events(
     """A turn from its preparation to its end: whatever fails, fails in here."""
     agent = entry.agent
     backend = make_backend(agent, entry.model)
-    turn = await prepare_turn(agent, call)
+    turn = await prepare_turn(agent, call, sentence)
     run = backend.run
     if agent.recover_tool_calls:
         run = partial(run_recovering, backend, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
+    answered = store_files(answered, call.request, call.user)
+    answered = warn_of_login(answered, agent, sentence)
     async with aclosing(answered) as events:
         async for event in events:
             yield event
@@ -7153,20 +7856,35 @@ def run_recovering(
     return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
-async def prepare_turn(agent: AgentConfig, call: PipeRequest) -> Turn:
-    """The turn with its session and files."""
+async def prepare_turn(
+    agent: AgentConfig, call: PipeRequest, sentence: Sentence
+) -> Turn:
+    """The turn with its session, files, and a way to ask the user."""
     body = call.body
-    session = None
+    session, forks = None, False
     if agent.session:
-        session = await parent_session(agent.id, call.metadata)
+        session, forks = await parent_session(agent.id, call.metadata)
     if agent.files == "attach":
         body = await attach_files(body, call.metadata, call.user)
+    user_id = str(call.user.get("id", ""))
+    chat_id = str(call.metadata.get("chat_id") or "")
+    grants: Grants = shared_resource("approvals", dict)
+    dialogs = ChatDialogs(
+        agent.approvals,
+        (user_id, chat_id, agent.id),
+        sentence,
+        grants,
+        call.event_call if call.in_chat else None,
+        call.emit,
+    )
     return build_turn(
         agent,
         body,
-        user_id=str(call.user.get("id", "")),
-        chat_id=str(call.metadata.get("chat_id") or ""),
+        user_id=user_id,
+        chat_id=chat_id,
         session=session,
+        forks=forks,
+        dialogs=dialogs,
     )
 
 
@@ -7183,37 +7901,6 @@ def tool_policy(agent: AgentConfig, turn: Turn, call: PipeRequest) -> ToolPolicy
     return ToolPolicy(
         agent.tools, agent.unknown_tool, agent.max_tool_rounds, specs, runner
     )
-
-
-async def task_events(
-    entry: AgentEntry, call: PipeRequest, task: str
-) -> AsyncGenerator[AgentEvent, None]:
-    """A title, tags and the like: the model alone, without tools and session.
-
-    An answer that is not streamed is brought into the JSON shape asked for.
-    """
-    agent = entry.agent.model_copy(update={"session": False})
-    backend = make_backend(agent, agent.task_model or entry.model)
-    turn = build_turn(agent, call.body, with_tools=False)
-    answered = backend.run(turn)
-    if not call.body.get("stream"):
-        answered = shaped(answered, task)
-    async with aclosing(answered) as events:
-        async for event in events:
-            yield event
-
-
-async def shaped(
-    events: AsyncGenerator[AgentEvent, None], task: str
-) -> AsyncGenerator[AgentEvent, None]:
-    """The text of a task's answer, brought into shape; thoughts are left out."""
-    parts: list[str] = []
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, TextDelta):
-                parts.append(event.text)
-    yield TextDelta(shape_task_answer(task, "".join(parts)))
-    yield Finished()
 
 
 async def respond(

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 318afcaf9c6a48d2
+# Content hash: 52f061c685aa72f2
 
 import asyncio
 import contextlib
@@ -104,11 +104,16 @@ async def open_in_tab(event_call: EventCall, path: str) -> None:
 
 
 async def ask_form(
-    event_call: EventCall, title: str, message: str, schema: Mapping[str, Any]
+    event_call: EventCall,
+    title: str,
+    message: str,
+    schema: Mapping[str, Any],
+    seconds: int = FORM_SECONDS,
 ) -> dict[str, Any]:
     """What the user put into a form; AqueductError `cancelled` when they did not.
 
-    `schema` is a flat JSON schema of strings, numbers and choices.
+    `schema` is a flat JSON schema of strings, numbers and choices. The form stands
+    open for `seconds`, of which Open WebUI allows 60 to 240.
     """
     answer = await event_call(
         {
@@ -118,7 +123,7 @@ async def ask_form(
                 "server_name": title,
                 "message": message,
                 "requestedSchema": dict(schema),
-                "timeout_ms": FORM_SECONDS * 1000,
+                "timeout_ms": seconds * 1000,
             },
         }
     )

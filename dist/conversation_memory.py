@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 0ec9e8df8bc39207
+# Content hash: cf264625be67d78c
 
 import asyncio
 import json
@@ -669,14 +669,27 @@ class Matches:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedder:
+    """Which model made a vector: vectors of another model are never compared."""
+
+    name: str
+    dimension: int
+
+
+# From the query's vector, at length 1, to each candidate's cosine with it; NaN where
+# there is no vector of that model.
+Compare = Callable[[Embedder, Floats], Awaitable[Floats]]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """All that one user has stored, as columns of one length.
 
     `chats` and `questions` are keys (`stable_key` of the chat's id, `question_key`
     of the question), `asked_at` seconds since 1970, `lengths` words of an exchange,
-    `question_lengths` words of its question. `dense` is the cosine with the query,
-    NaN where there is no vector of the present model. `matches` has an entry for
-    each word of the query.
+    `question_lengths` words of its question. `matches` has an entry for each word of
+    the query. `compare` is for when the query's vector is there: reading need not
+    wait for it.
     """
 
     ids: Numbers
@@ -685,25 +698,19 @@ class Candidates:
     asked_at: Numbers
     lengths: Numbers
     question_lengths: Numbers
-    dense: Floats
     matches: Sequence[Matches]
+    compare: Compare
 
 
-@dataclass(frozen=True, slots=True)
-class Embedder:
-    """Which model made a vector: vectors of another model are never compared."""
-
-    name: str
-    dimension: int
+# Computing with the numbers of more candidates than this would hold up the event loop.
+MOST_AT_ONCE = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question to the store: its words, and its vector where there is one."""
-
-    terms: Sequence[str]
-    vector: Floats | None = None
-    embedder: Embedder | None = None
+async def off_the_loop(count: int, work: Callable[..., Any], *args: Any) -> Any:
+    """What `work` gives; in a thread where it has many candidates to look at."""
+    if count > MOST_AT_ONCE:
+        return await asyncio.to_thread(work, *args)
+    return work(*args)
 
 
 class MemoryStore(Protocol):
@@ -713,7 +720,9 @@ class MemoryStore(Protocol):
         """Store what is new or changed; gives how many that were."""
         ...
 
-    async def candidates(self, user_id: str, query: Query) -> Candidates: ...
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
+        """All of a user's exchanges, and where the words `terms` stand in them."""
+        ...
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
         """These exchanges, oldest first, without those that are not this user's."""
@@ -1064,7 +1073,7 @@ SAVE_SQL = """
     """
 FEATURE_SQL = """
     SELECT id, chat, question_key, asked_at, length, question_length,
-        COALESCE(embedder = :embedder, false), scale
+        embedder, scale
     FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
     """
 MATCH_SQL = """
@@ -1182,39 +1191,40 @@ class PostgresStore:
             await session.commit()
         return saved
 
-    async def candidates(self, user_id: str, query: Query) -> Candidates:
-        label = embedder_label(query.embedder) if query.embedder else ""
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
         async with self._sessions() as session:
             prefix = await owner_prefix(session, user_id)
-            rows = await run_sql(session, FEATURE_SQL, user_id=user_id, embedder=label)
-            terms = list(query.terms)
+            rows = await run_sql(session, FEATURE_SQL, user_id=user_id)
             hits = await run_sql(
-                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=terms
+                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=list(terms)
             )
         columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
-        dense = await self._cosines(user_id, query, rows)
         matches = matches_of(columns[0], hits, len(terms))
+        compare = partial(self._cosines, user_id, rows)
         ids, chats, questions, asked_at, lengths, asked = columns
         return Candidates(
-            ids, chats, questions, asked_at, lengths, asked, dense, matches
+            ids, chats, questions, asked_at, lengths, asked, matches, compare
         )
 
     async def _cosines(
-        self, user_id: str, query: Query, rows: Sequence[Sequence[Any]]
+        self,
+        user_id: str,
+        rows: Sequence[Sequence[Any]],
+        embedder: Embedder,
+        vector: Floats,
     ) -> Floats:
         dense = np.full(len(rows), np.nan, np.float32)
-        if query.vector is None or query.embedder is None:
+        label = embedder_label(embedder)
+        if not any(row[6] == label for row in rows):
             return dense
-        if not any(row[6] for row in rows):
-            return dense
-        collection = collection_name(user_id, query.embedder)
-        near = await self._vectors.nearest(collection, query.vector.tolist(), NEAREST)
+        collection = collection_name(user_id, embedder)
+        near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
         if near is None:
             await self._vectors_were_lost(user_id)
             return dense
         farthest = min(near.values())
         for place, row in enumerate(rows):
-            if row[6]:
+            if row[6] == label:
                 # The store compares directions only; ours are means of two.
                 dense[place] = near.get(str(row[0]), farthest) * row[7]
         return dense
@@ -1634,6 +1644,9 @@ def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
 
 # --- shared/memory/sqlite_store.py ---
 
+# For each model: the positions of the candidates that it made a vector for, and those.
+VectorsOf = dict[Embedder, tuple[Numbers, Floats]]
+
 
 class SqliteStore:
     """See `MemoryStore`. Errors are those of `sqlite3`."""
@@ -1644,8 +1657,8 @@ class SqliteStore:
     async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
         return int(await self._file.in_writer(save_rows, user_id, exchanges))
 
-    async def candidates(self, user_id: str, query: Query) -> Candidates:
-        found: Candidates = await self._file.in_reader(read_candidates, user_id, query)
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
+        found: Candidates = await self._file.in_reader(read_candidates, user_id, terms)
         return found
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
@@ -1739,10 +1752,9 @@ class SqliteStore:
 
 
 def read_candidates(
-    connection: sqlite3.Connection, user_id: str, query: Query
+    connection: sqlite3.Connection, user_id: str, terms: Sequence[str]
 ) -> Candidates:
     span = owner_range(connection, user_id)
-    embedder = embedder_key(connection, query.embedder)
     rows = select(
         connection,
         "SELECT id, chat, question, asked_at, length, question_length, embedder, "
@@ -1752,7 +1764,7 @@ def read_candidates(
     columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
     ids = columns[0]
     matches = []
-    for term in query.terms:
+    for term in terms:
         asked = matching(connection, f'question : "{term}"', span)
         matches.append(
             Matches(
@@ -1767,8 +1779,8 @@ def read_candidates(
         asked_at=columns[3],
         lengths=columns[4],
         question_lengths=columns[5],
-        dense=cosines(rows, embedder, query.vector),
         matches=matches,
+        compare=partial(sqlite_cosines, read_vectors(connection, rows), len(ids)),
     )
 
 
@@ -1779,26 +1791,32 @@ def matching(
     return [row[0] for row in connection.execute(sql, (match, *span))]
 
 
-def cosines(
-    rows: Sequence[Sequence[Any]], embedder: int | None, vector: Floats | None
+def read_vectors(
+    connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]
+) -> VectorsOf:
+    """Vectors out of rows of `feature`, unpacked here so that nobody waits for it."""
+    made_by = np.array([row[6] or 0 for row in rows], np.int64)
+    found: VectorsOf = {}
+    for key, *model in select(connection, "SELECT key, name, dimension FROM embedder"):
+        places = np.flatnonzero(made_by == key)
+        if places.size:
+            packed = b"".join([rows[place][7] for place in places.tolist()])
+            matrix = np.frombuffer(packed, np.float16).reshape(len(places), -1)
+            found[Embedder(*model)] = places, matrix.astype(np.float32)
+    return found
+
+
+async def sqlite_cosines(
+    vectors: VectorsOf, count: int, embedder: Embedder, vector: Floats
 ) -> Floats:
-    """Cosine of each row's vector with the query's, NaN where there is none."""
-    dense = np.full(len(rows), np.nan, np.float32)
-    if vector is None or embedder is None:
-        return dense
-    present = [i for i, row in enumerate(rows) if row[6] == embedder]
-    if present:
-        packed = b"".join([rows[i][7] for i in present])
-        matrix = np.frombuffer(packed, np.float16).reshape(len(present), -1)
-        dense[present] = matrix.astype(np.float32) @ vector
+    dense = np.full(count, np.nan, np.float32)
+    if embedder in vectors:
+        places, matrix = vectors[embedder]
+        dense[places] = await off_the_loop(count, np.dot, matrix, vector)
     return dense
 
 
-def embedder_key(
-    connection: sqlite3.Connection, embedder: Embedder | None
-) -> int | None:
-    if embedder is None:
-        return None
+def embedder_key(connection: sqlite3.Connection, embedder: Embedder) -> int | None:
     sql = "SELECT key FROM embedder WHERE name = ? AND dimension = ?"
     rows = select(connection, sql, astuple(embedder))
     return rows[0][0] if rows else None
@@ -1952,8 +1970,9 @@ async def embed_question(
     """The question's vector; None without a model, or where it takes too long."""
     try:
         async with asyncio.timeout(seconds):
-            name = await embedding_model_name()
-            vectors = await embed_texts([question], user, is_query=True)
+            name, vectors = await asyncio.gather(
+                embedding_model_name(), embed_texts([question], user, is_query=True)
+            )
     except Exception as error:  # noqa: BLE001 - any engine an admin may have set
         memory_log.warning("Recall by words alone, no vector: %r", error)
         return None
@@ -2087,8 +2106,11 @@ class Ranking:
         return best[strengths >= max(NOTE_SHARE, BEST_SHARE * strengths.max())]
 
 
-def rank(found: Candidates) -> Ranking:
-    """Score every candidate; shapes are those of `found.ids`."""
+def rank(found: Candidates, dense: Floats) -> Ranking:
+    """Score every candidate; shapes are those of `found.ids`.
+
+    `dense` is each one's cosine with the query, NaN where it has no vector.
+    """
     if not found.ids.size:
         return Ranking(np.zeros(0, np.float32), np.zeros(0, np.float32))
     lengths = found.lengths.astype(np.float32)
@@ -2098,15 +2120,15 @@ def rank(found: Candidates) -> Ranking:
     rarity = np.array([rareness(m, len(found.ids)) for m in found.matches], np.float32)
     words_said = rarity @ neighbours.lend(weights)
     coverage = rarity @ neighbours.lend(covered) / max(float(rarity.sum()), 1e-9)
-    meaning = filled(found.dense)
+    meaning = filled(dense)
     scores = LEXICAL_SHARE * min_max(words_said) + (1 - LEXICAL_SHARE) * min_max(
         meaning
     )
     scores = scores + CHAT_SHARE * chat_lift(found.chats, scores, leaning)
     sure = np.where(
-        np.isnan(found.dense),
+        np.isnan(dense),
         coverage / GATE_WORDS_ONLY,
-        (coverage + np.nan_to_num(found.dense)) / GATE,
+        (coverage + np.nan_to_num(dense)) / GATE,
     )
     return Ranking(scores.astype(np.float32), sure.astype(np.float32))
 
@@ -2201,10 +2223,7 @@ def min_max(values: Floats) -> Floats:
 # A question is embedded and searched by its head: a pasted document is no question.
 MAX_QUESTION_CHARS = 2_000
 
-# Ranking more than this takes longer than the event loop should be held up.
-MOST_AT_ONCE = 5_000
-
-EmbedQuestion = Callable[[str], Awaitable[tuple[Embedder, Floats] | None]]
+EmbedQuestion = Callable[[str], Coroutine[Any, Any, tuple[Embedder, Floats] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -2245,15 +2264,11 @@ async def recall(
     terms = query_terms(question)
     if not terms:
         return []
-    made = await embed(question)
-    embedder, vector = made or (None, None)
-    found = await store.candidates(user_id, Query(terms, vector, embedder))
-    allowed = in_scope(found, scope, question)
-    ranking = (
-        await asyncio.to_thread(rank, found)
-        if len(found.ids) > MOST_AT_ONCE
-        else rank(found)
+    found, dense = await read_and_compare(
+        store.candidates(user_id, terms), embed(question)
     )
+    allowed = in_scope(found, scope, question)
+    ranking: Ranking = await off_the_loop(len(found.ids), rank, found, dense)
     choose = ranking.relevant if gated else ranking.best
     best = first_of_each(found, choose(allowed, 2 * limit))[:limit]
     strengths = {int(found.ids[i]): float(ranking.strengths[i]) for i in best}
@@ -2261,6 +2276,19 @@ async def recall(
     hits = [Recalled(one, strengths[one.id]) for one in stored]
     place = {row_id: number for number, row_id in enumerate(strengths)}
     return sorted(hits, key=lambda hit: place[hit.stored.id])
+
+
+async def read_and_compare(
+    reading: Coroutine[Any, Any, Candidates],
+    embedding: Coroutine[Any, Any, tuple[Embedder, Floats] | None],
+) -> tuple[Candidates, Floats]:
+    """Candidates with their cosines: the store is read while the model computes."""
+    async with asyncio.TaskGroup() as tasks:
+        read, made = tasks.create_task(reading), tasks.create_task(embedding)
+    found = read.result()
+    if query := made.result():
+        return found, await found.compare(*query)
+    return found, np.full(len(found.ids), np.nan, np.float32)
 
 
 def in_scope(found: Candidates, scope: Scope, question: str) -> NDArray[np.bool_]:

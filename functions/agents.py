@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from shared.agents.config import parse_agents
 from shared.agents.listing import list_models
-from shared.agents.service import PipeRequest, answer
+from shared.agents.parsing import parse_agents
+from shared.agents.request import PipeRequest
+from shared.agents.service import answer
 
 PIPE_ID = "agents"
 

@@ -77,11 +77,16 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class FileOutput:
-    """A file or an image the agent made; `url` is http(s) or a data URL."""
+    """A file or an image the agent made; `url` is http(s) or a data URL.
+
+    `file_id` and `size` (bytes) are those of Open WebUI's storage, once it is there.
+    """
 
     url: str
     mime_type: str
     name: str = ""
+    file_id: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +102,6 @@ class Usage:
     """Token counts of one model call, in the names the upstream gave them."""
 
     counts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRequest:
-    """The agent asks before it acts. `options` maps an option's id to its label."""
-
-    request_id: str
-    title: str
-    detail: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +137,6 @@ AgentEvent = (
     | FileOutput
     | Status
     | Usage
-    | ApprovalRequest
     | SessionState
     | Failed
     | Finished

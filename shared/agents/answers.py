@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -10,12 +10,11 @@ from starlette.responses import StreamingResponse
 
 from shared.errors import AqueductError
 from shared.events import AgentEvent, Failed
+from shared.host.dialogs import Emit
 from shared.json_text import dump_json
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer, status_event
 from shared.render.joining import joined
-
-EventEmitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 answers_log = logging.getLogger("aqueduct.agents")
 
@@ -77,7 +76,7 @@ def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
 async def chat_stream(
     events: AsyncGenerator[AgentEvent, None],
     renderer: ChatRenderer,
-    emit: EventEmitter | None,
+    emit: Emit | None,
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
     try:

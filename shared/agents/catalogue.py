@@ -5,7 +5,8 @@ import logging
 import time
 from dataclasses import dataclass
 
-from shared.agents.config import AgentConfig, AgentsConfig
+from shared.agents.config import AgentConfig
+from shared.agents.parsing import AgentsConfig
 from shared.backends.base import Backend, DiscoveredModel
 from shared.errors import UpstreamError
 
@@ -37,7 +38,7 @@ async def discover_models(
     still given at once and asked for again in the background, so that a server that
     is down neither loses its models nor delays the list of all the others.
     """
-    key = f"{agent.id} {agent.url}"
+    key = agent.model_dump_json()  # secrets are masked in it
     models, asked_at, refresh = kept.get(key, ([], float("-inf"), None))
     stale = time.monotonic() - asked_at >= DISCOVERY_TTL
     if stale and (refresh is None or refresh.done()):

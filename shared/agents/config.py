@@ -1,36 +1,14 @@
-"""The AGENTS valve: YAML in, agents and problems out."""
+"""What an entry of the AGENTS valve may say, whatever protocol the agent speaks."""
 
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
-FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
+from shared.backends.http import Endpoint, Timeouts
+
 # Models of the pipe that are no agents.
 RESERVED_IDS = ("configuration-error", "not-configured")
-PLAIN_WORDS = {
-    "extra_forbidden": "this key is not known",
-    "missing": "this key is missing",
-}
-PATTERN_WORDS = {
-    "id": "an id is made of a-z, 0-9, - and _, and begins with a letter or digit",
-    "url": "an address begins with http:// or https://",
-}
 
 
 class TimeoutSettings(BaseModel):
@@ -43,32 +21,81 @@ class TimeoutSettings(BaseModel):
     between_tokens: float = Field(default=120.0, gt=0)
 
 
+class AllowedTool(BaseModel):
+    """What an agent may do without asking: shell-style patterns of names and paths."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tool: str = "*"
+    paths: tuple[str, ...] = ()
+
+
+class ApprovalSettings(BaseModel):
+    """What becomes of an agent's requests for permission."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["ask", "deny"] = "ask"
+    allow: tuple[AllowedTool, ...] = ()
+    seconds: int = Field(default=120, ge=60, le=240)
+
+
 class AgentConfig(BaseModel):
     """One entry of AGENTS. docs/agents.md explains every key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # The keys in which ${env:NAME} and ${secret:NAME} are filled in.
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ()
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     name: str = ""
     description: str = ""
-    backend: Literal["openai"] = "openai"
-    url: str = Field(pattern=r"^https?://", repr=False)
+    backend: str = "openai"
     model: str = ""
-    api: Literal["chat", "responses"] = "chat"
-    key: SecretStr = SecretStr("")
-    headers: dict[str, SecretStr] = {}
     system: str = ""
     params: dict[str, Any] = {}
     timeouts: TimeoutSettings = TimeoutSettings()
     discover: bool = False
-    session: bool = False
+    session: bool = True
     tools: Literal["native", "execute", "passthrough", "suppress"] = "native"
     unknown_tool: Literal["error", "ignore", "passthrough"] = "error"
     max_tool_rounds: int = Field(default=10, ge=1, le=100)
     recover_tool_calls: bool = True
     task_model: str = ""
     files: Literal["text", "attach"] = "text"
+    approvals: ApprovalSettings = ApprovalSettings()
     access: Literal["private", "public"] = "private"
+
+    @field_validator("id")
+    @classmethod
+    def _is_not_ours(cls, agent_id: str) -> str:
+        if agent_id in RESERVED_IDS:
+            raise ValueError(f"`{agent_id}` is an id of our own")
+        return agent_id
+
+    @property
+    def label(self) -> str:
+        """The name users know."""
+        return self.name or self.id
+
+    @property
+    def place(self) -> str:
+        """Where the agent is, as far as users may be told: a host or a program."""
+        return ""
+
+    @property
+    def timeout_seconds(self) -> Timeouts:
+        return Timeouts(**self.timeouts.model_dump())
+
+
+class HttpAgent(AgentConfig):
+    """An agent that is reached over HTTP."""
+
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("url", "key", "headers")
+
+    url: str = Field(pattern=r"^https?://", repr=False)
+    key: SecretStr = SecretStr("")
+    headers: dict[str, SecretStr] = {}
 
     @field_validator("url")
     @classmethod
@@ -81,13 +108,6 @@ class AgentConfig(BaseModel):
         if not (parts.hostname and usable):
             raise ValueError("the address names no host")
         return url
-
-    @field_validator("id")
-    @classmethod
-    def _is_not_ours(cls, agent_id: str) -> str:
-        if agent_id in RESERVED_IDS:
-            raise ValueError(f"`{agent_id}` is an id of our own")
-        return agent_id
 
     @field_validator("key", "headers")
     @classmethod
@@ -102,230 +122,17 @@ class AgentConfig(BaseModel):
                 raise ValueError("write ${env:NAME} or ${secret:NAME}")
         return value
 
-    @model_validator(mode="after")
-    def _names_a_model(self) -> "AgentConfig":
-        if self.session and self.api != "responses":
-            raise ValueError("`session` needs `api: responses`")
-        if not self.model and not self.discover:
-            raise ValueError("give a `model`, or `discover: true` to list them all")
-        return self
+    @property
+    def place(self) -> str:
+        return self.endpoint.host
 
     @property
-    def label(self) -> str:
-        return self.name or self.id
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
-    """What is wrong with AGENTS, and where: `line` counts from 1."""
-
-    line: int
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        place = f"line {self.line}"
-        return (
-            f"{place}, `{self.key}`: {self.message}"
-            if self.key
-            else f"{place}: {self.message}"
+    def endpoint(self) -> Endpoint:
+        """Where its server is and how to speak to it."""
+        return Endpoint(
+            agent=self.label,
+            url=self.url,
+            key=self.key.get_secret_value(),
+            headers={k: v.get_secret_value() for k, v in self.headers.items()},
+            timeouts=self.timeout_seconds,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class AgentsConfig:
-    """The agents that can be used, and the problems of the entries that cannot."""
-
-    agents: tuple[AgentConfig, ...] = ()
-    problems: tuple[ConfigProblem, ...] = ()
-
-    def find(self, agent_id: str) -> AgentConfig | None:
-        return next((a for a in self.agents if a.id == agent_id), None)
-
-
-@lru_cache(maxsize=8)
-def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
-    """Read the AGENTS and SECRETS valves; never raises.
-
-    `secrets` is a list of NAME=value, divided by white space. Every entry stands
-    alone: a broken one is a problem and hides no other.
-    """
-    known = dict(pair.split("=", 1) for pair in secrets.split() if "=" in pair)
-    agents: dict[str, AgentConfig] = {}
-    problems: list[ConfigProblem] = []
-    for node, offset in entry_nodes(text, problems):
-        agent = read_entry(node, offset, known, problems)
-        if agent is None:
-            continue
-        if agent.id in agents:
-            line = node.start_mark.line + 1 + offset
-            problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
-            continue
-        agents[agent.id] = agent
-    problems.sort(key=lambda problem: problem.line)
-    return AgentsConfig(tuple(agents.values()), tuple(problems))
-
-
-def entry_nodes(
-    text: str, problems: list[ConfigProblem]
-) -> list[tuple[yaml.Node, int]]:
-    """The nodes of the list's entries, each with the lines that stand above it.
-
-    Where the text as a whole is no YAML, every top-level entry is read by itself,
-    so that a slip in one leaves the others in use.
-    """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        part: list[ConfigProblem] = []
-        starts = entry_starts(text)
-        if len(starts) > 1:
-            ends = [*starts[1:], len(text)]
-            nodes = []
-            for start, end in zip(starts, ends, strict=True):
-                above = text.count("\n", 0, start)
-                part.clear()
-                found = entry_nodes(text[start:end], part)
-                nodes += [(node, offset + above) for node, offset in found]
-                problems += [replace(p, line=p.line + above) for p in part]
-            return nodes
-        problems.append(ConfigProblem(error_line(error, text), "", error_words(error)))
-        return []
-    if root is None:
-        return []
-    if not isinstance(root, yaml.SequenceNode):
-        line = root.start_mark.line + 1
-        message = "AGENTS has to be a list: each agent begins with `- id: …`"
-        problems.append(ConfigProblem(line, "", message))
-        return []
-    return [(node, 0) for node in root.value]
-
-
-def entry_starts(text: str) -> list[int]:
-    """Where the pieces of a list begin: what stands above it, and every entry."""
-    first = FIRST_ENTRY.search(text)
-    if first is None:
-        return []
-    same = re.compile(f"^{first.group()}", re.MULTILINE)
-    starts = [match.start() for match in same.finditer(text)]
-    above = [line for line in text[: starts[0]].splitlines() if line.strip()]
-    return [0, *starts] if any(line[0] != "#" for line in above) else starts
-
-
-def error_line(error: Exception, text: str) -> int:
-    """The line of a YAML error, counted from 1 and inside the text."""
-    last = max(0, len(text.splitlines()) - 1)
-    mark = getattr(error, "problem_mark", None)
-    position = getattr(error, "position", None)
-    if mark is not None:
-        # What is never closed is noticed at the end; the context is where it opens.
-        opened = getattr(error, "context_mark", None)
-        line = opened.line if opened and mark.line >= last else mark.line
-    else:
-        line = text.count("\n", 0, position) if isinstance(position, int) else 0
-    return min(line, last) + 1
-
-
-def error_words(error: Exception) -> str:
-    """What is wrong, without quoting a value: it may be a secret."""
-    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
-        return str(error.problem or "this is not YAML")
-    if isinstance(error, RecursionError):
-        return "the brackets are nested too deeply"
-    if isinstance(error, yaml.reader.ReaderError):
-        return "there is a character that YAML does not allow"
-    return "this value cannot be read; put it in quotes"
-
-
-def read_entry(
-    node: yaml.Node,
-    offset: int,
-    secrets: Mapping[str, str],
-    problems: list[ConfigProblem],
-) -> AgentConfig | None:
-    """One entry as an agent, or None with its problems added."""
-    first_line = node.start_mark.line + 1 + offset
-    if not isinstance(node, yaml.MappingNode):
-        message = "an agent is written as `key: value` lines"
-        problems.append(ConfigProblem(first_line, "", message))
-        return None
-    lines = key_lines(node, offset)
-    try:
-        data = yaml.SafeLoader("").construct_document(node)
-        missing: list[tuple[str, str]] = []
-        for key in ("url", "key", "headers"):
-            if key in data:
-                data[key] = fill_variables(data[key], key, secrets, missing)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 + offset if mark else first_line
-        problems.append(ConfigProblem(line, "", error_words(error)))
-        return None
-    for key, message in missing:
-        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
-    if missing:
-        return None
-    try:
-        agent = AgentConfig.model_validate(data)
-    except ValidationError as error:
-        for detail in error.errors():
-            path = tuple(str(part) for part in detail["loc"])
-            line = lines.get(path[:2]) or lines.get(path[:1]) or first_line
-            message = PLAIN_WORDS.get(
-                detail["type"], detail["msg"].removeprefix("Value error, ")
-            )
-            if detail["type"] == "string_pattern_mismatch":
-                message = PATTERN_WORDS.get(path[0], message)
-            problems.append(ConfigProblem(line, shown_path(path), message))
-        return None
-    return agent
-
-
-def shown_path(path: tuple[str, ...]) -> str:
-    """The keys that lead to a problem, as far as they can be no secret.
-
-    A blank forgotten behind a colon makes a key of a value.
-    """
-    shown: list[str] = []
-    for part in path[:2]:
-        if not re.fullmatch(r"[a-z_]{1,20}", part):
-            break
-        shown.append(part)
-        if part == "headers":
-            break
-    return ".".join(shown)
-
-
-def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
-    """The line of each key, and of each key one level below."""
-    lines: dict[tuple[str, ...], int] = {}
-    for key, value in node.value:
-        lines[(str(key.value),)] = key.start_mark.line + 1 + offset
-        if isinstance(value, yaml.MappingNode):
-            for inner, _ in value.value:
-                path = (str(key.value), str(inner.value))
-                lines[path] = inner.start_mark.line + 1 + offset
-    return lines
-
-
-def fill_variables(
-    value: Any,
-    key: str,
-    secrets: Mapping[str, str],
-    missing: list[tuple[str, str]],
-) -> Any:
-    """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
-    if isinstance(value, dict):
-        return {k: fill_variables(v, key, secrets, missing) for k, v in value.items()}
-    if not isinstance(value, str):
-        return value
-
-    def fill(match: re.Match[str]) -> str:
-        kind, name = match.groups()
-        source: Mapping[str, str] = os.environ if kind == "env" else secrets
-        if name not in source:
-            where = "environment" if kind == "env" else "SECRETS valve"
-            missing.append((key, f"`{name}` is not set in the {where}"))
-        return source.get(name, "").strip()
-
-    return VARIABLE.sub(fill, value)

@@ -3,13 +3,10 @@
 import asyncio
 from typing import Any
 
-import httpx
-
 from shared.agents.catalogue import AgentEntry, discover_models
-from shared.agents.config import RESERVED_IDS, AgentConfig, AgentsConfig
-from shared.backends.base import Backend
-from shared.backends.http import Endpoint, Timeouts, new_http_client
-from shared.backends.openai import OpenAIBackend
+from shared.agents.config import RESERVED_IDS, AgentConfig
+from shared.agents.kinds.table import make_backend
+from shared.agents.parsing import AgentsConfig
 from shared.host.models import publish_model
 from shared.host.resources import shared_resource
 
@@ -25,19 +22,6 @@ An agent is written like this:
   model: my-model
   key: ${secret:MY_KEY}
 ```"""
-
-
-def make_backend(agent: AgentConfig, model: str) -> Backend:
-    """The backend for one of the agent's models, on the server's shared client."""
-    endpoint = Endpoint(
-        agent=agent.label,
-        url=agent.url,
-        key=agent.key.get_secret_value(),
-        headers={k: v.get_secret_value() for k, v in agent.headers.items()},
-        timeouts=Timeouts(**agent.timeouts.model_dump()),
-    )
-    client: httpx.AsyncClient = shared_resource("http client", new_http_client)
-    return OpenAIBackend(client, endpoint, model, agent.api, agent.session)
 
 
 async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]]:

@@ -2,71 +2,44 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from starlette.responses import StreamingResponse
 
 from shared.agents.answers import (
-    EventEmitter,
     chat_stream,
     completion_stream,
     event_stream,
     whole_completion,
 )
+from shared.agents.approvals import ChatDialogs, Grants
+from shared.agents.attachments import store_files
 from shared.agents.catalogue import AgentEntry, find_entry
-from shared.agents.config import AgentConfig, AgentsConfig
-from shared.agents.listing import (
-    EMPTY_MODEL,
-    PROBLEM_MODEL,
-    configuration_help,
-    make_backend,
-)
+from shared.agents.config import AgentConfig
+from shared.agents.dialog_texts import DIALOG_TEXTS
+from shared.agents.kinds.table import make_backend
+from shared.agents.listing import EMPTY_MODEL, PROBLEM_MODEL, configuration_help
+from shared.agents.login_warnings import warn_of_login
+from shared.agents.parsing import AgentsConfig
 from shared.agents.recovery import recover_leaked_calls
-from shared.agents.tasks import shape_task_answer
+from shared.agents.request import PipeRequest
+from shared.agents.sessions import parent_session
+from shared.agents.tasks import task_events
 from shared.agents.texts import AGENT_TEXTS
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
-from shared.agents.turns import (
-    attach_files,
-    build_turn,
-    call_ids,
-    parent_session,
-)
+from shared.agents.turns import attach_files, build_turn, call_ids
 from shared.backends.base import Backend, Turn
-from shared.backends.http import Endpoint
 from shared.errors import AqueductError
-from shared.events import AgentEvent, Finished, TextDelta
+from shared.events import AgentEvent
+from shared.host.resources import shared_resource
 from shared.host.tools import HostToolRunner
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer
 from shared.texts import Sentence, translate
 from shared.toolcalls.sentences import RECOVERY_TEXTS
 
-PIPE_TEXTS = AGENT_TEXTS | RECOVERY_TEXTS
-
-
-@dataclass(frozen=True, slots=True)
-class PipeRequest:
-    """One call of the pipe, as Open WebUI makes it."""
-
-    body: Mapping[str, Any]
-    user: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    request: Any = None
-    emit: EventEmitter | None = None
-    event_call: Any = None
-    task: str | None = None
-
-    @property
-    def in_chat(self) -> bool:
-        """Whether a chat shows this: an API call has the keys, but empty."""
-        return bool(self.metadata.get("chat_id") and self.metadata.get("session_id"))
-
-    @property
-    def language(self) -> str:
-        variables = self.metadata.get("variables") or {}
-        return str(variables.get("{{USER_LANGUAGE}}") or "en")
+PIPE_TEXTS = AGENT_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
 
 
 async def answer(
@@ -80,7 +53,7 @@ async def answer(
     if entry is None:
         sentence = partial(sentence_for, call.language, {"agent": model_id})
         return await respond(unknown_agent(), call, model_id, sentence)
-    names = {"agent": entry.agent.label, "host": Endpoint("", entry.agent.url).host}
+    names = {"agent": entry.agent.label, "host": entry.agent.place}
     sentence = partial(sentence_for, call.language, names)
     if call.task:
         events = task_events(entry, call, call.task)
@@ -101,11 +74,13 @@ async def turn_events(
     """A turn from its preparation to its end: whatever fails, fails in here."""
     agent = entry.agent
     backend = make_backend(agent, entry.model)
-    turn = await prepare_turn(agent, call)
+    turn = await prepare_turn(agent, call, sentence)
     run = backend.run
     if agent.recover_tool_calls:
         run = partial(run_recovering, backend, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
+    answered = store_files(answered, call.request, call.user)
+    answered = warn_of_login(answered, agent, sentence)
     async with aclosing(answered) as events:
         async for event in events:
             yield event
@@ -119,20 +94,35 @@ def run_recovering(
     return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
-async def prepare_turn(agent: AgentConfig, call: PipeRequest) -> Turn:
-    """The turn with its session and files."""
+async def prepare_turn(
+    agent: AgentConfig, call: PipeRequest, sentence: Sentence
+) -> Turn:
+    """The turn with its session, files, and a way to ask the user."""
     body = call.body
-    session = None
+    session, forks = None, False
     if agent.session:
-        session = await parent_session(agent.id, call.metadata)
+        session, forks = await parent_session(agent.id, call.metadata)
     if agent.files == "attach":
         body = await attach_files(body, call.metadata, call.user)
+    user_id = str(call.user.get("id", ""))
+    chat_id = str(call.metadata.get("chat_id") or "")
+    grants: Grants = shared_resource("approvals", dict)
+    dialogs = ChatDialogs(
+        agent.approvals,
+        (user_id, chat_id, agent.id),
+        sentence,
+        grants,
+        call.event_call if call.in_chat else None,
+        call.emit,
+    )
     return build_turn(
         agent,
         body,
-        user_id=str(call.user.get("id", "")),
-        chat_id=str(call.metadata.get("chat_id") or ""),
+        user_id=user_id,
+        chat_id=chat_id,
         session=session,
+        forks=forks,
+        dialogs=dialogs,
     )
 
 
@@ -149,37 +139,6 @@ def tool_policy(agent: AgentConfig, turn: Turn, call: PipeRequest) -> ToolPolicy
     return ToolPolicy(
         agent.tools, agent.unknown_tool, agent.max_tool_rounds, specs, runner
     )
-
-
-async def task_events(
-    entry: AgentEntry, call: PipeRequest, task: str
-) -> AsyncGenerator[AgentEvent, None]:
-    """A title, tags and the like: the model alone, without tools and session.
-
-    An answer that is not streamed is brought into the JSON shape asked for.
-    """
-    agent = entry.agent.model_copy(update={"session": False})
-    backend = make_backend(agent, agent.task_model or entry.model)
-    turn = build_turn(agent, call.body, with_tools=False)
-    answered = backend.run(turn)
-    if not call.body.get("stream"):
-        answered = shaped(answered, task)
-    async with aclosing(answered) as events:
-        async for event in events:
-            yield event
-
-
-async def shaped(
-    events: AsyncGenerator[AgentEvent, None], task: str
-) -> AsyncGenerator[AgentEvent, None]:
-    """The text of a task's answer, brought into shape; thoughts are left out."""
-    parts: list[str] = []
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, TextDelta):
-                parts.append(event.text)
-    yield TextDelta(shape_task_answer(task, "".join(parts)))
-    yield Finished()
 
 
 async def respond(

@@ -1,11 +1,21 @@
 """Open WebUI's own tasks: titles, tags, follow-ups, search queries."""
 
 import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import orjson
 
+from shared.agents.catalogue import AgentEntry
+from shared.agents.kinds.table import AGENT_KINDS, make_backend
+from shared.agents.request import PipeRequest
+from shared.agents.turns import build_turn
+from shared.backends.transcript import message_text
+from shared.events import AgentEvent, Finished, TextDelta
+
 MAX_TASK_CHARS = 20_000
+TITLE_CHARS = 50
 
 # Task -> the key of the JSON object it asks for, and an empty value of its type.
 TASK_SHAPES: dict[str, tuple[str, str | list[str]]] = {
@@ -55,3 +65,51 @@ def find_object(text: str, key: str) -> dict[str, Any]:
                 return value
         start = text.find("{", end)
     return {}
+
+
+async def task_events(
+    entry: AgentEntry, call: PipeRequest, task: str
+) -> AsyncGenerator[AgentEvent, None]:
+    """A title, tags and the like: the model alone, without tools and session.
+
+    An answer that is not streamed is brought into the JSON shape asked for. An agent
+    that is more than a model is not started for this: the chat's title is the
+    beginning of its first message.
+    """
+    agent = entry.agent.model_copy(update={"session": False})
+    if not AGENT_KINDS[agent.backend].writes_titles:
+        title = opening_words(call.metadata) if task == "title_generation" else ""
+        yield TextDelta(shape_task_answer(task, title))
+        yield Finished()
+        return
+    backend = make_backend(agent, agent.task_model or entry.model)
+    turn = build_turn(agent, call.body, with_tools=False)
+    answered = backend.run(turn)
+    if not call.body.get("stream"):
+        answered = shaped(answered, task)
+    async with aclosing(answered) as events:
+        async for event in events:
+            yield event
+
+
+def opening_words(metadata: Mapping[str, Any]) -> str:
+    """The beginning of what the user said first, as a title."""
+    messages = (metadata.get("task_body") or {}).get("messages") or ()
+    said = (message_text(m) for m in messages if m.get("role") == "user")
+    words = " ".join(next(said, "").split())
+    if len(words) <= TITLE_CHARS:
+        return words
+    return words[:TITLE_CHARS].rsplit(" ", 1)[0] + "…"
+
+
+async def shaped(
+    events: AsyncGenerator[AgentEvent, None], task: str
+) -> AsyncGenerator[AgentEvent, None]:
+    """The text of a task's answer, brought into shape; thoughts are left out."""
+    parts: list[str] = []
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, TextDelta):
+                parts.append(event.text)
+    yield TextDelta(shape_task_answer(task, "".join(parts)))
+    yield Finished()

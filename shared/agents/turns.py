@@ -7,9 +7,8 @@ from typing import Any
 
 from shared.agents.config import AgentConfig
 from shared.backends.base import Turn
-from shared.host.chats import stored_output
+from shared.backends.dialogs import NOBODY, Dialogs
 from shared.host.files import read_user_file
-from shared.render.items import STATE_ITEM_TYPE
 
 # What Open WebUI keeps in a request for itself; everything else is a parameter.
 HOST_KEYS = frozenset(
@@ -59,6 +58,8 @@ def build_turn(
     user_id: str = "",
     chat_id: str = "",
     session: Mapping[str, Any] | None = None,
+    forks: bool = False,
+    dialogs: Dialogs = NOBODY,
     with_tools: bool = True,
 ) -> Turn:
     """The turn for this request: history without our own cards, the agent's prompt.
@@ -81,6 +82,8 @@ def build_turn(
         tools=tools,
         params={**agent.params, **params},
         session=session,
+        forks=forks,
+        dialogs=dialogs,
         user_id=user_id,
         chat_id=chat_id,
     )
@@ -168,21 +171,6 @@ def add_system_prompt(
             content = [{"type": "text", "text": system}, *(content or [])]
         return [{**messages[0], "content": content}, *messages[1:]]
     return [{"role": "system", "content": system}, *messages]
-
-
-async def parent_session(
-    agent_id: str, metadata: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
-    """The session that the message before this turn left behind, or None.
-
-    Reading it from the parent makes an edit or a regeneration fork by itself.
-    """
-    parent_id = (metadata.get("user_message") or {}).get("parentId")
-    output = await stored_output(metadata.get("chat_id") or "", parent_id or "")
-    for item in reversed(output):
-        if item.get("type") == STATE_ITEM_TYPE and item.get("agent") == agent_id:
-            return item.get("data")
-    return None
 
 
 async def attach_files(

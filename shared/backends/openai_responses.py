@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from shared.backends.base import Turn
+from shared.backends.base import Turn, messages_since_answer
 from shared.backends.http import error_detail
 from shared.backends.openai_chat import (
     content_text,
@@ -74,7 +74,9 @@ def responses_body(model: str, turn: Turn, keep_session: bool) -> dict[str, Any]
     messages: Iterable[Mapping[str, Any]] = turn.messages
     previous = (turn.session or {}).get("response_id") if keep_session else None
     if previous:
-        messages = messages_since_answer(turn.messages)
+        # A response does not carry its instructions on to those that follow it.
+        system = (m for m in turn.messages if m.get("role") in ("system", "developer"))
+        messages = [*system, *messages_since_answer(turn.messages)]
     body: dict[str, Any] = {
         **responses_params(turn.params),
         "model": model,
@@ -110,22 +112,6 @@ def responses_params(params: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(choice, Mapping) and "function" in choice:
         mapped["tool_choice"] = {"type": "function", **choice["function"]}
     return mapped
-
-
-def messages_since_answer(
-    messages: tuple[Mapping[str, Any], ...],
-) -> list[Mapping[str, Any]]:
-    """What came after the agent's last finished answer, with the system messages.
-
-    An assistant message that only calls tools is no finished answer: its results
-    follow it and belong to what the server does not know yet.
-    """
-    start = 0
-    for index, message in enumerate(messages):
-        if message.get("role") == "assistant" and not message.get("tool_calls"):
-            start = index + 1
-    system = [m for m in messages[:start] if m.get("role") in ("system", "developer")]
-    return [*system, *messages[start:]]
 
 
 def input_items(message: Mapping[str, Any]) -> list[dict[str, Any]]:

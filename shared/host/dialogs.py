@@ -56,11 +56,16 @@ async def open_in_tab(event_call: EventCall, path: str) -> None:
 
 
 async def ask_form(
-    event_call: EventCall, title: str, message: str, schema: Mapping[str, Any]
+    event_call: EventCall,
+    title: str,
+    message: str,
+    schema: Mapping[str, Any],
+    seconds: int = FORM_SECONDS,
 ) -> dict[str, Any]:
     """What the user put into a form; AqueductError `cancelled` when they did not.
 
-    `schema` is a flat JSON schema of strings, numbers and choices.
+    `schema` is a flat JSON schema of strings, numbers and choices. The form stands
+    open for `seconds`, of which Open WebUI allows 60 to 240.
     """
     answer = await event_call(
         {
@@ -70,7 +75,7 @@ async def ask_form(
                 "server_name": title,
                 "message": message,
                 "requestedSchema": dict(schema),
-                "timeout_ms": FORM_SECONDS * 1000,
+                "timeout_ms": seconds * 1000,
             },
         }
     )

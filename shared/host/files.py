@@ -1,6 +1,7 @@
 """Files in Open WebUI's storage."""
 
 import asyncio
+import io
 import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,3 +43,28 @@ def read_within(path: Path, limit: int) -> bytes | None:
     if not path.is_file() or path.stat().st_size > limit:
         return None
     return path.read_bytes()
+
+
+async def save_user_file(
+    request: Any, user: Mapping[str, Any], name: str, mime_type: str, data: bytes
+) -> str | None:
+    """Store a file for this user and give its id; its text is not extracted.
+
+    None where Open WebUI does not take it: it is empty, or larger than the admin
+    allows.
+    """
+    from fastapi import HTTPException, UploadFile
+    from open_webui.routers.files import upload_file_handler
+    from starlette.datastructures import Headers
+
+    headers = Headers({"content-type": mime_type})
+    upload = UploadFile(io.BytesIO(data), filename=name, headers=headers)
+    if not data:
+        return None
+    try:
+        stored = await upload_file_handler(
+            request, file=upload, metadata={}, process=False, user=user_model(user)
+        )
+    except HTTPException:
+        return None
+    return str(stored.id)

@@ -180,8 +180,11 @@ class ChatRenderer:
         if file.mime_type.startswith("image/"):
             image = {"type": "image_url", "image_url": {"url": file.url}}
             return [{"choices": [{"index": 0, "delta": {"images": [image]}}]}]
-        name = file.name or file.url
-        self._files.append({"type": "file", "url": file.url, "name": name})
+        entry: HostEvent = {"type": "file", "url": file.url}
+        if file.file_id:
+            entry |= {"id": file.file_id, "url": file.file_id, "size": file.size}
+        entry |= {"name": file.name or file.url, "content_type": file.mime_type}
+        self._files.append(entry)
         return []
 
     def _call_started(self, event: ToolCallStarted) -> list[HostEvent]:

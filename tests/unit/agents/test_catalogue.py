@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shared.agents.catalogue import DISCOVERY_TTL, discover_models, find_entry
-from shared.agents.config import parse_agents
+from shared.agents.parsing import parse_agents
 from shared.backends.base import DiscoveredModel
 from shared.errors import UpstreamUnreachable
 

@@ -5,14 +5,16 @@ from functools import partial
 
 import pytest
 
-from shared.agents.config import parse_agents
 from shared.agents.listing import (
     EMPTY_MODEL,
     PROBLEM_MODEL,
     clip,
     configuration_help,
 )
-from shared.agents.service import PipeRequest, answer, respond, sentence_for, shaped
+from shared.agents.parsing import parse_agents
+from shared.agents.request import PipeRequest
+from shared.agents.service import answer, respond, sentence_for
+from shared.agents.tasks import shaped
 from shared.errors import UpstreamBroken
 from shared.events import Finished, ReasoningDelta, TextDelta, Usage
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.agents.config import parse_agents
+from shared.agents.parsing import parse_agents
 from shared.agents.turns import build_turn, call_ids, undo_own_cards
 
 [SCOUT] = parse_agents("- {id: scout, url: 'http://host/v1', model: m}").agents

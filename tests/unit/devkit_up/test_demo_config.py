@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from devkit.demo_config import DEFAULT_MODEL, agents_yaml, demo_agents, other_agents
-from shared.agents.config import parse_agents
+from shared.agents.parsing import parse_agents
 
 DEMO = "http://127.0.0.1:8181"
 NOBODY = "http://127.0.0.1:9"

@@ -4,7 +4,6 @@ import pytest
 
 from shared.agents.turns import call_ids, undo_own_cards
 from shared.events import (
-    ApprovalRequest,
     Citation,
     Failed,
     FileOutput,
@@ -295,7 +294,6 @@ def test_the_session_is_saved_as_an_item_of_our_own(open_webui):
 
 
 def test_what_open_webui_cannot_show_is_passed_over():
-    assert render(ApprovalRequest("1", "May I?")) == []
     assert render(TextDelta(""), ReasoningDelta("")) == []
 
 

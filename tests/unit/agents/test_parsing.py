@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.agents.config import parse_agents
+from shared.agents.parsing import parse_agents
 
 WHOLE = """
 - id: scout

@@ -1,0 +1,81 @@
+"""What the agents pipe asks users, in each language; see texts.py. Field: tool."""
+
+DIALOG_TEXTS: dict[str, dict[str, str]] = {
+    "approval_title": {
+        "en": "{agent} asks for permission",
+        "de": "{agent} bittet um Erlaubnis",
+        "es": "{agent} pide permiso",
+        "fr": "{agent} demande une autorisation",
+        "zh": "{agent} 请求许可",
+    },
+    "approval_choice": {
+        "en": "Allow “{tool}”",
+        "de": "„{tool}“ erlauben",
+        "es": "Permitir «{tool}»",
+        "fr": "Autoriser « {tool} »",
+        "zh": "允许“{tool}”",
+    },
+    "approval_once": {
+        "en": "Once",
+        "de": "Einmal",
+        "es": "Una vez",
+        "fr": "Une fois",
+        "zh": "仅此一次",
+    },
+    "approval_chat": {
+        "en": "Always in this chat",
+        "de": "In diesem Chat immer",
+        "es": "Siempre en este chat",
+        "fr": "Toujours dans cette conversation",
+        "zh": "在此对话中始终允许",
+    },
+    "approval_waiting": {
+        "en": "{agent} waits for your permission: {tool}",
+        "de": "{agent} wartet auf Ihre Erlaubnis: {tool}",
+        "es": "{agent} espera su permiso: {tool}",
+        "fr": "{agent} attend votre autorisation : {tool}",
+        "zh": "{agent} 正在等待您的许可：{tool}",
+    },
+    "question_title": {
+        "en": "{agent} has a question",
+        "de": "{agent} hat eine Frage",
+        "es": "{agent} tiene una pregunta",
+        "fr": "{agent} a une question",
+        "zh": "{agent} 有一个问题",
+    },
+    "question_answer": {
+        "en": "Your answer",
+        "de": "Ihre Antwort",
+        "es": "Su respuesta",
+        "fr": "Votre réponse",
+        "zh": "您的回答",
+    },
+    "question_waiting": {
+        "en": "{agent} waits for your answer",
+        "de": "{agent} wartet auf Ihre Antwort",
+        "es": "{agent} espera su respuesta",
+        "fr": "{agent} attend votre réponse",
+        "zh": "{agent} 正在等待您的回答",
+    },
+    "login_expired": {
+        "en": "{agent} is no longer logged in. An administrator has to log it in again.{detail}",
+        "de": "{agent} ist nicht mehr angemeldet. Ein Administrator muss es neu anmelden.{detail}",
+        "es": "{agent} ya no tiene sesión iniciada. Un administrador debe iniciarla de nuevo.{detail}",
+        "fr": "{agent} n'est plus connecté. Un administrateur doit le reconnecter.{detail}",
+        "zh": "{agent} 的登录已失效，请管理员重新登录。{detail}",
+    },
+    "library_missing": {
+        "en": "{agent} needs a library that this server lacks. An administrator can install it: pip install {library}",
+        "de": "{agent} braucht eine Bibliothek, die diesem Server fehlt. Ein Administrator kann sie installieren: pip install {library}",
+        "es": "{agent} necesita una biblioteca que falta en este servidor. Un administrador puede instalarla: pip install {library}",
+        "fr": "{agent} a besoin d'une bibliothèque absente de ce serveur. Un administrateur peut l'installer : pip install {library}",
+        "zh": "{agent} 需要此服务器缺少的库，管理员可以安装：pip install {library}",
+    },
+    "agent_failed": {
+        "en": "{agent} reported an error.{detail}",
+        "de": "{agent} meldete einen Fehler.{detail}",
+        "es": "{agent} comunicó un error.{detail}",
+        "fr": "{agent} a signalé une erreur.{detail}",
+        "zh": "{agent} 报告了错误。{detail}",
+    },
+}

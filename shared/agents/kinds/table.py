@@ -1,0 +1,35 @@
+"""The protocols that an agent can speak, by the name that `backend` gives them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.agents.config import AgentConfig
+from shared.agents.kinds.openai import OpenAIAgent, make_openai
+from shared.backends.base import Backend
+
+DEFAULT_BACKEND = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKind:
+    """The keys of a protocol's entries, and what makes a backend of one.
+
+    `make` gets an agent of class `settings` and one of its models ("" where none is
+    named). `writes_titles` says that the agent is a plain model, cheap enough for
+    Open WebUI's tasks; for others titles are made without it.
+    """
+
+    settings: type[AgentConfig]
+    make: Callable[[Any, str], Backend]
+    writes_titles: bool = False
+
+
+AGENT_KINDS: Mapping[str, AgentKind] = {
+    "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+}
+
+
+def make_backend(agent: AgentConfig, model: str) -> Backend:
+    """The backend for one of the agent's models."""
+    return AGENT_KINDS[agent.backend].make(agent, model)
