@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from playwright.async_api import expect
 
@@ -62,3 +63,19 @@ async def test_chats_are_their_owners_alone(scene: WebUI, demo: DemoAgent):
         assert client.get(f"/api/v1/chats/{turn.chat_id}").status_code == 401
         listed = client.get("/api/v1/chats/").raise_for_status().json()
         assert turn.chat_id not in [chat["id"] for chat in listed]
+
+
+async def test_an_expired_login_reaches_admins_once(
+    page_for: PageFor, scene: WebUI, screenshot
+):
+    admin = await page_for()
+    await admin.open("agents.demo")
+    notice = admin.page.get_by_text("did not accept its key (401)")
+    someone = scene.create_user("User")
+    async with scene.chats(someone) as chats:
+        for text in ("hello", "/fail 401", "/fail 401"):
+            await (await chats.send("agents.demo", text)).answer()
+    await expect(notice).to_have_count(1)
+    await screenshot(admin, "agent-login-notice")
+    await notice.click()
+    await expect(admin.page).to_have_url(re.compile(r"/admin/functions"))
