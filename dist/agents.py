@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e152a402ee7f63b1
+# Content hash: 6c975f095b0b6188
 
 import asyncio
 import base64
@@ -37,6 +37,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Generator,
     Iterable,
     Iterator,
@@ -1008,6 +1009,165 @@ class Backend(Protocol):
         """Return when the server answers."""
 
 
+# --- shared/backends/cancelling.py ---
+
+CANCEL_SECONDS = 5.0
+
+cancel_log = logging.getLogger("aqueduct.cancel")
+# asyncio keeps no task alive by itself.
+running_cancels: set["asyncio.Task[None]"] = set()
+
+
+async def run_cancel(cancel: Coroutine[Any, Any, None]) -> None:
+    """Run a backend's own cancel to its end or its time limit; never raises for it.
+
+    For the `finally` of a run that did not end by itself. It is a task of its own,
+    since anyio cancels every further `await` of a scope that was cancelled: then
+    this returns at once and the task goes on.
+    """
+    task = asyncio.create_task(bounded_cancel(cancel))
+    running_cancels.add(task)
+    task.add_done_callback(running_cancels.discard)
+    await asyncio.shield(task)
+
+
+async def bounded_cancel(cancel: Coroutine[Any, Any, None]) -> None:
+    """The cancel itself; what fails in it is logged."""
+    try:
+        async with asyncio.timeout(CANCEL_SECONDS):
+            await cancel
+    except TimeoutError:
+        cancel_log.warning("An agent did not stop within %g s", CANCEL_SECONDS)
+    except (AqueductError, OSError) as error:
+        cancel_log.warning("An agent could not be told to stop: %r", error)
+
+
+# --- shared/backends/sse.py ---
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
+
+
+@dataclass(slots=True)
+class ServerSentEvent:
+    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
+
+    name: str
+    data: bytes
+
+
+class LineBuffer:
+    """Cuts a byte stream into lines (without their ends), whatever the chunking.
+
+    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
+    long, and buffering without end would let one server take the process's memory.
+    """
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if b"\n" not in data:
+            self._hold(data)
+            return []
+        if self._parts:
+            data = b"".join([*self._parts, data])
+            self._parts.clear()
+            self._size = 0
+        *lines, rest = data.split(b"\n")
+        if rest:
+            self._hold(rest)
+        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+        if b"\r" not in data:
+            return lines
+        return [line.removesuffix(b"\r") for line in lines]
+
+    def finish(self) -> list[bytes]:
+        """The last line, when the stream ended without an end of line."""
+        if not self._parts:
+            return []
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return [line]
+
+    def _hold(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+
+
+class SSEDecoder:
+    """Turns lines into events; comments and unknown fields are passed over.
+
+    A line that is neither a field nor a comment goes out as an event named
+    `line`, since servers answer a streaming request with bare JSON or HTML.
+    """
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._data: list[bytes] = []
+
+    def feed(self, line: bytes) -> ServerSentEvent | None:
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            return None
+        if not line:
+            return self.finish()
+        if line.startswith(BYTE_ORDER_MARK):
+            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
+        if line.startswith(b"event:"):
+            self._name = line[6:].decode("utf-8", "replace").strip()
+            return None
+        if line.startswith(b":") or OTHER_FIELD.match(line):
+            return None
+        return ServerSentEvent("line", line)
+
+    def finish(self) -> ServerSentEvent | None:
+        """The event under way, at a blank line or the end of the stream."""
+        if not self._data:
+            self._name = ""
+            return None
+        event = ServerSentEvent(self._name, b"\n".join(self._data))
+        self._name = ""
+        self._data.clear()
+        return event
+
+
+def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
+    """The events that these lines complete."""
+    events = map(decoder.feed, lines)
+    return [event for event in events if event is not None]
+
+
+# --- shared/backends/event_streams.py ---
+
+
+async def read_events(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Every event of the body; a keep-alive comment is none and moves no clock.
+
+    Bare lines, as of JSON where a stream was asked for, come as events named `line`.
+    Call `clock.token()` for what is of substance.
+    """
+    lines, sse = LineBuffer(), SSEDecoder()
+    async with aclosing(read_bytes(response, clock)) as body:
+        async for data in body:
+            for event in sse_events(lines.feed(data), sse):
+                yield event
+    for event in sse_events(lines.finish(), sse):
+        yield event
+    last = sse.finish()
+    if last is not None:
+        yield last
+
+
 # --- shared/backends/think_tags.py ---
 
 # The tags Open WebUI itself reads as thoughts, opening and closing.
@@ -1431,6 +1591,258 @@ def must_be_text(value: Any) -> str:
     return value
 
 
+# --- shared/backends/langgraph_stream.py ---
+
+FINISH_REASON_OF_STOP = {"length": "length", "max_tokens": "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInterrupt:
+    """A graph that waits for a human: what it wants to know, and under which id."""
+
+    interrupt_id: str
+    value: Any
+
+
+class LangGraphDecoder:
+    """Reads the runs of one turn: after an interrupt, a further run goes on.
+
+    `run_id` is that of the latest run; `interrupts` are what it waits for.
+    """
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.interrupts: list[GraphInterrupt] = []
+        self.told = False
+        self._calls: dict[str, ToolCallAssembler] = {}
+        self._unanswered: dict[str, None] = {}
+        self._streamed: set[str] = set()
+        self._usage: dict[str, Any] = {}
+        self._reason = "stop"
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+        """One event, decoded; raises UpstreamBroken where it reports an error."""
+        kind = name.partition("|")[0]  # those of a subgraph end in `|` and its path
+        events: list[AgentEvent] = []
+        if kind == "metadata":
+            self.run_id = str(payload.get("run_id") or self.run_id)
+        elif kind == "messages":
+            events = self._message(payload[0])
+        elif kind == "updates":
+            events = self._update(payload)
+        elif kind == "error":
+            raise UpstreamBroken("said_error", detail=run_error(payload))
+        self.told = self.told or bool(events)
+        return events
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the last run has ended.
+
+        A call without a result gets an empty one: Open WebUI would run it itself.
+        """
+        events = self._complete_calls()
+        events += [ToolResult(call_id, "") for call_id in self._unanswered]
+        self._unanswered.clear()
+        if self._usage:
+            events.append(Usage(self._usage))
+        return [*events, Finished(self._reason)]
+
+    def _message(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        match message.get("type"):
+            case "AIMessageChunk":
+                return self._chunk(message)
+            case "ai":
+                return self._whole(message)
+            case "tool" | "ToolMessageChunk":
+                return self._result(message)
+        return []
+
+    def _chunk(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        message_id = str(message.get("id"))
+        self._streamed.add(message_id)
+        events = self._said(message)
+        if fragments := message.get("tool_call_chunks"):
+            calls = self._calls.setdefault(message_id, ToolCallAssembler())
+            events += calls.feed(map(openai_fragment, fragments))
+        if message.get("chunk_position") == "last":
+            events += self._complete_calls()
+        return events
+
+    def _whole(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        """A message that no model streamed; one that was streamed is a repetition."""
+        message_id = str(message.get("id"))
+        if message_id in self._streamed:
+            return []
+        self._streamed.add(message_id)
+        events = [*self._complete_calls(), *self._said(message)]
+        for call in message.get("tool_calls") or ():
+            arguments = orjson.dumps(call.get("args") or {}).decode()
+            whole = ToolCallCompleted(str(call["id"]), str(call["name"]), arguments)
+            self._unanswered[whole.call_id] = None
+            events.append(whole)
+        return events
+
+    def _said(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        """Thoughts, text and images of a message or of a chunk of one."""
+        for key, value in read_counts(message.get("usage_metadata") or {}).items():
+            if not isinstance(value, Mapping):
+                self._usage[key] = self._usage.get(key, 0) + value
+        response = message.get("response_metadata") or {}
+        stopped = response.get("finish_reason") or response.get("stop_reason")
+        if stopped:
+            self._reason = FINISH_REASON_OF_STOP.get(str(stopped), "stop")
+        events: list[AgentEvent] = []
+        # DeepSeek and others, by way of their LangChain packages.
+        thought = (message.get("additional_kwargs") or {}).get("reasoning_content")
+        if isinstance(thought, str) and thought:
+            events.append(ReasoningDelta(thought))
+        content = message.get("content")
+        if isinstance(content, str):
+            return [*events, TextDelta(content)] if content else events
+        for block in content or ():
+            events += block_events(block)
+        return events
+
+    def _result(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        events = self._complete_calls()
+        call_id = str(message.get("tool_call_id"))
+        if call_id not in self._unanswered:
+            return events
+        del self._unanswered[call_id]
+        failed = message.get("status") == "error"
+        output = content_text(message.get("content"))
+        return [*events, ToolResult(call_id, output, failed)]
+
+    def _update(self, update: Mapping[str, Any]) -> list[AgentEvent]:
+        """Messages in an update repeat those streamed; interrupts are only here."""
+        waiting = update.get("__interrupt__")
+        for entry in waiting if isinstance(waiting, list) else ():
+            found = GraphInterrupt(str(entry.get("id") or ""), entry.get("value"))
+            self.interrupts.append(found)
+        return self._complete_calls()
+
+    def _complete_calls(self) -> list[AgentEvent]:
+        events = [e for calls in self._calls.values() for e in calls.complete()]
+        self._calls.clear()
+        for event in events:
+            if isinstance(event, ToolCallCompleted):
+                self._unanswered[event.call_id] = None
+        return events
+
+
+def openai_fragment(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """LangChain's ToolCallChunk as a fragment of Chat Completions."""
+    function = {"name": chunk.get("name"), "arguments": chunk.get("args")}
+    return {"index": chunk.get("index"), "id": chunk.get("id"), "function": function}
+
+
+def block_events(block: Any) -> list[AgentEvent]:
+    """One content block: LangChain's own kinds and those of OpenAI and Anthropic."""
+    if isinstance(block, str):
+        return [TextDelta(block)] if block else []
+    kind = block.get("type")
+    if kind == "text" and block.get("text"):
+        return [TextDelta(str(block["text"]))]
+    if kind in ("reasoning", "thinking"):
+        summary = block.get("summary")
+        thought = block.get(kind) or content_text(summary)
+        return [ReasoningDelta(str(thought))] if thought else []
+    if kind == "image_url":
+        return image_outputs([block])
+    if kind in ("image", "file"):
+        return file_block(block)
+    return []
+
+
+def file_block(block: Mapping[str, Any]) -> list[AgentEvent]:
+    """LangChain's multimodal block: {mime_type, base64} or {mime_type, url}."""
+    mime = str(block.get("mime_type") or "application/octet-stream")
+    data, url = block.get("base64") or block.get("data"), block.get("url")
+    if isinstance(data, str) and data:
+        url = f"data:{mime};base64,{data}"
+    name = str(block.get("filename") or block.get("name") or "")
+    return [FileOutput(str(url), mime, name)] if url else []
+
+
+def run_error(payload: Any) -> str:
+    """What an `error` event says: {error: class, message: text}."""
+    if not isinstance(payload, Mapping):
+        return str(payload or "")
+    said: Iterable[Any] = (payload.get("error"), payload.get("message"))
+    return ": ".join(str(part) for part in said if part)
+
+
+# --- shared/backends/langgraph_humans.py ---
+
+QUESTION_KEYS = ("question", "message", "query", "prompt", "description", "text")
+CHOICE_KEYS = ("choices", "options")
+DENIED = "The user did not allow this."
+
+
+async def settle_interrupts(
+    dialogs: Dialogs, interrupts: Sequence[GraphInterrupt]
+) -> Any | None:
+    """The `resume` of a Command for these, or None where the user gave no answer."""
+    values: dict[str, Any] = {}
+    for interrupt in interrupts:
+        value = await settle_interrupt(dialogs, interrupt.value)
+        if value is None:
+            return None
+        values[interrupt.interrupt_id] = value
+    return resume_value(values)
+
+
+def resume_value(values: Mapping[str, Any]) -> Any:
+    """Answers by the ids of their interrupts; a single one stands by itself."""
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
+async def settle_interrupt(dialogs: Dialogs, value: Any) -> Any | None:
+    actions = value.get("action_requests") if isinstance(value, Mapping) else None
+    if not actions:
+        return await dialogs.ask(interrupt_question(value))
+    decisions = []
+    for action in actions:
+        allowed = await dialogs.approve(action_approval(action))
+        decisions.append(
+            {"type": "approve"} if allowed else {"type": "reject", "message": DENIED}
+        )
+    return {"decisions": decisions}
+
+
+def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
+    """The permission that an ActionRequest {name, args, description} asks for."""
+    arguments = action.get("args") or {}
+    name = str(action.get("name") or "")
+    paths = [
+        value
+        for key, value in arguments.items()
+        if isinstance(value, str) and ("path" in key.lower() or "file" in key.lower())
+    ]
+    detail = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
+    return ApprovalRequest(name, name, detail, tuple(paths))
+
+
+def interrupt_question(value: Any) -> UserQuestion:
+    """The question in an interrupt's value: a text, or an object with one in it."""
+    if isinstance(value, str):
+        return UserQuestion(value)
+    if isinstance(value, Mapping):
+        for key in QUESTION_KEYS:
+            if isinstance(value.get(key), str) and value[key]:
+                return UserQuestion(value[key], question_choices(value))
+    return UserQuestion(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def question_choices(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """The answers to choose among, where the object names them as texts."""
+    for key in CHOICE_KEYS:
+        choices = value.get(key)
+        if isinstance(choices, list) and all(isinstance(c, str) for c in choices):
+            return tuple(choices)
+    return ()
+
+
 # --- shared/backends/openai_responses.py ---
 
 # Chat Completions parameters that the Responses API does not know.
@@ -1715,109 +2127,6 @@ class ResponsesDecoder:
         return events
 
 
-# --- shared/backends/sse.py ---
-
-MAX_LINE_BYTES = 8 * 1024 * 1024
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
-
-
-@dataclass(slots=True)
-class ServerSentEvent:
-    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
-
-    name: str
-    data: bytes
-
-
-class LineBuffer:
-    """Cuts a byte stream into lines (without their ends), whatever the chunking.
-
-    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
-    long, and buffering without end would let one server take the process's memory.
-    """
-
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        if b"\n" not in data:
-            self._hold(data)
-            return []
-        if self._parts:
-            data = b"".join([*self._parts, data])
-            self._parts.clear()
-            self._size = 0
-        *lines, rest = data.split(b"\n")
-        if rest:
-            self._hold(rest)
-        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
-            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-        if b"\r" not in data:
-            return lines
-        return [line.removesuffix(b"\r") for line in lines]
-
-    def finish(self) -> list[bytes]:
-        """The last line, when the stream ended without an end of line."""
-        if not self._parts:
-            return []
-        line = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        return [line]
-
-    def _hold(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
-            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-
-
-class SSEDecoder:
-    """Turns lines into events; comments and unknown fields are passed over.
-
-    A line that is neither a field nor a comment goes out as an event named
-    `line`, since servers answer a streaming request with bare JSON or HTML.
-    """
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._data: list[bytes] = []
-
-    def feed(self, line: bytes) -> ServerSentEvent | None:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            return None
-        if not line:
-            return self.finish()
-        if line.startswith(BYTE_ORDER_MARK):
-            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
-        if line.startswith(b"event:"):
-            self._name = line[6:].decode("utf-8", "replace").strip()
-            return None
-        if line.startswith(b":") or OTHER_FIELD.match(line):
-            return None
-        return ServerSentEvent("line", line)
-
-    def finish(self) -> ServerSentEvent | None:
-        """The event under way, at a blank line or the end of the stream."""
-        if not self._data:
-            self._name = ""
-            return None
-        event = ServerSentEvent(self._name, b"\n".join(self._data))
-        self._name = ""
-        self._data.clear()
-        return event
-
-
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
-    """The events that these lines complete."""
-    events = map(decoder.feed, lines)
-    return [event for event in events if event is not None]
-
-
 # --- shared/backends/openai.py ---
 
 PLAIN_ANSWER_MIB = 64
@@ -2013,6 +2322,247 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
     return b"".join(parts)
 
 
+# --- shared/backends/transcript.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFile:
+    """A file the user sent: its bytes, or where they are."""
+
+    name: str
+    mime_type: str
+    data: bytes | None = field(default=None, repr=False)
+    url: str = field(default="", repr=False)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The text of a message, its parts divided by blank lines."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    texts = [
+        str(part.get("text") or "")
+        for part in content or ()
+        if part.get("type") in ("text", "input_text", "output_text")
+    ]
+    return "\n\n".join(text for text in texts if text)
+
+
+def turn_file(name: str, url: str) -> TurnFile:
+    """A file from its address; a name without an ending gets that of its type."""
+    head, comma, encoded = url.partition(",")
+    if not (comma and head.startswith("data:")):
+        mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
+        return TurnFile(name, mime or "application/octet-stream", url=url)
+    mime = head[5:].split(";")[0] or "text/plain"
+    if "." not in name:
+        name += mimetypes.guess_extension(mime) or ""
+    try:
+        data = base64.b64decode(encoded, validate=False)
+    except binascii.Error:
+        data = None
+    return TurnFile(name, mime, data=data, url=url)
+
+
+# --- shared/backends/langgraph.py ---
+
+STREAM_MODES = ("messages-tuple", "updates")
+# A graph that asks again and again what nobody allows would go on for ever.
+MAX_INTERRUPTS = 50
+
+
+@dataclass(slots=True)
+class GraphRun:
+    """A turn under way: its thread, and the run to cancel on Stop."""
+
+    thread_id: str
+    decoder: LangGraphDecoder = field(default_factory=LangGraphDecoder)
+    run_id: str = ""
+
+    @property
+    def session(self) -> dict[str, Any]:
+        return {"thread_id": self.thread_id, "run_id": self.run_id}
+
+
+@dataclass(frozen=True, slots=True)
+class LangGraphBackend:
+    """An assistant (or graph) of the server behind `endpoint`.
+
+    `config` and `context` go into every run as they are.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    assistant: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The assistants; those that the server made itself go by their graph's id."""
+        found = await call_json(
+            self.client, self.endpoint, "POST", "/assistants/search", {"limit": 100}
+        )
+        if not isinstance(found, list):
+            raise UpstreamBroken("unreadable")
+        return [found_assistant(entry) for entry in reversed(found)]
+
+    async def health(self) -> None:
+        await get_json(self.client, self.endpoint, "/ok")
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Interrupt the run `run_id` of `thread_id`, unless it has ended already."""
+        path = f"/threads/{session['thread_id']}/runs/{session['run_id']}/cancel"
+        with suppress(UpstreamRefused):
+            query = "?wait=true&action=interrupt"
+            await call_json(self.client, self.endpoint, "POST", path + query)
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; on closing it the server is told to stop."""
+        turn = replace(turn, session=await self._continued(turn))
+        try:
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamRefused as error:
+            # A server that has forgotten the thread gets the whole conversation.
+            if not (turn.session and error.status == 404):
+                raise
+            async with aclosing(self._run_once(replace(turn, session=None))) as events:
+                async for event in events:
+                    yield event
+
+    async def _continued(self, turn: Turn) -> dict[str, Any] | None:
+        """The session to go on with, its checkpoint known; None begins a thread."""
+        if not turn.session:
+            return None
+        session = dict(turn.session)
+        # A graph resumes a checkpoint once: later resumes get the first one's answer.
+        if session.get("waiting") and turn.forks:
+            return None
+        if not session.get("checkpoint_id"):  # the answer was stopped, or failed
+            session["checkpoint_id"] = await self._checkpoint(session)
+        return session if session["checkpoint_id"] else None
+
+    async def _checkpoint(self, session: Mapping[str, Any]) -> str:
+        """Where `run_id` left the thread; "" where that cannot be known.
+
+        Another branch of the chat may have gone on in the same thread meanwhile.
+        """
+        with suppress(UpstreamError):
+            path = f"/threads/{session['thread_id']}/state"
+            state = await get_json(self.client, self.endpoint, path)
+            if (state.get("metadata") or {}).get("run_id") == session.get("run_id"):
+                return str(state["checkpoint"]["checkpoint_id"])
+        return ""
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        thread_id, body = first_run(turn)
+        run = GraphRun(thread_id)
+        ended = False
+        try:
+            async with aclosing(self._answer(turn, run, body)) as events:
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            if not ended and run.run_id:
+                await run_cancel(self.cancel(run.session))
+
+    async def _answer(
+        self, turn: Turn, run: GraphRun, body: dict[str, Any]
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The first run, and one more for each time that the graph asks a human."""
+        decoder = run.decoder
+        waiting: list[GraphInterrupt] = []
+        for _ in range(MAX_INTERRUPTS):
+            async with aclosing(self._stream(run, body)) as events:
+                async for event in events:
+                    yield event
+            waiting, decoder.interrupts = decoder.interrupts, []
+            if not waiting:
+                break
+            resume = await settle_interrupts(turn.dialogs, waiting)
+            if resume is None:
+                # Then the question is the answer, and what the user says next resumes.
+                yield TextDelta(interrupt_question(waiting[0].value).message)
+                break
+            body = {"command": {"resume": resume}, "if_not_exists": "reject"}
+        if not (decoder.told or waiting):
+            raise UpstreamBroken("empty_answer")
+        session = run.session
+        session["waiting"] = [interrupt.interrupt_id for interrupt in waiting]
+        session["checkpoint_id"] = await self._checkpoint(session)
+        yield SessionState({k: v for k, v in session.items() if v})
+        for event in decoder.finish():
+            yield event
+
+    async def _stream(
+        self, run: GraphRun, body: Mapping[str, Any]
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one run."""
+        path = f"/threads/{run.thread_id}/runs/stream"
+        request = {
+            "assistant_id": self.assistant,
+            "stream_mode": STREAM_MODES,
+            "on_disconnect": "cancel",
+            "multitask_strategy": "enqueue",
+            **body,
+        }
+        if self.config:
+            request["config"] = self.config
+        if self.context:
+            request["context"] = self.context
+        async with open_stream(self.client, self.endpoint, path, request) as opened:
+            response, clock = opened
+            place = response.headers.get("content-location", "")
+            run.run_id = place.partition("/runs/")[2].partition("/")[0]
+            yield SessionState(run.session)
+            async with aclosing(read_events(response, clock)) as messages:
+                async for message in messages:
+                    try:
+                        events = run.decoder.feed(message.name, load_json(message.data))
+                    except (AttributeError, LookupError, TypeError, ValueError) as bad:
+                        raise UpstreamBroken("unreadable") from bad
+                    run.run_id = run.decoder.run_id or run.run_id
+                    clock.token()
+                    for event in events:
+                        yield event
+
+
+def found_assistant(entry: Mapping[str, Any]) -> DiscoveredModel:
+    made_by_server = (entry.get("metadata") or {}).get("created_by") == "system"
+    model_id = entry["graph_id"] if made_by_server else entry["assistant_id"]
+    return DiscoveredModel(str(model_id), str(entry.get("name") or model_id))
+
+
+def first_run(turn: Turn) -> tuple[str, dict[str, Any]]:
+    """The thread of a turn, and what its first run is told."""
+    session = turn.session
+    if session is None:
+        body = {"input": graph_input(turn.messages), "if_not_exists": "create"}
+        return str(uuid.uuid4()), body
+    news = replace(turn, forks=False).news()
+    body = {"checkpoint_id": session["checkpoint_id"], "if_not_exists": "reject"}
+    if waiting := session.get("waiting"):
+        said = message_text(news[-1]) if news else ""
+        body["command"] = {"resume": resume_value(dict.fromkeys(waiting, said))}
+    else:
+        body["input"] = graph_input(news)
+    return str(session["thread_id"]), body
+
+
+def graph_input(messages: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
+    """The state a graph begins with: the messages that people and the agent wrote."""
+    spoken = ("system", "user", "assistant")
+    return {
+        "messages": [
+            {"role": message["role"], "content": message.get("content") or ""}
+            for message in messages
+            if message.get("role") in spoken
+        ]
+    }
+
+
 # --- shared/host/resources.py ---
 
 STATE_KEY = "aqueduct"
@@ -2034,6 +2584,31 @@ def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
     if name not in kept:
         kept[name] = make()
     return kept[name]
+
+
+# --- shared/agents/kinds/langgraph.py ---
+
+
+class LangGraphAgent(HttpAgent):
+    """A graph, or an assistant made of one: `model` is the id of either."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    context: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_a_graph(self) -> "LangGraphAgent":
+        if not self.model and not self.discover:
+            raise ValueError(
+                "give the id of a graph or an assistant as `model`, or "
+                "`discover: true` to list them all"
+            )
+        return self
+
+
+def make_langgraph(agent: LangGraphAgent, model: str) -> Backend:
+    """The backend for one of the server's assistants."""
+    client = shared_resource("http client", new_http_client)
+    return LangGraphBackend(client, agent.endpoint, model, agent.config, agent.context)
 
 
 # --- shared/agents/kinds/openai.py ---
@@ -2081,6 +2656,7 @@ class AgentKind:
 
 AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+    "langgraph": AgentKind(LangGraphAgent, make_langgraph),
 }
 
 
@@ -3447,48 +4023,6 @@ def request_words(request: ApprovalRequest) -> str:
         detail = detail[:DETAIL_CHARS].rstrip() + "…"
     where = "\n".join(request.paths)
     return "\n\n".join(part for part in (request.title, where, detail) if part)
-
-
-# --- shared/backends/transcript.py ---
-
-
-@dataclass(frozen=True, slots=True)
-class TurnFile:
-    """A file the user sent: its bytes, or where they are."""
-
-    name: str
-    mime_type: str
-    data: bytes | None = field(default=None, repr=False)
-    url: str = field(default="", repr=False)
-
-
-def message_text(message: Mapping[str, Any]) -> str:
-    """The text of a message, its parts divided by blank lines."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    texts = [
-        str(part.get("text") or "")
-        for part in content or ()
-        if part.get("type") in ("text", "input_text", "output_text")
-    ]
-    return "\n\n".join(text for text in texts if text)
-
-
-def turn_file(name: str, url: str) -> TurnFile:
-    """A file from its address; a name without an ending gets that of its type."""
-    head, comma, encoded = url.partition(",")
-    if not (comma and head.startswith("data:")):
-        mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
-        return TurnFile(name, mime or "application/octet-stream", url=url)
-    mime = head[5:].split(";")[0] or "text/plain"
-    if "." not in name:
-        name += mimetypes.guess_extension(mime) or ""
-    try:
-        data = base64.b64decode(encoded, validate=False)
-    except binascii.Error:
-        data = None
-    return TurnFile(name, mime, data=data, url=url)
 
 
 # --- shared/host/users.py ---

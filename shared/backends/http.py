@@ -196,9 +196,13 @@ def connect_failure_code(error: BaseException) -> str:
 
 @asynccontextmanager
 async def open_stream(
-    client: httpx.AsyncClient, endpoint: Endpoint, path: str, body: Mapping[str, Any]
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    path: str,
+    body: Mapping[str, Any] | None,
+    method: str = "POST",
 ) -> AsyncIterator[tuple[httpx.Response, SilenceClock]]:
-    """POST JSON and give the response, its status checked, with the silence clock.
+    """Send JSON and give the response, its status checked, with the silence clock.
 
     Raises UpstreamError for everything that goes wrong, also inside the block;
     what goes wrong after `clock.answer_complete()` only ends the block. The block
@@ -211,13 +215,9 @@ async def open_stream(
                 clock = SilenceClock(timeouts, scope)
                 try:
                     async with client.stream(
-                        "POST",
+                        method,
                         endpoint.url.rstrip("/") + path,
-                        content=dump_json(body),
-                        headers={
-                            **endpoint.request_headers(),
-                            "content-type": "application/json",
-                        },
+                        **json_request(endpoint, body),
                         timeout=httpx.Timeout(
                             30.0, connect=timeouts.connect, read=None, pool=None
                         ),
@@ -268,17 +268,42 @@ async def read_to_end(body: AsyncIterator[bytes], clock: SilenceClock) -> None:
                 pass
 
 
+def json_request(endpoint: Endpoint, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Headers and content of a request, for httpx; without a body where it is None."""
+    headers = endpoint.request_headers()
+    if body is None:
+        return {"headers": headers}
+    headers["content-type"] = "application/json"
+    return {"headers": headers, "content": dump_json(body)}
+
+
 async def get_json(client: httpx.AsyncClient, endpoint: Endpoint, path: str) -> Any:
-    """GET a JSON document within the connect and 5 more seconds."""
+    """GET a JSON document, as `call_json` does."""
+    return await call_json(client, endpoint, "GET", path)
+
+
+async def call_json(
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+) -> Any:
+    """The JSON that answers a request within the connect and 5 more seconds.
+
+    None for an answer without a body. Raises UpstreamError.
+    """
     limit = endpoint.timeouts.connect + 5.0
     with upstream_errors(endpoint):
         try:
             async with asyncio.timeout(limit):
-                response = await client.get(
-                    endpoint.url.rstrip("/") + path, headers=endpoint.request_headers()
+                response = await client.request(
+                    method,
+                    endpoint.url.rstrip("/") + path,
+                    **json_request(endpoint, body),
                 )
             await check_status(response, endpoint)
-            return orjson.loads(response.content)
+            return orjson.loads(response.content) if response.content else None
         except TimeoutError as error:
             raise UpstreamSilent("silent_first", seconds=limit) from error
         except orjson.JSONDecodeError as error:

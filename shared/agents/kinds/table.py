@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.agents.config import AgentConfig
+from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
 from shared.agents.kinds.openai import OpenAIAgent, make_openai
 from shared.backends.base import Backend
 
@@ -27,6 +28,7 @@ class AgentKind:
 
 AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+    "langgraph": AgentKind(LangGraphAgent, make_langgraph),
 }
 
 

@@ -1,0 +1,29 @@
+"""Server-sent events of a response as they arrive: the reading that backends share."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import httpx
+
+from shared.backends.http import SilenceClock, read_bytes
+from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
+
+
+async def read_events(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Every event of the body; a keep-alive comment is none and moves no clock.
+
+    Bare lines, as of JSON where a stream was asked for, come as events named `line`.
+    Call `clock.token()` for what is of substance.
+    """
+    lines, sse = LineBuffer(), SSEDecoder()
+    async with aclosing(read_bytes(response, clock)) as body:
+        async for data in body:
+            for event in sse_events(lines.feed(data), sse):
+                yield event
+    for event in sse_events(lines.finish(), sse):
+        yield event
+    last = sse.finish()
+    if last is not None:
+        yield last
