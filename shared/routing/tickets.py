@@ -1,0 +1,75 @@
+"""What a queue holds: requests, the slots they get, and what is shut."""
+
+from dataclasses import dataclass
+
+Rank = tuple[float, int]
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A request for one model call.
+
+    `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
+    chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
+    class: it was served before and comes again, `entered` being when it first came.
+    """
+
+    id: str
+    user: str
+    model: str
+    priority: int = 0
+    affinity: str = ""
+    entered: float = 0.0
+    ahead: bool = False
+    excluded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A slot. `affinity` says whether the chat was there before: kept, moved, new.
+
+    `probe`: the upstream was shut, and this request tries it.
+    """
+
+    ticket_id: str
+    upstream: str
+    affinity: str
+    probe: bool = False
+
+
+@dataclass(slots=True)
+class Waiting:
+    ticket: Ticket
+    rank: Rank
+    lane: str
+
+
+@dataclass(slots=True)
+class Running:
+    ticket: Ticket
+    upstream: str
+    since: float
+
+
+@dataclass(slots=True)
+class Gate:
+    """An upstream, or one of its models, that is shut. `probe` is who tries it."""
+
+    until: float
+    code: str
+    paused: bool
+    probe: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A waiting request's place, from 1, of how many, and the seconds to expect."""
+
+    position: int
+    total: int
+    seconds: float | None
+
+
+def gate_names(upstream: str, model: str) -> tuple[str, str]:
+    """What can be shut: an upstream, or one model there."""
+    return upstream, f"{upstream} {model}"
