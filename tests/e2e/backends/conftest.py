@@ -1,0 +1,79 @@
+"""Real agents for the tests: each started once, when a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.backends import programs
+from tests.e2e.backends.programs import A2AServer, CommandLine, ScriptedUpstream
+
+
+@pytest.fixture(scope="session")
+def upstream_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ScriptedUpstream]:
+    """The scripted model for the whole run; tests take `scripted_upstream`."""
+    with programs.scripted_model(tmp_path_factory.mktemp("upstream")) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def scripted_upstream(upstream_server: ScriptedUpstream) -> ScriptedUpstream:
+    """The scripted model, with an empty journal and the usual script."""
+    upstream_server.reset()
+    return upstream_server
+
+
+@pytest.fixture(scope="session")
+def langgraph_server(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: ScriptedUpstream
+) -> Iterator[str]:
+    """The address of a LangGraph server."""
+    folder = tmp_path_factory.mktemp("langgraph")
+    with programs.langgraph(folder, upstream_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def a2a_server(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: ScriptedUpstream
+) -> Iterator[A2AServer]:
+    """An A2A agent, 1.0 and 0.3."""
+    with programs.a2a(tmp_path_factory.mktemp("a2a"), upstream_server) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def agui_server(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: ScriptedUpstream
+) -> Iterator[str]:
+    """The address of an AG-UI agent."""
+    with programs.agui(tmp_path_factory.mktemp("agui"), upstream_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def adk_server(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: ScriptedUpstream
+) -> Iterator[str]:
+    """The address of Google's ADK server; its app is `scripted`."""
+    with programs.adk(tmp_path_factory.mktemp("adk"), upstream_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def command_line(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: ScriptedUpstream
+) -> Callable[[str], CommandLine]:
+    """`command_line("gemini")`: that program, ready to run, once for the whole run."""
+    ready: dict[str, CommandLine] = {}
+
+    def prepared(name: str) -> CommandLine:
+        if name not in ready:
+            home = tmp_path_factory.mktemp(name) / "home"
+            ready[name] = programs.command_line(name, home, upstream_server)
+        return ready[name]
+
+    return prepared
