@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 6c975f095b0b6188
+# Content hash: 86a77a79109f4358
 
 import asyncio
 import base64
@@ -21,6 +21,7 @@ import email.utils
 import html
 import inspect
 import io
+import ipaddress
 import json
 import logging
 import mimetypes
@@ -74,6 +75,44 @@ from pydantic import (
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+
+# --- shared/backends/addresses.py ---
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class AddressRefused(OSError):
+    """A connection was about to go to an address that is not public."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the internet's.
+
+    Not so: private, loopback, link-local, shared (RFC 6598), multicast and reserved
+    ranges, and IPv6 addresses that carry an IPv4 address of these.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        carried = ip.ipv4_mapped or ip.sixtofour
+        if ip in NAT64:
+            carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if carried is not None:
+            return is_public(str(carried))
+        if ip.teredo is not None:
+            return False
+    return ip.is_global and not ip.is_multicast
+
+
+def public_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket for an entry of `getaddrinfo`; raises AddressRefused.
+
+    aiohttp asks for one whenever it is about to connect, having resolved the name.
+    """
+    family, kind, protocol, _, place = address
+    if not is_public(str(place[0])):
+        raise AddressRefused("the address is not public")
+    return socket.socket(family, kind, protocol)
+
 
 # --- shared/backends/aiohttp_transport.py ---
 
@@ -129,10 +168,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """A transport for `httpx.AsyncClient`, to be used in one event loop.
 
     It keeps to httpx's certificates and timeouts (`connect` and `read` seconds) and
-    to the shell's proxies. Connections are not limited in number.
+    to the shell's proxies. Connections are not limited in number. `socket_factory`
+    makes the sockets and may refuse an address; then no proxy is used, which would
+    be the only address to look at.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, socket_factory: Callable[[tuple[Any, ...]], socket.socket] | None = None
+    ) -> None:
+        self._socket_factory = socket_factory
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -170,12 +214,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ssl=httpx.create_ssl_context(),
                 # The system's, as httpx asks it: aiohttp's own knows only DNS.
                 resolver=aiohttp.ThreadedResolver(),
+                socket_factory=self._socket_factory,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=True,
+                trust_env=self._socket_factory is None,
             )
         return self._session
 
@@ -285,15 +330,16 @@ class Endpoint:
         return headers | {name.lower(): value for name, value in self.headers.items()}
 
 
-def new_http_client() -> httpx.AsyncClient:
+def new_http_client(only_public: bool = False) -> httpx.AsyncClient:
     """A client for all agents: no limit on connections, no time limit on reads.
 
     Reads are timed by `SilenceClock`, which knows a token from a keep-alive. It keeps
-    no cookies: one user's must not reach a server in another's turn.
+    no cookies: one user's must not reach a server in another's turn. `only_public`
+    makes one that connects to no private address.
     """
     return httpx.AsyncClient(
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-        transport=AiohttpTransport(),
+        transport=AiohttpTransport(public_socket if only_public else None),
         timeout=httpx.Timeout(30.0, read=None, pool=None),
     )
 
@@ -373,7 +419,7 @@ def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamErr
     if isinstance(error, httpx.ConnectTimeout):
         return UpstreamSilent("connect_timeout", seconds=endpoint.timeouts.connect)
     if isinstance(error, httpx.ConnectError):
-        return UpstreamUnreachable(connect_failure_code(error))
+        return UpstreamUnreachable(connect_failure_code(error), host=endpoint.host)
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return UpstreamUnreachable("bad_address")
     if isinstance(error, httpx.ProxyError):
@@ -384,9 +430,11 @@ def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamErr
 
 
 def connect_failure_code(error: BaseException) -> str:
-    """Which of the four ways a connection failed, from the chain of causes."""
+    """In which way a connection failed, from the chain of causes."""
     seen: list[BaseException] = [error]
     for cause in seen:
+        if isinstance(cause, AddressRefused):
+            return "address_refused"
         if isinstance(cause, ssl.SSLError):
             return "tls_failed"
         if isinstance(cause, socket.gaierror):

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 52f061c685aa72f2
+# Content hash: 75f3451d72c15575
 
 import asyncio
 import contextlib
@@ -205,6 +205,16 @@ async def usable_model(request: Any, person: Any, model_id: str) -> UsableModel 
     """One model, or None where it is gone or not for this user."""
     found = request.app.state.MODELS.get(model_id)
     return (await allowed_models([found], person)).get(model_id) if found else None
+
+
+def direct_model(request: Any) -> UsableModel | None:
+    """The model of a direct connection, whose answer an action was called for.
+
+    Such a model is known to the user's browser only; the server cannot call it.
+    """
+    if not getattr(request.state, "direct", False):
+        return None
+    return describe_model(request.state.model)
 
 
 async def allowed_models(
@@ -886,11 +896,11 @@ CHAT_LINES: dict[str, dict[str, str]] = {
         "zh": "没有更多要说的时候，请写：{phrase}",
     },
     "talk_system": {
-        "en": "You are {speaker}, in a conversation with {listener}. What the user says last are the words of {listener}: answer them. Earlier answers are by whom the line above each of them names.",
-        "de": "Du bist {speaker} und sprichst mit {listener}. Was der Nutzer zuletzt sagt, sind die Worte von {listener}: antworte darauf. Frühere Antworten sind von dem, den die Zeile darüber nennt.",
-        "es": "Eres {speaker} y conversas con {listener}. Lo último que dice el usuario son las palabras de {listener}: respóndele. Las respuestas anteriores son de quien nombra la línea de encima.",
-        "fr": "Tu es {speaker} et tu parles avec {listener}. Ce que l'utilisateur dit en dernier sont les mots de {listener} : réponds-y. Les réponses précédentes sont de celui que nomme la ligne au-dessus.",
-        "zh": "你是 {speaker}，正在与 {listener} 对话。用户最后说的是 {listener} 的话，请回应。之前每个回答的作者由其上方的一行说明。",
+        "en": "You are {speaker}, in a conversation with {listener}. What the user says last are the words of {listener}: answer them.",
+        "de": "Du bist {speaker} und sprichst mit {listener}. Was der Nutzer zuletzt sagt, sind die Worte von {listener}: antworte darauf.",
+        "es": "Eres {speaker} y conversas con {listener}. Lo último que dice el usuario son las palabras de {listener}: respóndele.",
+        "fr": "Tu es {speaker} et tu parles avec {listener}. Ce que l'utilisateur dit en dernier sont les mots de {listener} : réponds-y.",
+        "zh": "你是 {speaker}，正在与 {listener} 对话。用户最后说的是 {listener} 的话，请回应。",
     },
     "new_chat_line": {
         "en": "(Continued from {link}. The answer above is by {previous}.)",
@@ -1102,11 +1112,11 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "zh": "停止于第 {number} 轮，共 {turns} 轮",
     },
     "talk_interrupted": {
-        "en": "Ended after turn {number} of {turns}: the chat went on elsewhere",
-        "de": "Beendet nach Runde {number} von {turns}: Der Chat ging anderswo weiter",
-        "es": "Terminó tras el turno {number} de {turns}: el chat siguió por otra parte",
-        "fr": "Fini après le tour {number} sur {turns} : la conversation a continué ailleurs",
-        "zh": "第 {number} 轮（共 {turns} 轮）后结束：对话已在别处继续",
+        "en": "Ended at turn {number} of {turns}: the chat went on elsewhere",
+        "de": "Beendet in Runde {number} von {turns}: Der Chat ging anderswo weiter",
+        "es": "Terminó en el turno {number} de {turns}: el chat siguió por otra parte",
+        "fr": "Fini au tour {number} sur {turns} : la conversation a continué ailleurs",
+        "zh": "第 {number} 轮（共 {turns} 轮）结束：对话已在别处继续",
     },
     "talk_late": {
         "en": "Ended at turn {number} of {turns}: the time is over",
@@ -2002,6 +2012,13 @@ BUTTON_NOTICES: dict[str, dict[str, str]] = {
         "fr": "Le modèle {model} n'est pas à ta disposition.",
         "zh": "你无法使用模型 {model}。",
     },
+    "direct_model": {
+        "en": "{model} comes over a connection of your browser, so the server cannot let it talk.",
+        "de": "{model} kommt über eine Verbindung deines Browsers; der Server kann es nicht reden lassen.",
+        "es": "{model} llega por una conexión de tu navegador; el servidor no puede hacerlo conversar.",
+        "fr": "{model} passe par une connexion de ton navigateur ; le serveur ne peut pas le faire dialoguer.",
+        "zh": "{model} 来自你浏览器的连接，服务器无法让它参与对话。",
+    },
     "pick_different": {
         "en": "Choose at least two different models.",
         "de": "Wähle mindestens zwei verschiedene Modelle.",
@@ -2054,9 +2071,61 @@ BUTTON_NOTICES: dict[str, dict[str, str]] = {
 }
 
 
+# --- shared/host/saved_chats.py ---
+
+
+async def stored_history(chat_id: str) -> dict[str, Any]:
+    """A chat's `messages` by id, linked by `parentId`, and its `currentId`, the message
+    it ends with; without messages where the chat is gone.
+    """
+    from open_webui.models.chats import Chats
+
+    chat = await Chats.get_chat_by_id(chat_id)
+    history = (chat.chat.get("history") or {}) if chat else {}
+    return {
+        "messages": history.get("messages") or {},
+        "currentId": history.get("currentId"),
+    }
+
+
+# --- shared/host/series.py ---
+
+
+async def run_series(
+    request: Any, work: Coroutine[Any, Any, None], chat_id: str, kind: str
+) -> asyncio.Task[None]:
+    """Run a coroutine as a task of this chat, named after its kind."""
+    from open_webui.tasks import create_task
+
+    task_id = f"{kind}-{uuid4()}"
+    redis = request.app.state.redis
+    _, task = await create_task(redis, work, id=chat_id, task_id=task_id)
+    return task
+
+
+async def is_global_filter(filter_id: str) -> bool:
+    """Whether this filter is at work for all models."""
+    from open_webui.models.functions import Functions
+
+    return (filter_id, True) in await Functions.get_active_filter_ids()
+
+
+# --- shared/orchestration/talk_view.py ---
+
+# What the line above a turn carries, beside Open WebUI's own keys of a user message:
+# {"speaker": id of the model that answers it, "names": {id: name}}.
+TALK_KEY = "talk"
+# The kind of the tasks that hold talks, see `shared/host/series.py`.
+TALK_KIND = "aqueduct-talk"
+
+
 # --- shared/orchestration/talk.py ---
 
 LEAST_TURNS = 2
+# Why a turn cannot start when somebody was a moment faster.
+INTERRUPTED_CODES = ("answer_running", "message_gone", "chat_gone")
+# Companion of the buttons, `filters/talk_roles.py`.
+ROLES_FILTER = "talk_roles"
 # Turns in which the goal is told: the first one of each model.
 TOLD_TURNS = 2
 
@@ -2080,6 +2149,9 @@ class Talk:
 
     def name(self, model_id: str) -> str:
         return self.names.get(model_id, model_id)
+
+    def pair_names(self) -> dict[str, str]:
+        return {each: self.name(each) for each in (self.first, self.second)}
 
     def says_done(self, text: str) -> bool:
         return bool(self.phrase) and self.phrase.casefold() in text.casefold()
@@ -2110,13 +2182,24 @@ async def press_talk(desk: Desk) -> None:
     after a reload; the press stays open meanwhile, so no second one interferes.
     """
     answer = answer_at(await stored_messages(desk), desk.press.message_id)
-    talk = await ask_for_talk(desk, str(answer.get("model") or desk.press.model_id))
+    first = str(answer.get("model") or desk.press.model_id)
+    await require_speaker(desk, first)
+    talk = await ask_for_talk(desk, first)
     await desk.remember([talk.second])
     work = hold_talk(desk, talk, message_text(answer))
-    task = await run_as_task(desk.press.request, work, desk.press.chat_id)
+    task = await run_series(desk.press.request, work, desk.press.chat_id, TALK_KIND)
     await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()):
         raise error
+
+
+async def require_speaker(desk: Desk, model_id: str) -> None:
+    """AqueductError where the model whose answer this is cannot speak again."""
+    direct = direct_model(desk.press.request)
+    if direct is not None and direct.id == model_id:
+        raise AqueductError("direct_model", model=direct.name)
+    if model_id not in await desk.names():
+        raise AqueductError("model_gone", model=model_id)
 
 
 async def ask_for_talk(desk: Desk, first: str) -> Talk:
@@ -2151,14 +2234,22 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     words, tip, was_done = first_words, desk.press.message_id, False
     for number in range(1, talk.turns + 1):
         try:
-            if number > 1 and not await unbroken(ends_with(desk, tip)):
-                await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
-                return
             started = await speak(desk, talk, number, tip, words)
             tip = started.message_ids[0]
             code, words = await listen(desk, talk, number, started, deadline)
         except asyncio.CancelledError:
-            await talk_status(desk, talk, tip, number, "talk_stopped")
+            was_stopped = await unbroken(is_undisturbed(desk, tip))
+            code = "talk_stopped" if was_stopped else "talk_interrupted"
+            await talk_status(desk, talk, tip, number, code)
+            raise
+        except AqueductError as error:
+            if number == 1:
+                raise
+            interrupted = error.code in INTERRUPTED_CODES
+            code = "talk_interrupted" if interrupted else "talk_failed"
+            await talk_status(desk, talk, tip, number - 1, code)
+            if interrupted:
+                return
             raise
         is_done = talk.says_done(words)
         if code == "talk_status" and is_done and was_done:
@@ -2171,31 +2262,29 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         was_done = is_done
 
 
-async def ends_with(desk: Desk, message_id: str) -> bool:
+async def is_undisturbed(desk: Desk, message_id: str) -> bool:
     """Whether nobody has written into this chat since this message."""
-    chat = await writable_chat(desk.press.chat_id, desk.person)
-    current_id = (chat.chat.get("history") or {}).get("currentId")
-    return is_tip(chat_messages(chat), current_id, message_id)
+    history = await stored_history(desk.press.chat_id)
+    return is_tip(history["messages"], history["currentId"], message_id)
 
 
 async def speak(
     desk: Desk, talk: Talk, number: int, tip: str, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
+    if number > 1 and not await unbroken(is_undisturbed(desk, tip)):
+        raise AqueductError("answer_running")
     speaker, listener = talk.pair(number)
-    turn = desk.turn(
-        new_user_message(tip, talk.line(desk, number), speaker),
-        [Answerer(speaker)],
-        # The tree holds both models' words as answers: who is who has to be told.
-        system=desk.line(
-            "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
-        ),
-        extra={
-            # Said to the model as the user's, and not stored: they stand above.
-            "regeneration_prompt": words,
-            "background_tasks": {},
-        },
+    message = new_user_message(tip, talk.line(desk, number), speaker)
+    message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
+    extra: dict[str, Any] = {"background_tasks": {}}
+    if not await is_global_filter(ROLES_FILTER):
+        # Then at least the last words come as the user's, said once more.
+        extra["regeneration_prompt"] = words
+    system = desk.line(
+        "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
     )
+    turn = desk.turn(message, [Answerer(speaker)], system=system, extra=extra)
     return await start_turn(desk.press.request, desk.person, turn)
 
 
@@ -2213,7 +2302,10 @@ async def listen(
             desk.press.request, started, deadline - time.monotonic()
         )
     except asyncio.CancelledError:
-        await stop_tasks(desk.press.request, started.task_ids, STOP_GRACE)
+        # Stop has also stopped the answer; somebody's message has not.
+        was_stopped = await unbroken(is_undisturbed(desk, message_id))
+        grace = STOP_GRACE if was_stopped else 0
+        await stop_tasks(desk.press.request, started.task_ids, grace)
         raise
     except AqueductError:
         return "talk_late", ""

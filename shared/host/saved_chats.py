@@ -74,6 +74,20 @@ async def current_branch(chat_id: str) -> list[dict[str, Any]]:
     return [message | {"id": message.get("id")} for message in branch or ()]
 
 
+async def stored_history(chat_id: str) -> dict[str, Any]:
+    """A chat's `messages` by id, linked by `parentId`, and its `currentId`, the message
+    it ends with; without messages where the chat is gone.
+    """
+    from open_webui.models.chats import Chats
+
+    chat = await Chats.get_chat_by_id(chat_id)
+    history = (chat.chat.get("history") or {}) if chat else {}
+    return {
+        "messages": history.get("messages") or {},
+        "currentId": history.get("currentId"),
+    }
+
+
 async def public_address(base_url: str) -> str:
     """Where users reach Open WebUI; `base_url` where an admin has not said it."""
     from open_webui.models.config import Config

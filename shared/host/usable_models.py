@@ -32,6 +32,16 @@ async def usable_model(request: Any, person: Any, model_id: str) -> UsableModel 
     return (await allowed_models([found], person)).get(model_id) if found else None
 
 
+def direct_model(request: Any) -> UsableModel | None:
+    """The model of a direct connection, whose answer an action was called for.
+
+    Such a model is known to the user's browser only; the server cannot call it.
+    """
+    if not getattr(request.state, "direct", False):
+        return None
+    return describe_model(request.state.model)
+
+
 async def allowed_models(
     models: list[dict[str, Any]], person: Any
 ) -> dict[str, UsableModel]:

@@ -49,11 +49,11 @@ CHAT_LINES: dict[str, dict[str, str]] = {
         "zh": "没有更多要说的时候，请写：{phrase}",
     },
     "talk_system": {
-        "en": "You are {speaker}, in a conversation with {listener}. What the user says last are the words of {listener}: answer them. Earlier answers are by whom the line above each of them names.",
-        "de": "Du bist {speaker} und sprichst mit {listener}. Was der Nutzer zuletzt sagt, sind die Worte von {listener}: antworte darauf. Frühere Antworten sind von dem, den die Zeile darüber nennt.",
-        "es": "Eres {speaker} y conversas con {listener}. Lo último que dice el usuario son las palabras de {listener}: respóndele. Las respuestas anteriores son de quien nombra la línea de encima.",
-        "fr": "Tu es {speaker} et tu parles avec {listener}. Ce que l'utilisateur dit en dernier sont les mots de {listener} : réponds-y. Les réponses précédentes sont de celui que nomme la ligne au-dessus.",
-        "zh": "你是 {speaker}，正在与 {listener} 对话。用户最后说的是 {listener} 的话，请回应。之前每个回答的作者由其上方的一行说明。",
+        "en": "You are {speaker}, in a conversation with {listener}. What the user says last are the words of {listener}: answer them.",
+        "de": "Du bist {speaker} und sprichst mit {listener}. Was der Nutzer zuletzt sagt, sind die Worte von {listener}: antworte darauf.",
+        "es": "Eres {speaker} y conversas con {listener}. Lo último que dice el usuario son las palabras de {listener}: respóndele.",
+        "fr": "Tu es {speaker} et tu parles avec {listener}. Ce que l'utilisateur dit en dernier sont les mots de {listener} : réponds-y.",
+        "zh": "你是 {speaker}，正在与 {listener} 对话。用户最后说的是 {listener} 的话，请回应。",
     },
     "new_chat_line": {
         "en": "(Continued from {link}. The answer above is by {previous}.)",

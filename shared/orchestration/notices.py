@@ -95,6 +95,13 @@ BUTTON_NOTICES: dict[str, dict[str, str]] = {
         "fr": "Le modèle {model} n'est pas à ta disposition.",
         "zh": "你无法使用模型 {model}。",
     },
+    "direct_model": {
+        "en": "{model} comes over a connection of your browser, so the server cannot let it talk.",
+        "de": "{model} kommt über eine Verbindung deines Browsers; der Server kann es nicht reden lassen.",
+        "es": "{model} llega por una conexión de tu navegador; el servidor no puede hacerlo conversar.",
+        "fr": "{model} passe par une connexion de ton navigateur ; le serveur ne peut pas le faire dialoguer.",
+        "zh": "{model} 来自你浏览器的连接，服务器无法让它参与对话。",
+    },
     "pick_different": {
         "en": "Choose at least two different models.",
         "de": "Wähle mindestens zwei verschiedene Modelle.",

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AqueductError
+from shared.host.saved_chats import stored_history
+from shared.host.series import is_global_filter, run_series
 from shared.host.turns import (
     STOP_GRACE,
     Answerer,
     StartedTurn,
-    chat_messages,
     emit_and_store,
-    run_as_task,
     start_turn,
     stop_tasks,
     stored_message,
     unbroken,
     wait_for_turn,
-    writable_chat,
 )
+from shared.host.usable_models import direct_model
 from shared.orchestration.buttons import (
     join_parts,
     model_field,
@@ -34,9 +34,14 @@ from shared.orchestration.forms import (
     number_field,
     text_field,
 )
+from shared.orchestration.talk_view import TALK_KEY, TALK_KIND
 from shared.orchestration.tree import answer_at, is_tip, message_text
 
 LEAST_TURNS = 2
+# Why a turn cannot start when somebody was a moment faster.
+INTERRUPTED_CODES = ("answer_running", "message_gone", "chat_gone")
+# Companion of the buttons, `filters/talk_roles.py`.
+ROLES_FILTER = "talk_roles"
 # Turns in which the goal is told: the first one of each model.
 TOLD_TURNS = 2
 
@@ -60,6 +65,9 @@ class Talk:
 
     def name(self, model_id: str) -> str:
         return self.names.get(model_id, model_id)
+
+    def pair_names(self) -> dict[str, str]:
+        return {each: self.name(each) for each in (self.first, self.second)}
 
     def says_done(self, text: str) -> bool:
         return bool(self.phrase) and self.phrase.casefold() in text.casefold()
@@ -90,13 +98,24 @@ async def press_talk(desk: Desk) -> None:
     after a reload; the press stays open meanwhile, so no second one interferes.
     """
     answer = answer_at(await stored_messages(desk), desk.press.message_id)
-    talk = await ask_for_talk(desk, str(answer.get("model") or desk.press.model_id))
+    first = str(answer.get("model") or desk.press.model_id)
+    await require_speaker(desk, first)
+    talk = await ask_for_talk(desk, first)
     await desk.remember([talk.second])
     work = hold_talk(desk, talk, message_text(answer))
-    task = await run_as_task(desk.press.request, work, desk.press.chat_id)
+    task = await run_series(desk.press.request, work, desk.press.chat_id, TALK_KIND)
     await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()):
         raise error
+
+
+async def require_speaker(desk: Desk, model_id: str) -> None:
+    """AqueductError where the model whose answer this is cannot speak again."""
+    direct = direct_model(desk.press.request)
+    if direct is not None and direct.id == model_id:
+        raise AqueductError("direct_model", model=direct.name)
+    if model_id not in await desk.names():
+        raise AqueductError("model_gone", model=model_id)
 
 
 async def ask_for_talk(desk: Desk, first: str) -> Talk:
@@ -131,14 +150,22 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     words, tip, was_done = first_words, desk.press.message_id, False
     for number in range(1, talk.turns + 1):
         try:
-            if number > 1 and not await unbroken(ends_with(desk, tip)):
-                await talk_status(desk, talk, tip, number - 1, "talk_interrupted")
-                return
             started = await speak(desk, talk, number, tip, words)
             tip = started.message_ids[0]
             code, words = await listen(desk, talk, number, started, deadline)
         except asyncio.CancelledError:
-            await talk_status(desk, talk, tip, number, "talk_stopped")
+            was_stopped = await unbroken(is_undisturbed(desk, tip))
+            code = "talk_stopped" if was_stopped else "talk_interrupted"
+            await talk_status(desk, talk, tip, number, code)
+            raise
+        except AqueductError as error:
+            if number == 1:
+                raise
+            interrupted = error.code in INTERRUPTED_CODES
+            code = "talk_interrupted" if interrupted else "talk_failed"
+            await talk_status(desk, talk, tip, number - 1, code)
+            if interrupted:
+                return
             raise
         is_done = talk.says_done(words)
         if code == "talk_status" and is_done and was_done:
@@ -151,31 +178,29 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         was_done = is_done
 
 
-async def ends_with(desk: Desk, message_id: str) -> bool:
+async def is_undisturbed(desk: Desk, message_id: str) -> bool:
     """Whether nobody has written into this chat since this message."""
-    chat = await writable_chat(desk.press.chat_id, desk.person)
-    current_id = (chat.chat.get("history") or {}).get("currentId")
-    return is_tip(chat_messages(chat), current_id, message_id)
+    history = await stored_history(desk.press.chat_id)
+    return is_tip(history["messages"], history["currentId"], message_id)
 
 
 async def speak(
     desk: Desk, talk: Talk, number: int, tip: str, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
+    if number > 1 and not await unbroken(is_undisturbed(desk, tip)):
+        raise AqueductError("answer_running")
     speaker, listener = talk.pair(number)
-    turn = desk.turn(
-        new_user_message(tip, talk.line(desk, number), speaker),
-        [Answerer(speaker)],
-        # The tree holds both models' words as answers: who is who has to be told.
-        system=desk.line(
-            "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
-        ),
-        extra={
-            # Said to the model as the user's, and not stored: they stand above.
-            "regeneration_prompt": words,
-            "background_tasks": {},
-        },
+    message = new_user_message(tip, talk.line(desk, number), speaker)
+    message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
+    extra: dict[str, Any] = {"background_tasks": {}}
+    if not await is_global_filter(ROLES_FILTER):
+        # Then at least the last words come as the user's, said once more.
+        extra["regeneration_prompt"] = words
+    system = desk.line(
+        "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
     )
+    turn = desk.turn(message, [Answerer(speaker)], system=system, extra=extra)
     return await start_turn(desk.press.request, desk.person, turn)
 
 
@@ -193,7 +218,10 @@ async def listen(
             desk.press.request, started, deadline - time.monotonic()
         )
     except asyncio.CancelledError:
-        await stop_tasks(desk.press.request, started.task_ids, STOP_GRACE)
+        # Stop has also stopped the answer; somebody's message has not.
+        was_stopped = await unbroken(is_undisturbed(desk, message_id))
+        grace = STOP_GRACE if was_stopped else 0
+        await stop_tasks(desk.press.request, started.task_ids, grace)
         raise
     except AqueductError:
         return "talk_late", ""

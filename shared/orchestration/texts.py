@@ -180,11 +180,11 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "zh": "停止于第 {number} 轮，共 {turns} 轮",
     },
     "talk_interrupted": {
-        "en": "Ended after turn {number} of {turns}: the chat went on elsewhere",
-        "de": "Beendet nach Runde {number} von {turns}: Der Chat ging anderswo weiter",
-        "es": "Terminó tras el turno {number} de {turns}: el chat siguió por otra parte",
-        "fr": "Fini après le tour {number} sur {turns} : la conversation a continué ailleurs",
-        "zh": "第 {number} 轮（共 {turns} 轮）后结束：对话已在别处继续",
+        "en": "Ended at turn {number} of {turns}: the chat went on elsewhere",
+        "de": "Beendet in Runde {number} von {turns}: Der Chat ging anderswo weiter",
+        "es": "Terminó en el turno {number} de {turns}: el chat siguió por otra parte",
+        "fr": "Fini au tour {number} sur {turns} : la conversation a continué ailleurs",
+        "zh": "第 {number} 轮（共 {turns} 轮）结束：对话已在别处继续",
     },
     "talk_late": {
         "en": "Ended at turn {number} of {turns}: the time is over",

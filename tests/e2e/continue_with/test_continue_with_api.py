@@ -141,8 +141,67 @@ async def test_models_talk_in_turns_each_to_the_others_words(tab, place):
     sent = [request["body"]["messages"] for request in place.demo.requests()]
     assert "You are Third model" in sent[0][0]["content"]
     assert "You are Demo agent" in sent[1][0]["content"]
+
+
+def roles(messages):
+    return [message["role"] for message in messages]
+
+
+async def test_each_model_of_a_talk_hears_its_own_words_as_its_own(tab, place):
+    turn = await asked(tab)
+    place.demo.reset()
+    tab.fill = answering(model="agents.third", turns=4)
+    await tab.press("talk", turn)
+    messages = await tab.settled(turn.chat_id, 10)
+    said = [m["content"] for m in messages.values() if m["role"] == "assistant"]
+    sent = [request["body"]["messages"] for request in place.demo.requests()]
+    # Third, demo, third, demo: the words of the other come as the user's.
+    assert [roles(each[1:]) for each in sent] == [
+        ["user"],
+        ["user", "assistant", "user"],
+        ["user", "assistant", "user"],
+        ["user", "assistant", "user", "assistant", "user"],
+    ]
+    heard = [[message["content"] for message in each[1:]] for each in sent]
+    assert heard[0][0].startswith(f"What is 6 * 7?\n\nDemo agent:\n{said[0]}")
+    assert heard[2][1] == said[1]
+    assert heard[2][2].startswith(said[2])
+    assert heard[3][1::2] == [said[0], said[2]]
+    assert heard[3][2].startswith(said[1])
+    assert heard[3][4].startswith(said[3])
+
+
+async def test_without_the_companion_filter_the_last_words_are_the_users(tab, place):
+    turn = await asked(tab)
+    place.demo.reset()
+    tab.fill = answering(model="agents.third", turns=2)
+    place.set_active("talk_roles", False)
+    try:
+        await tab.press("talk", turn)
+        await tab.settled(turn.chat_id, 6)
+    finally:
+        place.set_active("talk_roles", True)
+    sent = [request["body"]["messages"] for request in place.demo.requests()]
     heard = [messages[-1] for messages in sent]
     assert [(m["role"], "42" in m["content"]) for m in heard] == [("user", True)] * 2
+
+
+async def test_regenerating_a_turn_of_a_talk_tells_it_the_same(tab, place):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.third", turns=2)
+    await tab.press("talk", turn)
+    messages = await tab.settled(turn.chat_id, 6)
+    [line] = children(messages, turn.answer_id)
+    before = place.demo.requests()[1]["body"]["messages"]
+    again = await tab.send(
+        "agents.third",
+        "",
+        after=turn,
+        user_message=line,
+        parent_id=line["parentId"],
+    )
+    await again.answer()
+    assert place.demo.requests()[-1]["body"]["messages"][-1] == before[-1]
 
 
 async def test_a_talk_ends_when_both_are_done(tab):
@@ -210,19 +269,22 @@ async def test_stop_in_the_middle_of_a_start_leaves_a_whole_tree(tab):
     assert "Stopped at turn 1 of 6" in str(messages)
 
 
-async def test_somebody_who_types_ends_the_talk(tab):
+async def test_somebody_who_types_ends_the_talk_at_once(tab):
     turn = await asked(tab)
     tab.fill = answering(model="agents.slow", turns=6)
     await tab.press("talk", turn)
-    await tab.grown(turn.chat_id, 4)
-    typed = await tab.send("agents.demo", "hello", after=turn)
-    messages = await tab.settled(turn.chat_id, 6)
+    await tab.until(lambda: said(tab, turn, "Turn 1 of 6"))
+    typed = await tab.send("agents.demo", "What is 2 + 2?", after=turn)
+    messages = await tab.settled(turn.chat_id, 6, stopped=True)
     assert len(messages) == 6
-    assert messages[typed.answer_id]["content"]
+    assert "4" in messages[typed.answer_id]["content"]
     [line] = [m for m in children(messages, turn.answer_id) if "turn 1" in m["content"]]
     [answer] = children(messages, line["id"])
-    assert answer["done"]
-    assert "the chat went on elsewhere" in statuses(answer)[-1]
+    # The slow model was far from done, and what it had said is kept.
+    assert not answer.get("done")
+    assert statuses(answer)[-1] == "Ended at turn 1 of 6: the chat went on elsewhere"
+    chat = await tab.chat(turn.chat_id)
+    assert chat["chat"]["history"]["currentId"] == typed.answer_id
 
 
 async def test_a_new_chat_takes_the_branch_along_and_both_are_linked(tab):
