@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.backends import programs
 from tests.e2e.backends.programs import A2AServer, CommandLine, ScriptedUpstream
+from tests.e2e.backends.seen import GAPS, gaps_of_collection
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """The test of the table comes last: it tells what the others saw."""
+    items.sort(key=lambda item: item.path == HERE / "test_table.py")
+    config.stash.setdefault(GAPS, []).extend(gaps_of_collection(config, items))
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.config.stash.setdefault(GAPS, []).append(f"{item.name} was left out")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not report.passed:
+        item.config.stash[GAPS].append(f"{item.name} was {report.outcome}")
+    return report
 
 
 @pytest.fixture(scope="session")
