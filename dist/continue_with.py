@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 75f3451d72c15575
+# Content hash: 24390f5a103b5240
 
 import asyncio
 import contextlib
@@ -1621,11 +1621,13 @@ async def create_chat(
     messages: Sequence[Mapping[str, Any]],
     like: Mapping[str, Any] | None = None,
     folder_id: str | None = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> str:
     """Store a new chat of this user; its id.
 
     `messages` are one branch, oldest first, with their ids; they are linked here.
-    `like` is the JSON of a chat whose files and parameters it takes over.
+    `like` is the JSON of a chat whose files and parameters it takes over. `meta` is
+    kept beside the chat, where Open WebUI keeps its tags.
     AqueductError where the user may not store chats.
     """
     from fastapi import HTTPException
@@ -1647,7 +1649,9 @@ async def create_chat(
     }
     form = ChatForm(chat=chat, folder_id=folder_id)
     try:
-        stored = await Chats.insert_new_chat(chat_id, person.id, form)
+        stored = await Chats.insert_new_chat(
+            chat_id, person.id, form, internal_meta=dict(meta or {})
+        )
     except HTTPException as error:
         raise AqueductError("chat_refused") from error
     if stored is None:
@@ -2232,22 +2236,23 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     """Turn after turn, until the last one or a reason to end before."""
     deadline = time.monotonic() + desk.settings.max_seconds
     words, tip, was_done = first_words, desk.press.message_id, False
+    shown = 1
     for number in range(1, talk.turns + 1):
         try:
             started = await speak(desk, talk, number, tip, words)
-            tip = started.message_ids[0]
+            tip, shown = started.message_ids[0], number
             code, words = await listen(desk, talk, number, started, deadline)
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, tip))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await talk_status(desk, talk, tip, number, code)
+            await talk_status(desk, talk, tip, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await talk_status(desk, talk, tip, number - 1, code)
+            await talk_status(desk, talk, tip, shown, code)
             if interrupted:
                 return
             raise

@@ -1,6 +1,7 @@
 """What every store of the memory can do, and what a recall reads from it."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,14 +23,27 @@ class Matches:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedder:
+    """Which model made a vector: vectors of another model are never compared."""
+
+    name: str
+    dimension: int
+
+
+# From the query's vector, at length 1, to each candidate's cosine with it; NaN where
+# there is no vector of that model.
+Compare = Callable[[Embedder, Floats], Awaitable[Floats]]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """All that one user has stored, as columns of one length.
 
     `chats` and `questions` are keys (`stable_key` of the chat's id, `question_key`
     of the question), `asked_at` seconds since 1970, `lengths` words of an exchange,
-    `question_lengths` words of its question. `dense` is the cosine with the query,
-    NaN where there is no vector of the present model. `matches` has an entry for
-    each word of the query.
+    `question_lengths` words of its question. `matches` has an entry for each word of
+    the query. `compare` is for when the query's vector is there: reading need not
+    wait for it.
     """
 
     ids: Numbers
@@ -38,25 +52,19 @@ class Candidates:
     asked_at: Numbers
     lengths: Numbers
     question_lengths: Numbers
-    dense: Floats
     matches: Sequence[Matches]
+    compare: Compare
 
 
-@dataclass(frozen=True, slots=True)
-class Embedder:
-    """Which model made a vector: vectors of another model are never compared."""
-
-    name: str
-    dimension: int
+# Computing with the numbers of more candidates than this would hold up the event loop.
+MOST_AT_ONCE = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question to the store: its words, and its vector where there is one."""
-
-    terms: Sequence[str]
-    vector: Floats | None = None
-    embedder: Embedder | None = None
+async def off_the_loop(count: int, work: Callable[..., Any], *args: Any) -> Any:
+    """What `work` gives; in a thread where it has many candidates to look at."""
+    if count > MOST_AT_ONCE:
+        return await asyncio.to_thread(work, *args)
+    return work(*args)
 
 
 class MemoryStore(Protocol):
@@ -66,7 +74,9 @@ class MemoryStore(Protocol):
         """Store what is new or changed; gives how many that were."""
         ...
 
-    async def candidates(self, user_id: str, query: Query) -> Candidates: ...
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
+        """All of a user's exchanges, and where the words `terms` stand in them."""
+        ...
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
         """These exchanges, oldest first, without those that are not this user's."""

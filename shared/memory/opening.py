@@ -52,8 +52,9 @@ async def embed_question(
     """The question's vector; None without a model, or where it takes too long."""
     try:
         async with asyncio.timeout(seconds):
-            name = await embedding_model_name()
-            vectors = await embed_texts([question], user, is_query=True)
+            name, vectors = await asyncio.gather(
+                embedding_model_name(), embed_texts([question], user, is_query=True)
+            )
     except Exception as error:  # noqa: BLE001 - any engine an admin may have set
         memory_log.warning("Recall by words alone, no vector: %r", error)
         return None

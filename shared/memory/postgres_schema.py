@@ -87,7 +87,7 @@ SAVE_SQL = """
     """
 FEATURE_SQL = """
     SELECT id, chat, question_key, asked_at, length, question_length,
-        COALESCE(embedder = :embedder, false), scale
+        embedder, scale
     FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
     """
 MATCH_SQL = """

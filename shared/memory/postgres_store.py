@@ -5,12 +5,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
 
-from shared.memory.base import Candidates, Embedder, Floats, Matches, Query
+from shared.memory.base import Candidates, Embedder, Floats, Matches
 from shared.memory.exchanges import (
     Exchange,
     StoredExchange,
@@ -92,39 +93,40 @@ class PostgresStore:
             await session.commit()
         return saved
 
-    async def candidates(self, user_id: str, query: Query) -> Candidates:
-        label = embedder_label(query.embedder) if query.embedder else ""
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
         async with self._sessions() as session:
             prefix = await owner_prefix(session, user_id)
-            rows = await run_sql(session, FEATURE_SQL, user_id=user_id, embedder=label)
-            terms = list(query.terms)
+            rows = await run_sql(session, FEATURE_SQL, user_id=user_id)
             hits = await run_sql(
-                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=terms
+                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=list(terms)
             )
         columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
-        dense = await self._cosines(user_id, query, rows)
         matches = matches_of(columns[0], hits, len(terms))
+        compare = partial(self._cosines, user_id, rows)
         ids, chats, questions, asked_at, lengths, asked = columns
         return Candidates(
-            ids, chats, questions, asked_at, lengths, asked, dense, matches
+            ids, chats, questions, asked_at, lengths, asked, matches, compare
         )
 
     async def _cosines(
-        self, user_id: str, query: Query, rows: Sequence[Sequence[Any]]
+        self,
+        user_id: str,
+        rows: Sequence[Sequence[Any]],
+        embedder: Embedder,
+        vector: Floats,
     ) -> Floats:
         dense = np.full(len(rows), np.nan, np.float32)
-        if query.vector is None or query.embedder is None:
+        label = embedder_label(embedder)
+        if not any(row[6] == label for row in rows):
             return dense
-        if not any(row[6] for row in rows):
-            return dense
-        collection = collection_name(user_id, query.embedder)
-        near = await self._vectors.nearest(collection, query.vector.tolist(), NEAREST)
+        collection = collection_name(user_id, embedder)
+        near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
         if near is None:
             await self._vectors_were_lost(user_id)
             return dense
         farthest = min(near.values())
         for place, row in enumerate(rows):
-            if row[6]:
+            if row[6] == label:
                 # The store compares directions only; ours are means of two.
                 dense[place] = near.get(str(row[0]), farthest) * row[7]
         return dense

@@ -1,8 +1,9 @@
 """Asking the memory: from a question to the exchanges worth telling."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +14,16 @@ from shared.memory.base import (
     Floats,
     MemoryStore,
     Numbers,
-    Query,
+    off_the_loop,
 )
 from shared.memory.exchanges import StoredExchange, question_key, stable_key
-from shared.memory.recipe import rank
+from shared.memory.recipe import Ranking, rank
 from shared.memory.terms import query_terms
 
 # A question is embedded and searched by its head: a pasted document is no question.
 MAX_QUESTION_CHARS = 2_000
 
-# Ranking more than this takes longer than the event loop should be held up.
-MOST_AT_ONCE = 5_000
-
-EmbedQuestion = Callable[[str], Awaitable[tuple[Embedder, Floats] | None]]
+EmbedQuestion = Callable[[str], Coroutine[Any, Any, tuple[Embedder, Floats] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +64,11 @@ async def recall(
     terms = query_terms(question)
     if not terms:
         return []
-    made = await embed(question)
-    embedder, vector = made or (None, None)
-    found = await store.candidates(user_id, Query(terms, vector, embedder))
-    allowed = in_scope(found, scope, question)
-    ranking = (
-        await asyncio.to_thread(rank, found)
-        if len(found.ids) > MOST_AT_ONCE
-        else rank(found)
+    found, dense = await read_and_compare(
+        store.candidates(user_id, terms), embed(question)
     )
+    allowed = in_scope(found, scope, question)
+    ranking: Ranking = await off_the_loop(len(found.ids), rank, found, dense)
     choose = ranking.relevant if gated else ranking.best
     best = first_of_each(found, choose(allowed, 2 * limit))[:limit]
     strengths = {int(found.ids[i]): float(ranking.strengths[i]) for i in best}
@@ -82,6 +76,19 @@ async def recall(
     hits = [Recalled(one, strengths[one.id]) for one in stored]
     place = {row_id: number for number, row_id in enumerate(strengths)}
     return sorted(hits, key=lambda hit: place[hit.stored.id])
+
+
+async def read_and_compare(
+    reading: Coroutine[Any, Any, Candidates],
+    embedding: Coroutine[Any, Any, tuple[Embedder, Floats] | None],
+) -> tuple[Candidates, Floats]:
+    """Candidates with their cosines: the store is read while the model computes."""
+    async with asyncio.TaskGroup() as tasks:
+        read, made = tasks.create_task(reading), tasks.create_task(embedding)
+    found = read.result()
+    if query := made.result():
+        return found, await found.compare(*query)
+    return found, np.full(len(found.ids), np.nan, np.float32)
 
 
 def in_scope(found: Candidates, scope: Scope, question: str) -> NDArray[np.bool_]:

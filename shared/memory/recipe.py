@@ -57,8 +57,11 @@ class Ranking:
         return best[strengths >= max(NOTE_SHARE, BEST_SHARE * strengths.max())]
 
 
-def rank(found: Candidates) -> Ranking:
-    """Score every candidate; shapes are those of `found.ids`."""
+def rank(found: Candidates, dense: Floats) -> Ranking:
+    """Score every candidate; shapes are those of `found.ids`.
+
+    `dense` is each one's cosine with the query, NaN where it has no vector.
+    """
     if not found.ids.size:
         return Ranking(np.zeros(0, np.float32), np.zeros(0, np.float32))
     lengths = found.lengths.astype(np.float32)
@@ -68,15 +71,15 @@ def rank(found: Candidates) -> Ranking:
     rarity = np.array([rareness(m, len(found.ids)) for m in found.matches], np.float32)
     words_said = rarity @ neighbours.lend(weights)
     coverage = rarity @ neighbours.lend(covered) / max(float(rarity.sum()), 1e-9)
-    meaning = filled(found.dense)
+    meaning = filled(dense)
     scores = LEXICAL_SHARE * min_max(words_said) + (1 - LEXICAL_SHARE) * min_max(
         meaning
     )
     scores = scores + CHAT_SHARE * chat_lift(found.chats, scores, leaning)
     sure = np.where(
-        np.isnan(found.dense),
+        np.isnan(dense),
         coverage / GATE_WORDS_ONLY,
-        (coverage + np.nan_to_num(found.dense)) / GATE,
+        (coverage + np.nan_to_num(dense)) / GATE,
     )
     return Ranking(scores.astype(np.float32), sure.astype(np.float32))
 

@@ -73,6 +73,8 @@ SQLITE_MIGRATIONS = (
         tokenize = 'porter unicode61 remove_diacritics 0'
     );
     """,
+    # Vectors of 16-bit floats became packed ones; they are made anew.
+    "UPDATE feature SET embedder = NULL, vector = NULL",
 )
 
 

@@ -4,11 +4,19 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import astuple
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from shared.memory.base import Candidates, Embedder, Floats, Matches, Query
+from shared.memory.base import (
+    Candidates,
+    Embedder,
+    Floats,
+    Matches,
+    Numbers,
+    off_the_loop,
+)
 from shared.memory.exchanges import Exchange, StoredExchange
 from shared.memory.sqlite_file import OWNER_SHIFT, SqliteFile
 from shared.memory.sqlite_rows import (
@@ -23,6 +31,11 @@ from shared.memory.sqlite_rows import (
     select,
     stored_exchange,
 )
+from shared.memory.vectors import pack_vector, unpack_vectors
+
+# For each model: the positions of the candidates that it made a vector for, and these
+# vectors as numbers and scales.
+VectorsOf = dict[Embedder, tuple[Numbers, Floats, Floats]]
 
 
 class SqliteStore:
@@ -34,8 +47,8 @@ class SqliteStore:
     async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
         return int(await self._file.in_writer(save_rows, user_id, exchanges))
 
-    async def candidates(self, user_id: str, query: Query) -> Candidates:
-        found: Candidates = await self._file.in_reader(read_candidates, user_id, query)
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
+        found: Candidates = await self._file.in_reader(read_candidates, user_id, terms)
         return found
 
     async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
@@ -129,10 +142,9 @@ class SqliteStore:
 
 
 def read_candidates(
-    connection: sqlite3.Connection, user_id: str, query: Query
+    connection: sqlite3.Connection, user_id: str, terms: Sequence[str]
 ) -> Candidates:
     span = owner_range(connection, user_id)
-    embedder = embedder_key(connection, query.embedder)
     rows = select(
         connection,
         "SELECT id, chat, question, asked_at, length, question_length, embedder, "
@@ -142,7 +154,7 @@ def read_candidates(
     columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
     ids = columns[0]
     matches = []
-    for term in query.terms:
+    for term in terms:
         asked = matching(connection, f'question : "{term}"', span)
         matches.append(
             Matches(
@@ -157,8 +169,8 @@ def read_candidates(
         asked_at=columns[3],
         lengths=columns[4],
         question_lengths=columns[5],
-        dense=cosines(rows, embedder, query.vector),
         matches=matches,
+        compare=partial(sqlite_cosines, read_vectors(connection, rows), len(ids)),
     )
 
 
@@ -169,26 +181,31 @@ def matching(
     return [row[0] for row in connection.execute(sql, (match, *span))]
 
 
-def cosines(
-    rows: Sequence[Sequence[Any]], embedder: int | None, vector: Floats | None
+def read_vectors(
+    connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]
+) -> VectorsOf:
+    """Vectors out of rows of `feature`, unpacked here so that nobody waits for it."""
+    made_by = np.array([row[6] or 0 for row in rows], np.int64)
+    found: VectorsOf = {}
+    for key, *model in select(connection, "SELECT key, name, dimension FROM embedder"):
+        places = np.flatnonzero(made_by == key)
+        if places.size:
+            packed = [rows[place][7] for place in places.tolist()]
+            found[Embedder(*model)] = places, *unpack_vectors(packed)
+    return found
+
+
+async def sqlite_cosines(
+    vectors: VectorsOf, count: int, embedder: Embedder, vector: Floats
 ) -> Floats:
-    """Cosine of each row's vector with the query's, NaN where there is none."""
-    dense = np.full(len(rows), np.nan, np.float32)
-    if vector is None or embedder is None:
-        return dense
-    present = [i for i, row in enumerate(rows) if row[6] == embedder]
-    if present:
-        packed = b"".join([rows[i][7] for i in present])
-        matrix = np.frombuffer(packed, np.float16).reshape(len(present), -1)
-        dense[present] = matrix.astype(np.float32) @ vector
+    dense = np.full(count, np.nan, np.float32)
+    if embedder in vectors:
+        places, numbers, scales = vectors[embedder]
+        dense[places] = scales * await off_the_loop(count, np.dot, numbers, vector)
     return dense
 
 
-def embedder_key(
-    connection: sqlite3.Connection, embedder: Embedder | None
-) -> int | None:
-    if embedder is None:
-        return None
+def embedder_key(connection: sqlite3.Connection, embedder: Embedder) -> int | None:
     sql = "SELECT key FROM embedder WHERE name = ? AND dimension = ?"
     rows = select(connection, sql, astuple(embedder))
     return rows[0][0] if rows else None
@@ -256,7 +273,7 @@ def write_vectors(
     done = connection.executemany(
         "UPDATE feature SET embedder = ?, vector = ? WHERE id = ? AND digest = ?",
         [
-            (key, vector.astype(np.float16).tobytes(), row_id, digest)
+            (key, pack_vector(vector), row_id, digest)
             for _, row_id, digest, vector in vectors
         ],
     )

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from shared.memory.base import Query
 from shared.memory.postgres_schema import migrate_postgres, run_sql
 from shared.memory.postgres_store import PostgresStore
 from shared.memory.sqlite_file import NewerSchemaError
 from tests.postgres import PostgresServer
 from tests.unit.memory.conftest import BagOfWords
 from tests.unit.memory.exchanges import BIKE, CAT, said
-from tests.unit.memory.store_cases import StoreCases, asked, find
+from tests.unit.memory.store_cases import StoreCases, cosines, find
 
 pytestmark = pytest.mark.contract
 
@@ -97,8 +96,7 @@ async def test_lost_vectors_are_made_again(store, vectors, model):
     vectors.collections.clear()
     assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
     assert await model.index(store) == 2
-    found = await store.candidates("ada", await asked(model, "tyre"))
-    assert not np.isnan(found.dense).any()
+    assert not np.isnan(await cosines(store, model, "tyre")).any()
 
 
 async def test_vectors_go_with_their_exchange(store, vectors, model):
@@ -143,7 +141,7 @@ async def test_looking_up_a_word_reads_its_owners_rows_only(store, sessions):
     for person in range(30):
         many = [said(f"Number {n}", number=n) for n in range(40)]
         await store.save(f"person-{person}", many)
-    found = await store.candidates("person-7", Query(["number"]))
+    found = await store.candidates("person-7", ["number"])
     assert len(found.matches[0].anywhere) == 40
     async with sessions() as session:
         await run_sql(session, "ANALYZE aqueduct_memory.exchange")

@@ -6,13 +6,14 @@ import asyncio
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import pytest
 
-from shared.memory.base import Query
-from shared.memory.sqlite_file import NewerSchemaError, SqliteFile
+from shared.memory.sqlite_file import SQLITE_MIGRATIONS, NewerSchemaError, SqliteFile
+from shared.memory.sqlite_rows import save_rows
 from shared.memory.sqlite_store import SqliteStore
 from tests.unit.memory.exchanges import BIKE, CAT, said
-from tests.unit.memory.store_cases import StoreCases
+from tests.unit.memory.store_cases import StoreCases, cosines, find
 
 
 class TestSqliteStore(StoreCases):
@@ -50,7 +51,7 @@ async def test_writers_and_readers_at_once(store):
     async def talk(person):
         for number in range(5):
             await store.save(person, [said(f"Number {number}", number=number)])
-            await store.candidates(person, Query(["number"]))
+            await store.candidates(person, ["number"])
 
     await asyncio.gather(*(talk(f"person-{n}") for n in range(20)))
     counts = [await store.count(f"person-{n}") for n in range(20)]
@@ -87,6 +88,25 @@ async def test_a_write_that_fails_half_way_leaves_nothing(store, sqlite_file):
         other.commit()
     assert await store.count("ada") == 0
     assert await store.save("ada", [CAT]) == 1
+
+
+async def test_a_file_of_the_first_version_is_taken_over(tmp_path, model):
+    """Its texts stay, and its vectors, which were kept otherwise, are made anew."""
+    path = tmp_path / "memory.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(SQLITE_MIGRATIONS[0])
+        connection.execute("PRAGMA user_version = 1")
+        save_rows(connection, "ada", [CAT, BIKE])
+        half_floats = b"\0" * 2 * model.embedder.dimension
+        connection.execute(
+            "UPDATE feature SET embedder = 1, vector = ?", (half_floats,)
+        )
+    file = SqliteFile(path, {})
+    store = SqliteStore(file)
+    assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
+    assert await model.index(store) == 2
+    assert not np.isnan(await cosines(store, model, "tyre")).any()
+    file.close()
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
