@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 86a77a79109f4358
+# Content hash: d9e8583bc3298146
 
 import asyncio
 import base64
@@ -83,6 +83,33 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 class AddressRefused(OSError):
     """A connection was about to go to an address that is not public."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """Host names, with `*` and `?` as in a shell; in lower case.
+
+    `named` are the administrator's own and may be private. What is in `denied` is
+    never contacted, `*` being all that is not named.
+    """
+
+    named: tuple[str, ...]
+    denied: tuple[str, ...] = ()
+
+    def trusts(self, url: str) -> bool:
+        """Whether the administrator named this host."""
+        return matches_host(url, self.named)
+
+    def denies(self, url: str) -> bool:
+        """Whether this address is not to be contacted at all."""
+        if urlsplit(url).scheme not in ("http", "https"):
+            return True
+        return matches_host(url, self.denied) and not self.trusts(url)
+
+
+def matches_host(url: str, patterns: Collection[str]) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return any(fnmatchcase(host, pattern) for pattern in patterns)
 
 
 def is_public(address: str) -> bool:
@@ -776,59 +803,6 @@ class HttpAgent(AgentConfig):
         )
 
 
-# --- shared/backends/dialogs.py ---
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRequest:
-    """An agent wants to act and asks first.
-
-    `tool` is the name that an allow-list knows; `title` says what is to be done in a
-    line, `detail` in full (arguments, a command, a diff), `paths` where.
-    """
-
-    tool: str
-    title: str
-    detail: str = ""
-    paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class UserQuestion:
-    """An agent cannot go on before the user says something."""
-
-    message: str
-    choices: tuple[str, ...] = ()
-
-
-class Dialogs(Protocol):
-    """Whoever can ask the user of this turn."""
-
-    async def approve(self, request: ApprovalRequest) -> bool:
-        """Whether the agent may do this, once.
-
-        False too where nobody can be asked or nobody answers in time. What may be
-        done for the rest of the chat is remembered on this side: an agent is never
-        told "always".
-        """
-
-    async def ask(self, question: UserQuestion) -> str | None:
-        """The user's words, or None where there are none."""
-
-
-class Nobody:
-    """No browser is there to ask."""
-
-    async def approve(self, request: ApprovalRequest) -> bool:
-        return False
-
-    async def ask(self, question: UserQuestion) -> str | None:
-        return None
-
-
-NOBODY = Nobody()
-
-
 # --- shared/events.py ---
 
 
@@ -963,6 +937,539 @@ AgentEvent = (
     | Failed
     | Finished
 )
+
+
+# --- shared/backends/a2a_stream.py ---
+
+STATUS_CHARS = 200
+FAILED_STATES = {
+    "failed": "said_error",
+    "rejected": "a2a_rejected",
+    "canceled": "a2a_canceled",
+    "auth-required": "a2a_auth_required",
+}
+WAITING_STATES = ("input-required",)
+# The keys of a result in a dialect without `kind`.
+ENVELOPES = {
+    "task": "task",
+    "message": "message",
+    "msg": "message",
+    "statusUpdate": "status-update",
+    "artifactUpdate": "artifact-update",
+}
+
+
+class A2ADecoder:
+    """Reads one turn, which may be several requests and streams of the same task.
+
+    A stream that is attached again begins with the whole task, so everything is
+    told only as far as it was not told before. `state` is the task's last one, in
+    the words of 0.3 ("" before there is one); `said` the text with it.
+    """
+
+    def __init__(self) -> None:
+        self.task_id = ""
+        self.context_id = ""
+        self.state = ""
+        self.said = ""
+        self.answered = False  # by a message, which needs no task
+        self.told = False
+        self._worded = False  # in the answer to the latest message of the user
+        self._line = ""
+        self._artifacts: dict[str, str] = {}
+        self._files: set[FileOutput] = set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more follows in this stream."""
+        closed = ("completed", *FAILED_STATES, *WAITING_STATES)
+        return self.answered or self.state in closed
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the agent wants an answer to `said`."""
+        return self.state in WAITING_STATES
+
+    def go_on(self) -> None:
+        """The user answers, and the same task goes on."""
+        self.state = self.said = self._line = ""
+        self._worded = False
+
+    def feed(self, result: Mapping[str, Any]) -> list[AgentEvent]:
+        """One result; raises UpstreamBroken where the task failed."""
+        kind, content = unwrap_kind(result)
+        self.context_id = str(content.get("contextId") or self.context_id)
+        events: list[AgentEvent] = []
+        if kind == "task":
+            self.task_id = str(content.get("id") or self.task_id)
+            for artifact in content.get("artifacts") or ():
+                events += self._artifact(artifact, append=False)
+            events += self._status(content.get("status") or {})
+            events += self._last_words(content.get("history") or ())
+        elif kind == "message":
+            self.answered = True
+            events = self._parts("message", part_list(content))
+        elif kind == "status-update":
+            self.task_id = str(content.get("taskId") or self.task_id)
+            events = self._status(content.get("status") or {})
+        elif kind == "artifact-update":
+            self.task_id = str(content.get("taskId") or self.task_id)
+            append = bool(content.get("append"))
+            events = self._artifact(content.get("artifact") or {}, append)
+        return events
+
+    def _status(self, status: Mapping[str, Any]) -> list[AgentEvent]:
+        """A new state. While the agent works, what it says with it is a status line."""
+        self.state = state_name(status.get("state")) or self.state
+        parts = part_list(status.get("message") or {})
+        said = "\n\n".join(part_text(part) for part in parts if part_text(part))
+        self.said = said or ("" if self.ended else self.said)
+        if self.state in FAILED_STATES:
+            raise UpstreamBroken(FAILED_STATES[self.state], detail=said)
+        if self.state == "completed":
+            return self._completed(parts)
+        line = " ".join(said.split())[:STATUS_CHARS]
+        if self.ended or not line or line == self._line:
+            return []
+        self._line = line
+        return [Status(line)]
+
+    def _completed(self, parts: list[Mapping[str, Any]]) -> list[AgentEvent]:
+        """Words at the end repeat the artifacts, if there were any."""
+        if self._worded:
+            return []
+        return self._parts("message", parts)
+
+    def _last_words(self, history: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+        """Some agents leave their answer in the task's history alone."""
+        if self.state != "completed" or self._worded:
+            return []
+        messages = [m for m in history if str(m.get("role")).lower().endswith("agent")]
+        return self._parts("message", part_list(messages[-1])) if messages else []
+
+    def _artifact(self, artifact: Mapping[str, Any], append: bool) -> list[AgentEvent]:
+        artifact_id = str(artifact.get("artifactId") or "")
+        parts = part_list(artifact)
+        said = "".join(part_text(part) or part_data(part) for part in parts)
+        if append:
+            thoughts = [part for part in parts if is_thought(part)]
+            events = [ReasoningDelta(str(part["text"])) for part in thoughts]
+            return [*events, *self._told_of(artifact_id, said), *self._sent(parts)]
+        known = self._artifacts.get(artifact_id, "")
+        if said.startswith(known):
+            fresh = said[len(known) :]
+        else:  # replaced by another text, unless by one that is not yet as long
+            fresh = "" if known.startswith(said) else f"\n\n{said}"
+        return [*self._told_of(artifact_id, fresh), *self._sent(parts)]
+
+    def _told_of(self, artifact_id: str, text: str) -> list[AgentEvent]:
+        """More text of an artifact; each artifact is a paragraph of its own."""
+        if not text:
+            return []
+        begins = artifact_id not in self._artifacts and bool(self._artifacts)
+        self._artifacts[artifact_id] = self._artifacts.get(artifact_id, "") + text
+        self.told = self._worded = True
+        return [TextDelta(f"\n\n{text}" if begins else text)]
+
+    def _parts(self, owner: str, parts: list[Mapping[str, Any]]) -> list[AgentEvent]:
+        """The parts of a message as the answer."""
+        said = "\n\n".join(filter(None, (part_text(p) or part_data(p) for p in parts)))
+        return [*self._told_of(owner, said), *self._sent(parts)]
+
+    def _sent(self, parts: Iterable[Mapping[str, Any]]) -> list[AgentEvent]:
+        """The files among these parts, each of them once."""
+        events: list[AgentEvent] = []
+        for part in parts:
+            file = part_file(part)
+            if file is not None and file not in self._files:
+                self._files.add(file)
+                self.told = True
+                events.append(file)
+        return events
+
+
+def unwrap_kind(result: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """What a result is, and its content.
+
+    0.3 names it in `kind`; the others put it into an envelope with one key. The answer
+    to GetTask is a task in no envelope.
+    """
+    if "kind" in result:
+        return str(result["kind"]), result
+    for key, kind in ENVELOPES.items():
+        content = result.get(key)
+        if isinstance(content, Mapping):
+            return kind, content
+    return ("task", result) if "status" in result else ("", result)
+
+
+def state_name(state: Any) -> str:
+    """A state in the words of 0.3: `TASK_STATE_INPUT_REQUIRED` is `input-required`."""
+    name = str(state or "").removeprefix("TASK_STATE_").lower().replace("_", "-")
+    return "canceled" if name == "cancelled" else name
+
+
+def part_list(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The parts of a message or an artifact; 0.3 over REST calls them `content`."""
+    parts = holder.get("parts") or holder.get("content") or ()
+    return [part for part in parts if isinstance(part, Mapping)]
+
+
+def is_thought(part: Mapping[str, Any]) -> bool:
+    """Whether Google's ADK marked a text as one of the model's thoughts."""
+    return bool((part.get("metadata") or {}).get("adk_thought")) and "text" in part
+
+
+def part_text(part: Mapping[str, Any]) -> str:
+    return "" if is_thought(part) else str(part.get("text") or "")
+
+
+def part_data(part: Mapping[str, Any]) -> str:
+    """Structured output as a block of JSON, "" for a part of another kind."""
+    data = part.get("data")
+    if data is None:
+        return ""
+    shown = orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+    return f"\n```json\n{shown}\n```\n"
+
+
+def part_file(part: Mapping[str, Any]) -> FileOutput | None:
+    """The file of a part: `raw` or `url` in 1.0, an object `file` in 0.3."""
+    file = part.get("file")
+    if isinstance(file, Mapping):
+        encoded = file.get("bytes")
+        if twice := file.get("fileWithBytes"):  # as in A2AInterface._file_part
+            encoded = base64.b64decode(twice).decode()
+        url = file.get("uri") or file.get("fileWithUri")
+        mime, name = file.get("mimeType"), file.get("name")
+    else:
+        encoded, url = part.get("raw"), part.get("url")
+        mime, name = part.get("mediaType"), part.get("filename")
+    mime = str(mime or "application/octet-stream")
+    if encoded:
+        url = f"data:{mime};base64,{encoded}"
+    return FileOutput(str(url), mime, str(name or "")) if url else None
+
+
+# --- shared/backends/transcript.py ---
+
+SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool result"}
+SYSTEM_HEADING = "Instructions"
+EARLIER_HEADING = "The conversation so far"
+NOW_HEADING = "Now the user says"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFile:
+    """A file the user sent: its bytes, or where they are."""
+
+    name: str
+    mime_type: str
+    data: bytes | None = field(default=None, repr=False)
+    url: str = field(default="", repr=False)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The text of a message, its parts divided by blank lines."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    texts = [
+        str(part.get("text") or "")
+        for part in content or ()
+        if part.get("type") in ("text", "input_text", "output_text")
+    ]
+    return "\n\n".join(text for text in texts if text)
+
+
+def message_files(message: Mapping[str, Any]) -> tuple[TurnFile, ...]:
+    """The images and files in a message's parts.
+
+    Shapes: {type: image_url, image_url: {url}} and {type: file, file: {filename,
+    file_data}}, where an address may be a data URL.
+    """
+    content = message.get("content")
+    files: list[TurnFile] = []
+    for part in content if isinstance(content, list) else ():
+        if part.get("type") == "image_url":
+            image = part.get("image_url")
+            url = image.get("url") if isinstance(image, Mapping) else image
+            files.append(turn_file(f"image-{len(files) + 1}", str(url or "")))
+        elif part.get("type") == "file":
+            file = part.get("file") or {}
+            name = str(file.get("filename") or f"file-{len(files) + 1}")
+            files.append(turn_file(name, str(file.get("file_data") or "")))
+    return tuple(files)
+
+
+def turn_file(name: str, url: str) -> TurnFile:
+    """A file from its address; a name without an ending gets that of its type."""
+    head, comma, encoded = url.partition(",")
+    if not (comma and head.startswith("data:")):
+        mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
+        return TurnFile(name, mime or "application/octet-stream", url=url)
+    mime = head[5:].split(";")[0] or "text/plain"
+    if "." not in name:
+        name += mimetypes.guess_extension(mime) or ""
+    try:
+        data = base64.b64decode(encoded, validate=False)
+    except binascii.Error:
+        data = None
+    return TurnFile(name, mime, data=data, url=url)
+
+
+def transcript(messages: Iterable[Mapping[str, Any]]) -> str:
+    """A branch as one prompt, for an agent that takes only text.
+
+    A single message is given as it is; of several, the last one stands apart, so
+    that the agent answers it and not the ones before.
+    """
+    told = [m for m in messages if message_text(m)]
+    system = [message_text(m) for m in told if m.get("role") == "system"]
+    spoken = [m for m in told if m.get("role") != "system"]
+    sections = [f"# {SYSTEM_HEADING}\n\n{text}" for text in system]
+    if len(spoken) > 1:
+        earlier = "\n\n".join(spoken_line(m) for m in spoken[:-1])
+        sections.append(f"# {EARLIER_HEADING}\n\n{earlier}")
+    if spoken:
+        last = message_text(spoken[-1])
+        sections.append(f"# {NOW_HEADING}\n\n{last}" if sections else last)
+    return "\n\n".join(sections)
+
+
+def spoken_line(message: Mapping[str, Any]) -> str:
+    """One earlier message with its speaker."""
+    speaker = SPEAKERS.get(str(message.get("role")), "Other")
+    return f"{speaker}: {message_text(message)}"
+
+
+# --- shared/backends/a2a_wire.py ---
+
+Operation = Literal["send", "stream", "subscribe", "get", "cancel"]
+
+# The JSON-RPC methods of 1.0 and of 0.3.
+RPC_METHODS: Mapping[Operation, tuple[str, str]] = {
+    "send": ("SendMessage", "message/send"),
+    "stream": ("SendStreamingMessage", "message/stream"),
+    "subscribe": ("SubscribeToTask", "tasks/resubscribe"),
+    "get": ("GetTask", "tasks/get"),
+    "cancel": ("CancelTask", "tasks/cancel"),
+}
+REST_PATHS: Mapping[Operation, tuple[str, str]] = {
+    "send": ("POST", "/message:send"),
+    "stream": ("POST", "/message:stream"),
+    "subscribe": ("POST", "/tasks/{id}:subscribe"),
+    "get": ("GET", "/tasks/{id}"),
+    "cancel": ("POST", "/tasks/{id}:cancel"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class A2ARequest:
+    """An HTTP request; `path` is added to the interface's address."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class A2AInterface:
+    """One way to speak with an agent, as its card names it."""
+
+    url: str
+    rest: bool
+    legacy: bool  # version 0.3
+    tenant: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Without this header a server takes a request for one of version 0.3."""
+        return {} if self.legacy else {"A2A-Version": "1.0"}
+
+    def request(self, operation: Operation, params: Mapping[str, Any]) -> A2ARequest:
+        """The request for an operation; `params` holds `message` or a task's `id`."""
+        if self.rest:
+            return self._rest_request(operation, params)
+        if self.tenant:
+            params = {**params, "tenant": self.tenant}
+        body = {
+            "jsonrpc": "2.0",
+            "id": str(uuid.uuid4()),
+            "method": RPC_METHODS[operation][self.legacy],
+            "params": params,
+        }
+        # An address is joined without its last slash, which some servers insist on.
+        return A2ARequest("POST", "/" if self.url.endswith("/") else "", body)
+
+    def _rest_request(
+        self, operation: Operation, params: Mapping[str, Any]
+    ) -> A2ARequest:
+        method, path = REST_PATHS[operation]
+        prefix = "/v1" if self.legacy else f"/{self.tenant}" if self.tenant else ""
+        path = prefix + path.replace("{id}", str(params.get("id", "")))
+        if method == "GET":
+            return A2ARequest(method, path, None)
+        body = {key: value for key, value in params.items() if key != "id"}
+        return A2ARequest(method, path, body)
+
+    def message(
+        self,
+        text: str,
+        files: Iterable[TurnFile] = (),
+        context_id: str = "",
+        task_id: str = "",
+    ) -> dict[str, Any]:
+        """A user's message in this dialect."""
+        plain_legacy = self.legacy and not self.rest
+        message: dict[str, Any] = {
+            "messageId": str(uuid.uuid4()),
+            "role": "user" if plain_legacy else "ROLE_USER",
+        }
+        parts = [self._text_part(text)] if text else []
+        parts += [self._file_part(file) for file in files]
+        message["content" if self.legacy and self.rest else "parts"] = parts
+        if plain_legacy:
+            message["kind"] = "message"
+        if context_id:
+            message["contextId"] = context_id
+        if task_id:
+            message["taskId"] = task_id
+        return message
+
+    def _text_part(self, text: str) -> dict[str, Any]:
+        if self.legacy and not self.rest:
+            return {"kind": "text", "text": text}
+        return {"text": text}
+
+    def _file_part(self, file: TurnFile) -> dict[str, Any]:
+        encoded = base64.b64encode(file.data).decode() if file.data else ""
+        if not self.legacy:
+            place = {"raw": encoded} if encoded else {"url": file.url}
+            return {**place, "mediaType": file.mime_type, "filename": file.name}
+        named = {"mimeType": file.mime_type, "name": file.name}
+        if self.rest:
+            # The protocol's own SDK encodes the text of an encoding once more.
+            twice = base64.b64encode(encoded.encode()).decode()
+            field = "fileWithBytes" if encoded else "fileWithUri"
+            return {"file": {field: twice or file.url, **named}}
+        field = "bytes" if encoded else "uri"
+        return {"kind": "file", "file": {field: encoded or file.url, **named}}
+
+
+def unwrap_result(payload: Any) -> Mapping[str, Any]:
+    """What an answer or event of either binding says; raises UpstreamBroken.
+
+    JSON-RPC wraps it in {jsonrpc, id, result}; an error is {error: {message}} in both.
+    """
+    if not isinstance(payload, Mapping):
+        raise UpstreamBroken("unreadable")
+    if error := payload.get("error"):
+        code = error.get("code") if isinstance(error, Mapping) else None
+        raise UpstreamBroken("said_error", detail=error_detail(payload), rpc_code=code)
+    result = payload.get("result", payload)
+    if not isinstance(result, Mapping):
+        raise UpstreamBroken("unreadable")
+    return result
+
+
+def card_interfaces(card: Mapping[str, Any]) -> list[A2AInterface]:
+    """The interfaces of a card that we can speak with, in the agent's order.
+
+    Cards of 1.0 list them; those of 0.3 have one in `url` and more beside it.
+    """
+    listed = [*(card.get("supportedInterfaces") or ())]
+    if not listed:
+        version = card.get("protocolVersion") or "0.3"
+        main = {
+            "url": card.get("url"),
+            "protocolBinding": card.get("preferredTransport") or "JSONRPC",
+        }
+        listed = [
+            {**entry, "protocolVersion": version}
+            for entry in (main, *(card.get("additionalInterfaces") or ()))
+        ]
+    found: list[A2AInterface] = []
+    for entry in listed:
+        binding = str(entry.get("protocolBinding") or entry.get("transport") or "")
+        url = entry.get("url")
+        if url and binding.upper() in ("JSONRPC", "HTTP+JSON"):
+            rest = binding.upper() == "HTTP+JSON"
+            legacy = str(entry.get("protocolVersion") or "1.0").startswith("0.")
+            tenant = str(entry.get("tenant") or "")
+            found.append(A2AInterface(str(url), rest, legacy, tenant))
+    return found
+
+
+def choose_interface(
+    card: Mapping[str, Any], binding: str = "", version: str = ""
+) -> A2AInterface:
+    """The agent's first interface, 1.0 before 0.3; raises UpstreamUnreachable.
+
+    `binding` ("jsonrpc" or "http+json") and `version` ("1.0" or "0.3") limit it.
+    """
+    fitting = [
+        interface
+        for interface in card_interfaces(card)
+        if (not binding or interface.rest == (binding == "http+json"))
+        and (not version or interface.legacy == (version == "0.3"))
+    ]
+    if not fitting:
+        raise UpstreamUnreachable("a2a_no_interface")
+    return min(fitting, key=lambda interface: interface.legacy)
+
+
+# --- shared/backends/dialogs.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """An agent wants to act and asks first.
+
+    `tool` is the name that an allow-list knows; `title` says what is to be done in a
+    line, `detail` in full (arguments, a command, a diff), `paths` where.
+    """
+
+    tool: str
+    title: str
+    detail: str = ""
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserQuestion:
+    """An agent cannot go on before the user says something."""
+
+    message: str
+    choices: tuple[str, ...] = ()
+
+
+class Dialogs(Protocol):
+    """Whoever can ask the user of this turn."""
+
+    async def approve(self, request: ApprovalRequest) -> bool:
+        """Whether the agent may do this, once.
+
+        False too where nobody can be asked or nobody answers in time. What may be
+        done for the rest of the chat is remembered on this side: an agent is never
+        told "always".
+        """
+
+    async def ask(self, question: UserQuestion) -> str | None:
+        """The user's words, or None where there are none."""
+
+
+class Nobody:
+    """No browser is there to ask."""
+
+    async def approve(self, request: ApprovalRequest) -> bool:
+        return False
+
+    async def ask(self, question: UserQuestion) -> str | None:
+        return None
+
+
+NOBODY = Nobody()
 
 
 # --- shared/backends/base.py ---
@@ -1639,258 +2146,6 @@ def must_be_text(value: Any) -> str:
     return value
 
 
-# --- shared/backends/langgraph_stream.py ---
-
-FINISH_REASON_OF_STOP = {"length": "length", "max_tokens": "length"}
-
-
-@dataclass(frozen=True, slots=True)
-class GraphInterrupt:
-    """A graph that waits for a human: what it wants to know, and under which id."""
-
-    interrupt_id: str
-    value: Any
-
-
-class LangGraphDecoder:
-    """Reads the runs of one turn: after an interrupt, a further run goes on.
-
-    `run_id` is that of the latest run; `interrupts` are what it waits for.
-    """
-
-    def __init__(self) -> None:
-        self.run_id = ""
-        self.interrupts: list[GraphInterrupt] = []
-        self.told = False
-        self._calls: dict[str, ToolCallAssembler] = {}
-        self._unanswered: dict[str, None] = {}
-        self._streamed: set[str] = set()
-        self._usage: dict[str, Any] = {}
-        self._reason = "stop"
-
-    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
-        """One event, decoded; raises UpstreamBroken where it reports an error."""
-        kind = name.partition("|")[0]  # those of a subgraph end in `|` and its path
-        events: list[AgentEvent] = []
-        if kind == "metadata":
-            self.run_id = str(payload.get("run_id") or self.run_id)
-        elif kind == "messages":
-            events = self._message(payload[0])
-        elif kind == "updates":
-            events = self._update(payload)
-        elif kind == "error":
-            raise UpstreamBroken("said_error", detail=run_error(payload))
-        self.told = self.told or bool(events)
-        return events
-
-    def finish(self) -> list[AgentEvent]:
-        """What remains to be told when the last run has ended.
-
-        A call without a result gets an empty one: Open WebUI would run it itself.
-        """
-        events = self._complete_calls()
-        events += [ToolResult(call_id, "") for call_id in self._unanswered]
-        self._unanswered.clear()
-        if self._usage:
-            events.append(Usage(self._usage))
-        return [*events, Finished(self._reason)]
-
-    def _message(self, message: Mapping[str, Any]) -> list[AgentEvent]:
-        match message.get("type"):
-            case "AIMessageChunk":
-                return self._chunk(message)
-            case "ai":
-                return self._whole(message)
-            case "tool" | "ToolMessageChunk":
-                return self._result(message)
-        return []
-
-    def _chunk(self, message: Mapping[str, Any]) -> list[AgentEvent]:
-        message_id = str(message.get("id"))
-        self._streamed.add(message_id)
-        events = self._said(message)
-        if fragments := message.get("tool_call_chunks"):
-            calls = self._calls.setdefault(message_id, ToolCallAssembler())
-            events += calls.feed(map(openai_fragment, fragments))
-        if message.get("chunk_position") == "last":
-            events += self._complete_calls()
-        return events
-
-    def _whole(self, message: Mapping[str, Any]) -> list[AgentEvent]:
-        """A message that no model streamed; one that was streamed is a repetition."""
-        message_id = str(message.get("id"))
-        if message_id in self._streamed:
-            return []
-        self._streamed.add(message_id)
-        events = [*self._complete_calls(), *self._said(message)]
-        for call in message.get("tool_calls") or ():
-            arguments = orjson.dumps(call.get("args") or {}).decode()
-            whole = ToolCallCompleted(str(call["id"]), str(call["name"]), arguments)
-            self._unanswered[whole.call_id] = None
-            events.append(whole)
-        return events
-
-    def _said(self, message: Mapping[str, Any]) -> list[AgentEvent]:
-        """Thoughts, text and images of a message or of a chunk of one."""
-        for key, value in read_counts(message.get("usage_metadata") or {}).items():
-            if not isinstance(value, Mapping):
-                self._usage[key] = self._usage.get(key, 0) + value
-        response = message.get("response_metadata") or {}
-        stopped = response.get("finish_reason") or response.get("stop_reason")
-        if stopped:
-            self._reason = FINISH_REASON_OF_STOP.get(str(stopped), "stop")
-        events: list[AgentEvent] = []
-        # DeepSeek and others, by way of their LangChain packages.
-        thought = (message.get("additional_kwargs") or {}).get("reasoning_content")
-        if isinstance(thought, str) and thought:
-            events.append(ReasoningDelta(thought))
-        content = message.get("content")
-        if isinstance(content, str):
-            return [*events, TextDelta(content)] if content else events
-        for block in content or ():
-            events += block_events(block)
-        return events
-
-    def _result(self, message: Mapping[str, Any]) -> list[AgentEvent]:
-        events = self._complete_calls()
-        call_id = str(message.get("tool_call_id"))
-        if call_id not in self._unanswered:
-            return events
-        del self._unanswered[call_id]
-        failed = message.get("status") == "error"
-        output = content_text(message.get("content"))
-        return [*events, ToolResult(call_id, output, failed)]
-
-    def _update(self, update: Mapping[str, Any]) -> list[AgentEvent]:
-        """Messages in an update repeat those streamed; interrupts are only here."""
-        waiting = update.get("__interrupt__")
-        for entry in waiting if isinstance(waiting, list) else ():
-            found = GraphInterrupt(str(entry.get("id") or ""), entry.get("value"))
-            self.interrupts.append(found)
-        return self._complete_calls()
-
-    def _complete_calls(self) -> list[AgentEvent]:
-        events = [e for calls in self._calls.values() for e in calls.complete()]
-        self._calls.clear()
-        for event in events:
-            if isinstance(event, ToolCallCompleted):
-                self._unanswered[event.call_id] = None
-        return events
-
-
-def openai_fragment(chunk: Mapping[str, Any]) -> dict[str, Any]:
-    """LangChain's ToolCallChunk as a fragment of Chat Completions."""
-    function = {"name": chunk.get("name"), "arguments": chunk.get("args")}
-    return {"index": chunk.get("index"), "id": chunk.get("id"), "function": function}
-
-
-def block_events(block: Any) -> list[AgentEvent]:
-    """One content block: LangChain's own kinds and those of OpenAI and Anthropic."""
-    if isinstance(block, str):
-        return [TextDelta(block)] if block else []
-    kind = block.get("type")
-    if kind == "text" and block.get("text"):
-        return [TextDelta(str(block["text"]))]
-    if kind in ("reasoning", "thinking"):
-        summary = block.get("summary")
-        thought = block.get(kind) or content_text(summary)
-        return [ReasoningDelta(str(thought))] if thought else []
-    if kind == "image_url":
-        return image_outputs([block])
-    if kind in ("image", "file"):
-        return file_block(block)
-    return []
-
-
-def file_block(block: Mapping[str, Any]) -> list[AgentEvent]:
-    """LangChain's multimodal block: {mime_type, base64} or {mime_type, url}."""
-    mime = str(block.get("mime_type") or "application/octet-stream")
-    data, url = block.get("base64") or block.get("data"), block.get("url")
-    if isinstance(data, str) and data:
-        url = f"data:{mime};base64,{data}"
-    name = str(block.get("filename") or block.get("name") or "")
-    return [FileOutput(str(url), mime, name)] if url else []
-
-
-def run_error(payload: Any) -> str:
-    """What an `error` event says: {error: class, message: text}."""
-    if not isinstance(payload, Mapping):
-        return str(payload or "")
-    said: Iterable[Any] = (payload.get("error"), payload.get("message"))
-    return ": ".join(str(part) for part in said if part)
-
-
-# --- shared/backends/langgraph_humans.py ---
-
-QUESTION_KEYS = ("question", "message", "query", "prompt", "description", "text")
-CHOICE_KEYS = ("choices", "options")
-DENIED = "The user did not allow this."
-
-
-async def settle_interrupts(
-    dialogs: Dialogs, interrupts: Sequence[GraphInterrupt]
-) -> Any | None:
-    """The `resume` of a Command for these, or None where the user gave no answer."""
-    values: dict[str, Any] = {}
-    for interrupt in interrupts:
-        value = await settle_interrupt(dialogs, interrupt.value)
-        if value is None:
-            return None
-        values[interrupt.interrupt_id] = value
-    return resume_value(values)
-
-
-def resume_value(values: Mapping[str, Any]) -> Any:
-    """Answers by the ids of their interrupts; a single one stands by itself."""
-    return values if len(values) > 1 else next(iter(values.values()))
-
-
-async def settle_interrupt(dialogs: Dialogs, value: Any) -> Any | None:
-    actions = value.get("action_requests") if isinstance(value, Mapping) else None
-    if not actions:
-        return await dialogs.ask(interrupt_question(value))
-    decisions = []
-    for action in actions:
-        allowed = await dialogs.approve(action_approval(action))
-        decisions.append(
-            {"type": "approve"} if allowed else {"type": "reject", "message": DENIED}
-        )
-    return {"decisions": decisions}
-
-
-def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
-    """The permission that an ActionRequest {name, args, description} asks for."""
-    arguments = action.get("args") or {}
-    name = str(action.get("name") or "")
-    paths = [
-        value
-        for key, value in arguments.items()
-        if isinstance(value, str) and ("path" in key.lower() or "file" in key.lower())
-    ]
-    detail = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
-    return ApprovalRequest(name, name, detail, tuple(paths))
-
-
-def interrupt_question(value: Any) -> UserQuestion:
-    """The question in an interrupt's value: a text, or an object with one in it."""
-    if isinstance(value, str):
-        return UserQuestion(value)
-    if isinstance(value, Mapping):
-        for key in QUESTION_KEYS:
-            if isinstance(value.get(key), str) and value[key]:
-                return UserQuestion(value[key], question_choices(value))
-    return UserQuestion(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-
-
-def question_choices(value: Mapping[str, Any]) -> tuple[str, ...]:
-    """The answers to choose among, where the object names them as texts."""
-    for key in CHOICE_KEYS:
-        choices = value.get(key)
-        if isinstance(choices, list) and all(isinstance(c, str) for c in choices):
-            return tuple(choices)
-    return ()
-
-
 # --- shared/backends/openai_responses.py ---
 
 # Chat Completions parameters that the Responses API does not know.
@@ -2370,46 +2625,605 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
     return b"".join(parts)
 
 
-# --- shared/backends/transcript.py ---
+# --- shared/backends/a2a.py ---
+
+CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
+MAX_QUESTIONS = 50
+# A stream is attached again this often in a row without a word coming through.
+MAX_ATTACHMENTS = 4
+PAUSE_SECONDS = 1.0
+TASK_NOT_FOUND = -32001
 
 
 @dataclass(frozen=True, slots=True)
-class TurnFile:
-    """A file the user sent: its bytes, or where they are."""
+class A2AConnection:
+    """An agent that can be spoken with: its interface, and the way to it."""
 
-    name: str
-    mime_type: str
-    data: bytes | None = field(default=None, repr=False)
-    url: str = field(default="", repr=False)
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    interface: A2AInterface
+    streaming: bool
+
+    async def call(
+        self, operation: Operation, params: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The result of a short operation."""
+        asked = self.interface.request(operation, params)
+        answer = await call_json(
+            self.client, self.endpoint, asked.method, asked.path, asked.body
+        )
+        return unwrap_result(answer)
+
+    async def results(
+        self, operation: Operation, params: Mapping[str, Any]
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The results of a stream, or the one of an answer in plain JSON."""
+        asked = self.interface.request(operation, params)
+        opening = open_stream(
+            self.client, self.endpoint, asked.path, asked.body, asked.method
+        )
+        async with opening as (response, clock):
+            if "application/json" in response.headers.get("content-type", ""):
+                plain = await read_plain_answer(response, clock)
+                yield unwrap_result(load_json(plain))
+                return
+            async with aclosing(read_events(response, clock)) as messages:
+                async for message in messages:
+                    clock.token()
+                    yield unwrap_result(load_json(message.data))
 
 
-def message_text(message: Mapping[str, Any]) -> str:
-    """The text of a message, its parts divided by blank lines."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    texts = [
-        str(part.get("text") or "")
-        for part in content or ()
-        if part.get("type") in ("text", "input_text", "output_text")
-    ]
-    return "\n\n".join(text for text in texts if text)
+@dataclass(frozen=True, slots=True)
+class A2ABackend:
+    """The agent whose card is at `endpoint`, or in the usual places below it.
+
+    `public_client` connects to nothing private: it is for hosts that only the card
+    names. `binding` and `version` limit the interfaces, as in `choose_interface`.
+    """
+
+    client: httpx.AsyncClient
+    public_client: httpx.AsyncClient
+    endpoint: Endpoint
+    rules: HostRules
+    binding: str = ""
+    version: str = ""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """A card describes one agent."""
+        name = str((await self._card()).get("name") or "agent")
+        return [DiscoveredModel(name, name)]
+
+    async def health(self) -> None:
+        await self._card()
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Cancel the task `task_id`."""
+        await cancel_task(await self._connect(), str(session["task_id"]))
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; on closing it the task is cancelled."""
+        connection = await self._connect()
+        decoder = A2ADecoder()
+        try:
+            async with aclosing(run_task(connection, decoder, turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamError as error:
+            if not turn.continued or decoder.context_id or not forgotten(error):
+                raise
+            # An agent that has forgotten the task gets the whole conversation.
+            anew = replace(turn, session=None)
+            async with aclosing(run_task(connection, decoder, anew)) as events:
+                async for event in events:
+                    yield event
+
+    async def _card(self) -> Mapping[str, Any]:
+        """The agent's card: at the address itself where that names a file."""
+        places = ("",) if self.endpoint.url.endswith(".json") else CARD_PATHS
+        for place in places:
+            try:
+                card = await get_json(self.client, self.endpoint, place)
+            except UpstreamRefused as error:
+                if error.status == 404 and place != places[-1]:
+                    continue
+                raise
+            if isinstance(card, Mapping):
+                return card
+        raise UpstreamBroken("unreadable")
+
+    async def _connect(self) -> A2AConnection:
+        """The way to the agent. A host that only the card names gets no secrets."""
+        card = await self._card()
+        interface = choose_interface(card, self.binding, self.version)
+        if self.rules.denies(interface.url):
+            host = replace(self.endpoint, url=interface.url).host
+            raise UpstreamUnreachable("address_refused", host=host)
+        trusted = self.rules.trusts(interface.url)
+        endpoint = replace(
+            self.endpoint,
+            url=interface.url,
+            key=self.endpoint.key if trusted else "",
+            headers={
+                **(self.endpoint.headers if trusted else {}),
+                **interface.headers,
+            },
+        )
+        client = self.client if trusted else self.public_client
+        streaming = bool((card.get("capabilities") or {}).get("streaming"))
+        return A2AConnection(client, endpoint, interface, streaming)
 
 
-def turn_file(name: str, url: str) -> TurnFile:
-    """A file from its address; a name without an ending gets that of its type."""
-    head, comma, encoded = url.partition(",")
-    if not (comma and head.startswith("data:")):
-        mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
-        return TurnFile(name, mime or "application/octet-stream", url=url)
-    mime = head[5:].split(";")[0] or "text/plain"
-    if "." not in name:
-        name += mimetypes.guess_extension(mime) or ""
+async def run_task(
+    connection: A2AConnection, decoder: A2ADecoder, turn: Turn
+) -> AsyncGenerator[AgentEvent, None]:
+    """A turn from the user's message to its end, the task cancelled on the way out."""
+    answered = False
     try:
-        data = base64.b64decode(encoded, validate=False)
-    except binascii.Error:
-        data = None
-    return TurnFile(name, mime, data=data, url=url)
+        async with aclosing(answer_turn(connection, decoder, turn)) as events:
+            async for event in events:
+                yield event
+        answered = True
+    finally:
+        if not answered and decoder.task_id and not decoder.ended:
+            await run_cancel(cancel_task(connection, decoder.task_id))
+
+
+async def cancel_task(connection: A2AConnection, task_id: str) -> None:
+    """Cancel a task, unless it has ended already."""
+    with suppress(UpstreamRefused, UpstreamBroken):
+        await connection.call("cancel", {"id": task_id})
+
+
+async def answer_turn(
+    connection: A2AConnection, decoder: A2ADecoder, turn: Turn
+) -> AsyncGenerator[AgentEvent, None]:
+    """The agent's answer; whenever it asks something, the user is asked."""
+    message = first_message(connection.interface, turn)
+    question = ""
+    for _ in range(MAX_QUESTIONS):
+        async with aclosing(follow_task(connection, decoder, message)) as events:
+            async for event in events:
+                yield event
+        if not decoder.waiting:
+            break
+        question = decoder.said
+        reply = await turn.dialogs.ask(UserQuestion(question))
+        if reply is None:
+            # Then the question is the answer, and what the user says next goes on.
+            yield TextDelta(f"\n\n{question}" if decoder.told else question)
+            break
+        message = connection.interface.message(
+            reply, (), decoder.context_id, decoder.task_id
+        )
+        decoder.go_on()
+    if not decoder.told and not decoder.waiting:
+        raise UpstreamBroken("empty_answer")
+    if decoder.waiting:
+        yield SessionState(
+            {"context_id": decoder.context_id, "task_id": decoder.task_id}
+        )
+    yield Finished()
+
+
+def first_message(interface: A2AInterface, turn: Turn) -> dict[str, Any]:
+    """The user's message; an agent that was not there gets the whole branch with it."""
+    session = turn.continued or {}
+    news = turn.news()
+    files: list[TurnFile] = []
+    for message in news:
+        if message.get("role") == "user":
+            files += message_files(message)
+    return interface.message(
+        transcript(news),
+        files,
+        str(session.get("context_id", "")),
+        str(session.get("task_id", "")),
+    )
+
+
+async def follow_task(
+    connection: A2AConnection, decoder: A2ADecoder, message: Mapping[str, Any]
+) -> AsyncGenerator[AgentEvent, None]:
+    """Send a message and follow its task; a stream that was lost is attached again."""
+    operation: Operation = "stream" if connection.streaming else "send"
+    params: Mapping[str, Any] = {"message": message}
+    attachments = 0
+    while attachments <= MAX_ATTACHMENTS:
+        try:
+            async with aclosing(connection.results(operation, params)) as results:
+                async for result in results:
+                    attachments = 0
+                    for event in read_result(decoder, result):
+                        yield event
+        except UpstreamError as error:
+            if decoder.ended or not decoder.task_id:
+                raise
+            if operation == "subscribe" and not lost(error):
+                break
+            if operation != "subscribe" and not lost(error):
+                raise
+        if decoder.ended:
+            return
+        if not decoder.task_id:
+            raise UpstreamBroken("cut_short")
+        if not connection.streaming:
+            break
+        if attachments:
+            await asyncio.sleep(PAUSE_SECONDS)
+        attachments += 1
+        operation, params = "subscribe", {"id": decoder.task_id}
+    async with aclosing(poll_task(connection, decoder)) as events:
+        async for event in events:
+            yield event
+
+
+async def poll_task(
+    connection: A2AConnection, decoder: A2ADecoder
+) -> AsyncGenerator[AgentEvent, None]:
+    """Look at the task until it has ended, for an agent without streams."""
+    limit = connection.endpoint.timeouts.between_tokens
+    loop = asyncio.get_running_loop()
+    heard = loop.time()
+    while True:
+        task = await connection.call("get", {"id": decoder.task_id})
+        for event in read_result(decoder, task):
+            heard = loop.time()
+            yield event
+        if decoder.ended:
+            return
+        if loop.time() - heard > limit:
+            raise UpstreamSilent("silent_between", seconds=limit)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEvent]:
+    """The events of a result, after the session's id when that comes to be known."""
+    known = decoder.context_id
+    try:
+        events = decoder.feed(result)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UpstreamBroken("unreadable") from error
+    if decoder.context_id and not known:
+        return [SessionState({"context_id": decoder.context_id}), *events]
+    return events
+
+
+def lost(error: UpstreamError) -> bool:
+    """Whether a connection broke, while the task may well go on."""
+    return error.code == "cut_short" or isinstance(error, UpstreamUnreachable)
+
+
+def forgotten(error: UpstreamError) -> bool:
+    """Whether the agent does not know the task that we go on with."""
+    if isinstance(error, UpstreamRefused):
+        return error.status == 404
+    return error.fields.get("rpc_code") == TASK_NOT_FOUND
+
+
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
+# --- shared/agents/kinds/a2a.py ---
+
+
+class A2AAgent(HttpAgent):
+    """An agent with a card: `url` is the card's address, or the one it lies below.
+
+    `allow_hosts` are further hosts that the card may name, `deny_hosts` such that it
+    may not; both with `*` and `?`.
+    """
+
+    binding: Literal["", "jsonrpc", "http+json"] = ""
+    version: Literal["", "1.0", "0.3"] = ""
+    allow_hosts: tuple[str, ...] = ()
+    deny_hosts: tuple[str, ...] = ()
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _as_text(cls, version: Any) -> Any:
+        """In YAML 1.0 is a number."""
+        return str(version) if isinstance(version, float) else version
+
+    @field_validator("allow_hosts", "deny_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if any("/" in host or ":" in host for host in hosts):
+            raise ValueError("write host names, without `http://` and a port")
+        return tuple(host.lower() for host in hosts)
+
+    @property
+    def rules(self) -> HostRules:
+        own = urlsplit(self.url).hostname or ""
+        return HostRules((own, *self.allow_hosts), self.deny_hosts)
+
+
+def make_a2a(agent: A2AAgent, model: str) -> Backend:
+    """The backend for the agent; a card has no models to choose among."""
+    return A2ABackend(
+        client=shared_resource("http client", new_http_client),
+        public_client=shared_resource("public http client", new_public_client),
+        endpoint=agent.endpoint,
+        rules=agent.rules,
+        binding=agent.binding,
+        version=agent.version,
+    )
+
+
+def new_public_client() -> Any:
+    """A client that connects to no private address."""
+    return new_http_client(only_public=True)
+
+
+# --- shared/backends/langgraph_stream.py ---
+
+FINISH_REASON_OF_STOP = {"length": "length", "max_tokens": "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInterrupt:
+    """A graph that waits for a human: what it wants to know, and under which id."""
+
+    interrupt_id: str
+    value: Any
+
+
+class LangGraphDecoder:
+    """Reads the runs of one turn: after an interrupt, a further run goes on.
+
+    `run_id` is that of the latest run; `interrupts` are what it waits for.
+    """
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.interrupts: list[GraphInterrupt] = []
+        self.told = False
+        self._calls: dict[str, ToolCallAssembler] = {}
+        self._unanswered: dict[str, None] = {}
+        self._streamed: set[str] = set()
+        self._usage: dict[str, Any] = {}
+        self._reason = "stop"
+
+    def feed(self, name: str, payload: Any) -> list[AgentEvent]:
+        """One event, decoded; raises UpstreamBroken where it reports an error."""
+        kind = name.partition("|")[0]  # those of a subgraph end in `|` and its path
+        events: list[AgentEvent] = []
+        if kind == "metadata":
+            self.run_id = str(payload.get("run_id") or self.run_id)
+        elif kind == "messages":
+            events = self._message(payload[0])
+        elif kind == "updates":
+            events = self._update(payload)
+        elif kind == "error":
+            raise UpstreamBroken("said_error", detail=run_error(payload))
+        self.told = self.told or bool(events)
+        return events
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the last run has ended.
+
+        A call without a result gets an empty one: Open WebUI would run it itself.
+        """
+        events = self._complete_calls()
+        events += [ToolResult(call_id, "") for call_id in self._unanswered]
+        self._unanswered.clear()
+        if self._usage:
+            events.append(Usage(self._usage))
+        return [*events, Finished(self._reason)]
+
+    def _message(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        match message.get("type"):
+            case "AIMessageChunk":
+                return self._chunk(message)
+            case "ai":
+                return self._whole(message)
+            case "tool" | "ToolMessageChunk":
+                return self._result(message)
+        return []
+
+    def _chunk(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        message_id = str(message.get("id"))
+        self._streamed.add(message_id)
+        events = self._said(message)
+        if fragments := message.get("tool_call_chunks"):
+            calls = self._calls.setdefault(message_id, ToolCallAssembler())
+            events += calls.feed(map(openai_fragment, fragments))
+        if message.get("chunk_position") == "last":
+            events += self._complete_calls()
+        return events
+
+    def _whole(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        """A message that no model streamed; one that was streamed is a repetition."""
+        message_id = str(message.get("id"))
+        if message_id in self._streamed:
+            return []
+        self._streamed.add(message_id)
+        events = [*self._complete_calls(), *self._said(message)]
+        for call in message.get("tool_calls") or ():
+            arguments = orjson.dumps(call.get("args") or {}).decode()
+            whole = ToolCallCompleted(str(call["id"]), str(call["name"]), arguments)
+            self._unanswered[whole.call_id] = None
+            events.append(whole)
+        return events
+
+    def _said(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        """Thoughts, text and images of a message or of a chunk of one."""
+        for key, value in read_counts(message.get("usage_metadata") or {}).items():
+            if not isinstance(value, Mapping):
+                self._usage[key] = self._usage.get(key, 0) + value
+        response = message.get("response_metadata") or {}
+        stopped = response.get("finish_reason") or response.get("stop_reason")
+        if stopped:
+            self._reason = FINISH_REASON_OF_STOP.get(str(stopped), "stop")
+        events: list[AgentEvent] = []
+        # DeepSeek and others, by way of their LangChain packages.
+        thought = (message.get("additional_kwargs") or {}).get("reasoning_content")
+        if isinstance(thought, str) and thought:
+            events.append(ReasoningDelta(thought))
+        content = message.get("content")
+        if isinstance(content, str):
+            return [*events, TextDelta(content)] if content else events
+        for block in content or ():
+            events += block_events(block)
+        return events
+
+    def _result(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        events = self._complete_calls()
+        call_id = str(message.get("tool_call_id"))
+        if call_id not in self._unanswered:
+            return events
+        del self._unanswered[call_id]
+        failed = message.get("status") == "error"
+        output = content_text(message.get("content"))
+        return [*events, ToolResult(call_id, output, failed)]
+
+    def _update(self, update: Mapping[str, Any]) -> list[AgentEvent]:
+        """Messages in an update repeat those streamed; interrupts are only here."""
+        waiting = update.get("__interrupt__")
+        for entry in waiting if isinstance(waiting, list) else ():
+            found = GraphInterrupt(str(entry.get("id") or ""), entry.get("value"))
+            self.interrupts.append(found)
+        return self._complete_calls()
+
+    def _complete_calls(self) -> list[AgentEvent]:
+        events = [e for calls in self._calls.values() for e in calls.complete()]
+        self._calls.clear()
+        for event in events:
+            if isinstance(event, ToolCallCompleted):
+                self._unanswered[event.call_id] = None
+        return events
+
+
+def openai_fragment(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """LangChain's ToolCallChunk as a fragment of Chat Completions."""
+    function = {"name": chunk.get("name"), "arguments": chunk.get("args")}
+    return {"index": chunk.get("index"), "id": chunk.get("id"), "function": function}
+
+
+def block_events(block: Any) -> list[AgentEvent]:
+    """One content block: LangChain's own kinds and those of OpenAI and Anthropic."""
+    if isinstance(block, str):
+        return [TextDelta(block)] if block else []
+    kind = block.get("type")
+    if kind == "text" and block.get("text"):
+        return [TextDelta(str(block["text"]))]
+    if kind in ("reasoning", "thinking"):
+        summary = block.get("summary")
+        thought = block.get(kind) or content_text(summary)
+        return [ReasoningDelta(str(thought))] if thought else []
+    if kind == "image_url":
+        return image_outputs([block])
+    if kind in ("image", "file"):
+        return file_block(block)
+    return []
+
+
+def file_block(block: Mapping[str, Any]) -> list[AgentEvent]:
+    """LangChain's multimodal block: {mime_type, base64} or {mime_type, url}."""
+    mime = str(block.get("mime_type") or "application/octet-stream")
+    data, url = block.get("base64") or block.get("data"), block.get("url")
+    if isinstance(data, str) and data:
+        url = f"data:{mime};base64,{data}"
+    name = str(block.get("filename") or block.get("name") or "")
+    return [FileOutput(str(url), mime, name)] if url else []
+
+
+def run_error(payload: Any) -> str:
+    """What an `error` event says: {error: class, message: text}."""
+    if not isinstance(payload, Mapping):
+        return str(payload or "")
+    said: Iterable[Any] = (payload.get("error"), payload.get("message"))
+    return ": ".join(str(part) for part in said if part)
+
+
+# --- shared/backends/langgraph_humans.py ---
+
+QUESTION_KEYS = ("question", "message", "query", "prompt", "description", "text")
+CHOICE_KEYS = ("choices", "options")
+DENIED = "The user did not allow this."
+
+
+async def settle_interrupts(
+    dialogs: Dialogs, interrupts: Sequence[GraphInterrupt]
+) -> Any | None:
+    """The `resume` of a Command for these, or None where the user gave no answer."""
+    values: dict[str, Any] = {}
+    for interrupt in interrupts:
+        value = await settle_interrupt(dialogs, interrupt.value)
+        if value is None:
+            return None
+        values[interrupt.interrupt_id] = value
+    return resume_value(values)
+
+
+def resume_value(values: Mapping[str, Any]) -> Any:
+    """Answers by the ids of their interrupts; a single one stands by itself."""
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
+async def settle_interrupt(dialogs: Dialogs, value: Any) -> Any | None:
+    actions = value.get("action_requests") if isinstance(value, Mapping) else None
+    if not actions:
+        return await dialogs.ask(interrupt_question(value))
+    decisions = []
+    for action in actions:
+        allowed = await dialogs.approve(action_approval(action))
+        decisions.append(
+            {"type": "approve"} if allowed else {"type": "reject", "message": DENIED}
+        )
+    return {"decisions": decisions}
+
+
+def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
+    """The permission that an ActionRequest {name, args, description} asks for."""
+    arguments = action.get("args") or {}
+    name = str(action.get("name") or "")
+    paths = [
+        value
+        for key, value in arguments.items()
+        if isinstance(value, str) and ("path" in key.lower() or "file" in key.lower())
+    ]
+    detail = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
+    return ApprovalRequest(name, name, detail, tuple(paths))
+
+
+def interrupt_question(value: Any) -> UserQuestion:
+    """The question in an interrupt's value: a text, or an object with one in it."""
+    if isinstance(value, str):
+        return UserQuestion(value)
+    if isinstance(value, Mapping):
+        for key in QUESTION_KEYS:
+            if isinstance(value.get(key), str) and value[key]:
+                return UserQuestion(value[key], question_choices(value))
+    return UserQuestion(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def question_choices(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """The answers to choose among, where the object names them as texts."""
+    for key in CHOICE_KEYS:
+        choices = value.get(key)
+        if isinstance(choices, list) and all(isinstance(c, str) for c in choices):
+            return tuple(choices)
+    return ()
 
 
 # --- shared/backends/langgraph.py ---
@@ -2611,29 +3425,6 @@ def graph_input(messages: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
     }
 
 
-# --- shared/host/resources.py ---
-
-STATE_KEY = "aqueduct"
-
-Resource = TypeVar("Resource")
-
-
-def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
-    """The server-wide object of this name, made on first use.
-
-    Call it in the event loop only: there, nothing runs between look-up and store.
-    """
-    from open_webui.main import app
-
-    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
-    if kept is None:
-        kept = {}
-        setattr(app.state, STATE_KEY, kept)
-    if name not in kept:
-        kept[name] = make()
-    return kept[name]
-
-
 # --- shared/agents/kinds/langgraph.py ---
 
 
@@ -2704,6 +3495,7 @@ class AgentKind:
 
 AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+    "a2a": AgentKind(A2AAgent, make_a2a),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
 }
 
@@ -8054,6 +8846,47 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
 }
 
 
+# --- shared/agents/texts_a2a.py ---
+
+A2A_TEXTS: dict[str, dict[str, str]] = {
+    "address_refused": {
+        "en": "{agent} refers to {host}, which it may not. An administrator can allow it with `allow_hosts`.",
+        "de": "{agent} verweist auf {host}, was nicht erlaubt ist. Ein Administrator kann es mit `allow_hosts` erlauben.",
+        "es": "{agent} remite a {host}, lo que no está permitido. Un administrador puede permitirlo con `allow_hosts`.",
+        "fr": "{agent} renvoie à {host}, ce qui n'est pas permis. Un administrateur peut l'autoriser avec `allow_hosts`.",
+        "zh": "{agent} 指向 {host}，这是不允许的。管理员可以用 `allow_hosts` 允许。",
+    },
+    "a2a_no_interface": {
+        "en": "{agent} offers no way of speaking that is known here. An administrator has to check its agent card.",
+        "de": "{agent} bietet keinen Weg an, der hier bekannt ist. Ein Administrator muss die Agent Card prüfen.",
+        "es": "{agent} no ofrece ninguna interfaz conocida aquí. Un administrador debe revisar su tarjeta de agente.",
+        "fr": "{agent} n'offre aucune interface connue ici. Un administrateur doit vérifier sa carte d'agent.",
+        "zh": "{agent} 没有提供可用的接口，请管理员检查其代理卡。",
+    },
+    "a2a_auth_required": {
+        "en": "{agent} needs a login of its own before it can go on.{detail}",
+        "de": "{agent} braucht erst eine eigene Anmeldung, um fortzufahren.{detail}",
+        "es": "{agent} necesita un inicio de sesión propio antes de continuar.{detail}",
+        "fr": "{agent} a besoin d'une connexion qui lui est propre avant de continuer.{detail}",
+        "zh": "{agent} 需要先完成自己的登录才能继续。{detail}",
+    },
+    "a2a_rejected": {
+        "en": "{agent} declined this.{detail}",
+        "de": "{agent} hat das abgelehnt.{detail}",
+        "es": "{agent} lo rechazó.{detail}",
+        "fr": "{agent} a décliné cette demande.{detail}",
+        "zh": "{agent} 拒绝了此请求。{detail}",
+    },
+    "a2a_canceled": {
+        "en": "This was stopped on the side of {agent}.{detail}",
+        "de": "Dies wurde auf der Seite von {agent} abgebrochen.{detail}",
+        "es": "Esto se detuvo por parte de {agent}.{detail}",
+        "fr": "Ceci a été arrêté du côté de {agent}.{detail}",
+        "zh": "此任务已在 {agent} 一侧停止。{detail}",
+    },
+}
+
+
 # --- shared/agents/tool_rounds.py ---
 
 
@@ -8383,7 +9216,7 @@ RECOVERY_TEXTS: dict[str, dict[str, str]] = {
 
 # --- shared/agents/service.py ---
 
-PIPE_TEXTS = AGENT_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
+PIPE_TEXTS = AGENT_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
 
 
 async def answer(

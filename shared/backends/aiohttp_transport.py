@@ -4,8 +4,10 @@ httpx reads a chunked body through h11 and anyio, in Python and one chunk at a t
 aiohttp parses in C and gives all that has arrived. benchmarks/README.md has figures.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+import socket
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import aiohttp
 import httpx
@@ -63,10 +65,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """A transport for `httpx.AsyncClient`, to be used in one event loop.
 
     It keeps to httpx's certificates and timeouts (`connect` and `read` seconds) and
-    to the shell's proxies. Connections are not limited in number.
+    to the shell's proxies. Connections are not limited in number. `socket_factory`
+    makes the sockets and may refuse an address; then no proxy is used, which would
+    be the only address to look at.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, socket_factory: Callable[[tuple[Any, ...]], socket.socket] | None = None
+    ) -> None:
+        self._socket_factory = socket_factory
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -104,11 +111,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ssl=httpx.create_ssl_context(),
                 # The system's, as httpx asks it: aiohttp's own knows only DNS.
                 resolver=aiohttp.ThreadedResolver(),
+                socket_factory=self._socket_factory,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=True,
+                trust_env=self._socket_factory is None,
             )
         return self._session

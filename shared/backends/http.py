@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from shared.backends.addresses import AddressRefused, public_socket
 from shared.backends.aiohttp_transport import AiohttpTransport
 from shared.errors import (
     UpstreamBroken,
@@ -78,15 +79,16 @@ class Endpoint:
         return headers | {name.lower(): value for name, value in self.headers.items()}
 
 
-def new_http_client() -> httpx.AsyncClient:
+def new_http_client(only_public: bool = False) -> httpx.AsyncClient:
     """A client for all agents: no limit on connections, no time limit on reads.
 
     Reads are timed by `SilenceClock`, which knows a token from a keep-alive. It keeps
-    no cookies: one user's must not reach a server in another's turn.
+    no cookies: one user's must not reach a server in another's turn. `only_public`
+    makes one that connects to no private address.
     """
     return httpx.AsyncClient(
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-        transport=AiohttpTransport(),
+        transport=AiohttpTransport(public_socket if only_public else None),
         timeout=httpx.Timeout(30.0, read=None, pool=None),
     )
 
@@ -166,7 +168,7 @@ def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamErr
     if isinstance(error, httpx.ConnectTimeout):
         return UpstreamSilent("connect_timeout", seconds=endpoint.timeouts.connect)
     if isinstance(error, httpx.ConnectError):
-        return UpstreamUnreachable(connect_failure_code(error))
+        return UpstreamUnreachable(connect_failure_code(error), host=endpoint.host)
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return UpstreamUnreachable("bad_address")
     if isinstance(error, httpx.ProxyError):
@@ -177,9 +179,11 @@ def as_upstream_error(error: httpx.HTTPError, endpoint: Endpoint) -> UpstreamErr
 
 
 def connect_failure_code(error: BaseException) -> str:
-    """Which of the four ways a connection failed, from the chain of causes."""
+    """In which way a connection failed, from the chain of causes."""
     seen: list[BaseException] = [error]
     for cause in seen:
+        if isinstance(cause, AddressRefused):
+            return "address_refused"
         if isinstance(cause, ssl.SSLError):
             return "tls_failed"
         if isinstance(cause, socket.gaierror):

@@ -1,0 +1,311 @@
+"""The A2A backend: an agent that a card describes, by JSON-RPC or HTTP+JSON.
+
+We write and read the protocol ourselves instead of with `a2a-sdk`: its dialects differ
+in a few names, while the library would have to be installed, brings protobuf and
+Google's client core along, and would go around our own connections, time limits,
+checks of addresses and error sentences.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from shared.backends.a2a_stream import A2ADecoder
+from shared.backends.a2a_wire import (
+    A2AInterface,
+    Operation,
+    choose_interface,
+    unwrap_result,
+)
+from shared.backends.addresses import HostRules
+from shared.backends.base import DiscoveredModel, Turn
+from shared.backends.cancelling import run_cancel
+from shared.backends.dialogs import UserQuestion
+from shared.backends.event_streams import read_events
+from shared.backends.http import Endpoint, call_json, get_json, open_stream
+from shared.backends.openai import load_json, read_plain_answer
+from shared.backends.transcript import TurnFile, message_files, transcript
+from shared.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamSilent,
+    UpstreamUnreachable,
+)
+from shared.events import AgentEvent, Finished, SessionState, TextDelta
+
+CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
+MAX_QUESTIONS = 50
+# A stream is attached again this often in a row without a word coming through.
+MAX_ATTACHMENTS = 4
+PAUSE_SECONDS = 1.0
+TASK_NOT_FOUND = -32001
+
+
+@dataclass(frozen=True, slots=True)
+class A2AConnection:
+    """An agent that can be spoken with: its interface, and the way to it."""
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    interface: A2AInterface
+    streaming: bool
+
+    async def call(
+        self, operation: Operation, params: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The result of a short operation."""
+        asked = self.interface.request(operation, params)
+        answer = await call_json(
+            self.client, self.endpoint, asked.method, asked.path, asked.body
+        )
+        return unwrap_result(answer)
+
+    async def results(
+        self, operation: Operation, params: Mapping[str, Any]
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The results of a stream, or the one of an answer in plain JSON."""
+        asked = self.interface.request(operation, params)
+        opening = open_stream(
+            self.client, self.endpoint, asked.path, asked.body, asked.method
+        )
+        async with opening as (response, clock):
+            if "application/json" in response.headers.get("content-type", ""):
+                plain = await read_plain_answer(response, clock)
+                yield unwrap_result(load_json(plain))
+                return
+            async with aclosing(read_events(response, clock)) as messages:
+                async for message in messages:
+                    clock.token()
+                    yield unwrap_result(load_json(message.data))
+
+
+@dataclass(frozen=True, slots=True)
+class A2ABackend:
+    """The agent whose card is at `endpoint`, or in the usual places below it.
+
+    `public_client` connects to nothing private: it is for hosts that only the card
+    names. `binding` and `version` limit the interfaces, as in `choose_interface`.
+    """
+
+    client: httpx.AsyncClient
+    public_client: httpx.AsyncClient
+    endpoint: Endpoint
+    rules: HostRules
+    binding: str = ""
+    version: str = ""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """A card describes one agent."""
+        name = str((await self._card()).get("name") or "agent")
+        return [DiscoveredModel(name, name)]
+
+    async def health(self) -> None:
+        await self._card()
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Cancel the task `task_id`."""
+        await cancel_task(await self._connect(), str(session["task_id"]))
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; on closing it the task is cancelled."""
+        connection = await self._connect()
+        decoder = A2ADecoder()
+        try:
+            async with aclosing(run_task(connection, decoder, turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamError as error:
+            if not turn.continued or decoder.context_id or not forgotten(error):
+                raise
+            # An agent that has forgotten the task gets the whole conversation.
+            anew = replace(turn, session=None)
+            async with aclosing(run_task(connection, decoder, anew)) as events:
+                async for event in events:
+                    yield event
+
+    async def _card(self) -> Mapping[str, Any]:
+        """The agent's card: at the address itself where that names a file."""
+        places = ("",) if self.endpoint.url.endswith(".json") else CARD_PATHS
+        for place in places:
+            try:
+                card = await get_json(self.client, self.endpoint, place)
+            except UpstreamRefused as error:
+                if error.status == 404 and place != places[-1]:
+                    continue
+                raise
+            if isinstance(card, Mapping):
+                return card
+        raise UpstreamBroken("unreadable")
+
+    async def _connect(self) -> A2AConnection:
+        """The way to the agent. A host that only the card names gets no secrets."""
+        card = await self._card()
+        interface = choose_interface(card, self.binding, self.version)
+        if self.rules.denies(interface.url):
+            host = replace(self.endpoint, url=interface.url).host
+            raise UpstreamUnreachable("address_refused", host=host)
+        trusted = self.rules.trusts(interface.url)
+        endpoint = replace(
+            self.endpoint,
+            url=interface.url,
+            key=self.endpoint.key if trusted else "",
+            headers={
+                **(self.endpoint.headers if trusted else {}),
+                **interface.headers,
+            },
+        )
+        client = self.client if trusted else self.public_client
+        streaming = bool((card.get("capabilities") or {}).get("streaming"))
+        return A2AConnection(client, endpoint, interface, streaming)
+
+
+async def run_task(
+    connection: A2AConnection, decoder: A2ADecoder, turn: Turn
+) -> AsyncGenerator[AgentEvent, None]:
+    """A turn from the user's message to its end, the task cancelled on the way out."""
+    answered = False
+    try:
+        async with aclosing(answer_turn(connection, decoder, turn)) as events:
+            async for event in events:
+                yield event
+        answered = True
+    finally:
+        if not answered and decoder.task_id and not decoder.ended:
+            await run_cancel(cancel_task(connection, decoder.task_id))
+
+
+async def cancel_task(connection: A2AConnection, task_id: str) -> None:
+    """Cancel a task, unless it has ended already."""
+    with suppress(UpstreamRefused, UpstreamBroken):
+        await connection.call("cancel", {"id": task_id})
+
+
+async def answer_turn(
+    connection: A2AConnection, decoder: A2ADecoder, turn: Turn
+) -> AsyncGenerator[AgentEvent, None]:
+    """The agent's answer; whenever it asks something, the user is asked."""
+    message = first_message(connection.interface, turn)
+    question = ""
+    for _ in range(MAX_QUESTIONS):
+        async with aclosing(follow_task(connection, decoder, message)) as events:
+            async for event in events:
+                yield event
+        if not decoder.waiting:
+            break
+        question = decoder.said
+        reply = await turn.dialogs.ask(UserQuestion(question))
+        if reply is None:
+            # Then the question is the answer, and what the user says next goes on.
+            yield TextDelta(f"\n\n{question}" if decoder.told else question)
+            break
+        message = connection.interface.message(
+            reply, (), decoder.context_id, decoder.task_id
+        )
+        decoder.go_on()
+    if not decoder.told and not decoder.waiting:
+        raise UpstreamBroken("empty_answer")
+    if decoder.waiting:
+        yield SessionState(
+            {"context_id": decoder.context_id, "task_id": decoder.task_id}
+        )
+    yield Finished()
+
+
+def first_message(interface: A2AInterface, turn: Turn) -> dict[str, Any]:
+    """The user's message; an agent that was not there gets the whole branch with it."""
+    session = turn.continued or {}
+    news = turn.news()
+    files: list[TurnFile] = []
+    for message in news:
+        if message.get("role") == "user":
+            files += message_files(message)
+    return interface.message(
+        transcript(news),
+        files,
+        str(session.get("context_id", "")),
+        str(session.get("task_id", "")),
+    )
+
+
+async def follow_task(
+    connection: A2AConnection, decoder: A2ADecoder, message: Mapping[str, Any]
+) -> AsyncGenerator[AgentEvent, None]:
+    """Send a message and follow its task; a stream that was lost is attached again."""
+    operation: Operation = "stream" if connection.streaming else "send"
+    params: Mapping[str, Any] = {"message": message}
+    attachments = 0
+    while attachments <= MAX_ATTACHMENTS:
+        try:
+            async with aclosing(connection.results(operation, params)) as results:
+                async for result in results:
+                    attachments = 0
+                    for event in read_result(decoder, result):
+                        yield event
+        except UpstreamError as error:
+            if decoder.ended or not decoder.task_id:
+                raise
+            if operation == "subscribe" and not lost(error):
+                break
+            if operation != "subscribe" and not lost(error):
+                raise
+        if decoder.ended:
+            return
+        if not decoder.task_id:
+            raise UpstreamBroken("cut_short")
+        if not connection.streaming:
+            break
+        if attachments:
+            await asyncio.sleep(PAUSE_SECONDS)
+        attachments += 1
+        operation, params = "subscribe", {"id": decoder.task_id}
+    async with aclosing(poll_task(connection, decoder)) as events:
+        async for event in events:
+            yield event
+
+
+async def poll_task(
+    connection: A2AConnection, decoder: A2ADecoder
+) -> AsyncGenerator[AgentEvent, None]:
+    """Look at the task until it has ended, for an agent without streams."""
+    limit = connection.endpoint.timeouts.between_tokens
+    loop = asyncio.get_running_loop()
+    heard = loop.time()
+    while True:
+        task = await connection.call("get", {"id": decoder.task_id})
+        for event in read_result(decoder, task):
+            heard = loop.time()
+            yield event
+        if decoder.ended:
+            return
+        if loop.time() - heard > limit:
+            raise UpstreamSilent("silent_between", seconds=limit)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEvent]:
+    """The events of a result, after the session's id when that comes to be known."""
+    known = decoder.context_id
+    try:
+        events = decoder.feed(result)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UpstreamBroken("unreadable") from error
+    if decoder.context_id and not known:
+        return [SessionState({"context_id": decoder.context_id}), *events]
+    return events
+
+
+def lost(error: UpstreamError) -> bool:
+    """Whether a connection broke, while the task may well go on."""
+    return error.code == "cut_short" or isinstance(error, UpstreamUnreachable)
+
+
+def forgotten(error: UpstreamError) -> bool:
+    """Whether the agent does not know the task that we go on with."""
+    if isinstance(error, UpstreamRefused):
+        return error.status == 404
+    return error.fields.get("rpc_code") == TASK_NOT_FOUND
