@@ -73,3 +73,14 @@ class Standing:
 def gate_names(upstream: str, model: str) -> tuple[str, str]:
     """What can be shut: an upstream, or one model there."""
     return upstream, f"{upstream} {model}"
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """What is shut now: `trying` when one request finds out whether it is well."""
+
+    name: str
+    code: str
+    seconds: float
+    paused: bool
+    trying: bool

@@ -1,0 +1,379 @@
+"""A call through a pool: waiting, trying again, what is told and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+
+import pytest
+
+from shared.errors import (
+    AqueductError,
+    UpstreamBroken,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from shared.events import AgentEvent, Finished, SessionState, Status, TextDelta
+from shared.routing.failures import AttemptsFailed, QueueError
+from shared.routing.memory_queue import MemoryStore
+from shared.routing.router import RoutedCall, RoutedUpstream, Router
+from shared.routing.settings import (
+    BreakerSettings,
+    ClassCounts,
+    ClassSeconds,
+    PoolSpec,
+    QueueSettings,
+    RetrySettings,
+    UpstreamSlots,
+)
+from shared.routing.stats import RoutingStats
+from shared.routing.texts import ROUTING_TEXTS
+from shared.routing.tickets import Ticket
+from shared.texts import translate
+
+QUICK = RetrySettings(base=0.001, cap=0.001)
+DOWN = UpstreamUnreachable("connection_refused")
+PATIENCE = 10.0
+
+Script = list[AgentEvent | Exception | asyncio.Event]
+
+
+class Upstream:
+    """An upstream that does what a script says for each call; the last one for good."""
+
+    def __init__(self, name: str, *scripts: Script) -> None:
+        self.name = name
+        self.scripts = scripts or ([TextDelta(f"I am {name}"), Finished()],)
+        self.calls = 0
+        self.ill = False
+        self.asked_how_it_is = 0
+
+    async def run(self) -> AsyncGenerator[AgentEvent, None]:
+        script = self.scripts[min(self.calls, len(self.scripts) - 1)]
+        self.calls += 1
+        for step in script:
+            if isinstance(step, Exception):
+                raise type(step)(**_fields(step))  # an error is used once
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            else:
+                yield step
+
+    async def health(self) -> None:
+        self.asked_how_it_is += 1
+        if self.ill:
+            raise UpstreamUnreachable("connection_refused")
+
+
+def _fields(error: Exception) -> dict[str, object]:
+    assert isinstance(error, AqueductError)
+    status = {"status": error.status} if isinstance(error, UpstreamRefused) else {}
+    return {"code": error.code, **error.fields, **status}
+
+
+class Bench:
+    """A router over upstreams that follow scripts."""
+
+    def __init__(self, *upstreams: Upstream, concurrency: int = 1, **rules: object):
+        self.upstreams = {u.name: u for u in upstreams}
+        slots = tuple(UpstreamSlots(u.name, concurrency) for u in upstreams)
+        self.spec = PoolSpec("pool", slots, **{"retry": QUICK, **rules})  # type: ignore[arg-type]
+        self.store = MemoryStore()
+        self.counts: dict[str, object] = {}
+        self.router = Router(self.store, RoutingStats(self.counts))
+
+    def call(self, user: str = "ada", priority: int = 0, chat: str = "") -> RoutedCall:
+        return RoutedCall(
+            self.spec,
+            {
+                name: RoutedUpstream(u.run, u.health, {"host": name, "agent": "Scout"})
+                for name, u in self.upstreams.items()
+            },
+            user,
+            "model",
+            chat,
+            priority,
+            lambda code, fields: translate(ROUTING_TEXTS, code, "en", fields),
+        )
+
+    async def said(self, **who: object) -> list[AgentEvent]:
+        return [event async for event in self.router.run(self.call(**who))]  # type: ignore[arg-type]
+
+    async def text(self, **who: object) -> str:
+        events = await self.said(**who)
+        return "".join(e.text for e in events if isinstance(e, TextDelta))
+
+    @property
+    def running(self) -> int:
+        return len(self.store.pool(self.spec).desk.running)
+
+    def open_again(self) -> bool:
+        desk = self.store.pool(self.spec).desk
+        return desk.possible(Ticket("any", "ada", "model"), time.monotonic())
+
+    @property
+    def waiting(self) -> int:
+        return len(self.store.pool(self.spec).desk.waiting)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def refusing(status: int, **fields: object) -> UpstreamRefused:
+    known = {401: "status_401", 404: "status_404", 429: "status_429"}
+    return UpstreamRefused(known.get(status, "status_5xx"), status, **fields)
+
+
+async def test_a_call_that_need_not_wait_says_nothing_of_it():
+    bench = Bench(Upstream("a"))
+    assert await bench.said() == [TextDelta("I am a"), Finished()]
+    assert bench.running == 0
+
+
+async def test_one_waits_and_is_told_where_it_stands():
+    go = asyncio.Event()
+    bench = Bench(
+        Upstream("a", [go, TextDelta("one"), Finished()]),
+        queue=QueueSettings(notify_after=0),
+    )
+    first = asyncio.create_task(bench.said())
+    await until(lambda: bench.running == 1)
+    events = bench.router.run(bench.call("bob"))
+    assert await anext(events) == Status("Waiting: position 1 of 1")
+    go.set()
+    last = [event async for event in events]
+    assert isinstance(last[0], Status)
+    assert last[0].done
+    assert last[0].text.startswith("Waited ")
+    assert last[1:] == [TextDelta("one"), Finished()]
+    await first
+
+
+async def test_the_line_changes_when_those_before_leave():
+    go, on = asyncio.Event(), asyncio.Event()
+    bench = Bench(
+        Upstream("a", [go, Finished()], [on, Finished()]),
+        queue=QueueSettings(notify_after=0),
+    )
+    ahead = [asyncio.create_task(bench.said(user=u)) for u in ("ada", "bob")]
+    await until(lambda: bench.waiting == 1)
+    events = bench.router.run(bench.call("eve"))
+    assert await anext(events) == Status("Waiting: position 2 of 2")
+    go.set()
+    second = await anext(events)
+    assert isinstance(second, Status)
+    assert second.text.startswith("Waiting: position 1 of 1")
+    on.set()
+    await asyncio.gather(*ahead)
+    assert isinstance([event async for event in events][-1], Finished)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_stops_frees_the_place_at_once(waits):
+    go = asyncio.Event()
+    bench = Bench(Upstream("a", [go, Finished()]))
+    tasks = [asyncio.create_task(bench.said(user=u)) for u in ("ada", "bob")]
+    await until(lambda: bench.running == 1 and bench.waiting == 1)
+    stopped, other = reversed(tasks) if waits else tasks
+    stopped.cancel()
+    await asyncio.wait([stopped])
+    assert (bench.running, bench.waiting) == (1, 0)
+    go.set()
+    await other
+    assert bench.running == 0
+
+
+async def test_an_abandoned_answer_frees_its_slot():
+    bench = Bench(Upstream("a", [TextDelta("one"), asyncio.Event()]))
+    events = bench.router.run(bench.call())
+    assert await anext(events) == TextDelta("one")
+    await events.aclose()
+    assert bench.running == 0
+
+
+async def test_past_its_deadline_a_request_gives_up():
+    bench = Bench(
+        Upstream("a", [asyncio.Event()]),
+        queue=QueueSettings(deadline=ClassSeconds(person=0.01)),
+    )
+    first = asyncio.create_task(bench.said())
+    await until(lambda: bench.running == 1)
+    with pytest.raises(QueueError) as raised:
+        await bench.said(user="bob")
+    assert raised.value.code == "queue_expired"
+    assert bench.waiting == 0
+    first.cancel()
+
+
+async def test_past_its_bound_the_queue_refuses():
+    bench = Bench(
+        Upstream("a", [asyncio.Event()]),
+        queue=QueueSettings(max_waiting=ClassCounts(person=0)),
+    )
+    first = asyncio.create_task(bench.said())
+    await until(lambda: bench.running == 1)
+    with pytest.raises(QueueError) as raised:
+        await bench.said(user="bob")
+    assert raised.value.code == "queue_busy"
+    first.cancel()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        DOWN,
+        refusing(408),
+        refusing(429),
+        refusing(500),
+        refusing(503),
+        UpstreamBroken("cut_short"),
+        UpstreamBroken("said_error", detail="Overloaded"),
+    ],
+    ids=lambda error: f"{error.code}-{error.fields}",
+)
+async def test_what_may_pass_is_tried_again(failure):
+    bench = Bench(Upstream("a", [failure], [failure], [TextDelta("Hi"), Finished()]))
+    events = await bench.said()
+    assert events[-2:] == [TextDelta("Hi"), Finished()]
+    assert bench.upstreams["a"].calls == 3
+    lines = [event for event in events if isinstance(event, Status)]
+    assert [line.done for line in lines][-1]
+    assert "trying again" in lines[0].text
+    assert bench.running == 0
+
+
+@pytest.mark.parametrize(
+    "failure", [refusing(400), refusing(401), refusing(404), refusing(422)]
+)
+async def test_what_stays_wrong_is_not_tried_again(failure):
+    upstream = Upstream("a", [failure])
+    with pytest.raises(UpstreamRefused):
+        await Bench(upstream).said()
+    assert upstream.calls == 1
+
+
+async def test_attempts_are_counted():
+    upstream = Upstream("a", [DOWN])
+    with pytest.raises(UpstreamUnreachable):
+        await Bench(upstream, retry=QUICK.model_copy(update={"attempts": 2})).said()
+    assert upstream.calls == 2
+
+
+async def test_a_server_that_wants_too_long_a_pause_is_not_waited_for():
+    upstream = Upstream("a", [refusing(429, retry_after=60)])
+    bench = Bench(upstream, retry=QUICK.model_copy(update={"budget": 5.0}))
+    with pytest.raises(UpstreamRefused):
+        await bench.said()
+    with pytest.raises(QueueError) as raised:
+        await bench.said()
+    assert raised.value.code == "queue_busy_wait"
+    assert raised.value.fields["seconds"] == pytest.approx(60, abs=1)
+    assert upstream.calls == 1
+
+
+async def test_after_a_word_was_said_nothing_is_tried_again():
+    upstream = Upstream("a", [TextDelta("Hello"), UpstreamBroken("cut_short")])
+    bench = Bench(upstream)
+    events = bench.router.run(bench.call())
+    assert await anext(events) == TextDelta("Hello")
+    with pytest.raises(UpstreamBroken):
+        await anext(events)
+    assert upstream.calls == 1
+
+
+async def test_a_failed_attempts_session_is_never_seen():
+    left = SessionState({"thread": 1})
+    bench = Bench(Upstream("a", [left, DOWN], [TextDelta("Hi"), Finished()]))
+    assert left not in await bench.said()
+
+
+async def test_another_upstream_is_asked_at_once():
+    ill, well = Upstream("ill", [refusing(401)]), Upstream("well")
+    bench = Bench(ill, well)
+    assert await bench.text() == "I am well"
+    assert await bench.text() == "I am well"
+    assert ill.calls == 1  # 401 shut it
+
+
+async def test_all_errors_are_told_together():
+    bench = Bench(Upstream("a", [refusing(401)]), Upstream("b", [refusing(404)]))
+    with pytest.raises(AttemptsFailed) as raised:
+        await bench.said()
+    told = [(code, fields["host"]) for code, fields in raised.value.fields["attempts"]]
+    assert told == [("status_401", "a"), ("status_404", "b")]
+
+
+async def test_an_upstream_that_keeps_failing_is_left_alone():
+    upstream = Upstream("a", [DOWN])
+    bench = Bench(
+        upstream,
+        retry=QUICK.model_copy(update={"attempts": 1}),
+        breaker=BreakerSettings(failures=2, open_for=60),
+    )
+    for _ in range(2):
+        with pytest.raises(UpstreamUnreachable):
+            await bench.said()
+    with pytest.raises(QueueError) as raised:
+        await bench.said()
+    assert raised.value.code == "upstreams_shut"
+    assert upstream.calls == 2
+
+
+async def test_a_wrong_key_is_told_while_the_upstream_is_shut():
+    upstream = Upstream("a", [refusing(401)])
+    bench = Bench(upstream)
+    for kind in (UpstreamRefused, QueueError):
+        with pytest.raises(kind) as raised:
+            await bench.said()
+        assert raised.value.code == "status_401"
+    assert upstream.calls == 1
+
+
+async def test_one_request_tries_it_and_opens_it_for_all():
+    upstream = Upstream("a", [DOWN], [TextDelta("Hi"), Finished()])
+    bench = Bench(
+        upstream,
+        concurrency=5,
+        retry=QUICK.model_copy(update={"attempts": 1}),
+        breaker=BreakerSettings(failures=1, open_for=0.001, health=True),
+    )
+    with pytest.raises(UpstreamUnreachable):
+        await bench.said()
+    await until(bench.open_again)
+    assert await bench.text() == "Hi"
+    assert upstream.asked_how_it_is == 1
+    assert bench.store.pool(bench.spec).desk.gates == {}
+    assert await bench.text() == "Hi"
+    assert upstream.asked_how_it_is == 1
+
+
+async def test_an_ill_server_is_found_out_before_a_request_is_risked():
+    upstream = Upstream("a", [DOWN], [TextDelta("Hi"), Finished()])
+    bench = Bench(
+        upstream,
+        retry=QUICK.model_copy(update={"attempts": 1}),
+        breaker=BreakerSettings(failures=1, open_for=0.001, health=True),
+    )
+    upstream.ill = True
+    with pytest.raises(UpstreamUnreachable):
+        await bench.said()
+    await until(bench.open_again)
+    with pytest.raises(UpstreamUnreachable):
+        await bench.said()
+    assert upstream.calls == 1
+
+
+async def test_what_happened_is_counted():
+    bench = Bench(Upstream("a", [DOWN], [TextDelta("Hi"), Finished()]))
+    await bench.said(chat="chat")
+    counts = bench.counts["pool"]
+    assert isinstance(counts, dict)
+    upstream = counts["upstreams"]["a"]
+    assert upstream["errors"] == {"connection_refused": 1}
+    assert upstream["retries"] == 1
+    assert upstream["affinity"] == {"new": 1, "kept": 1}
+    assert counts["wait"]["person"]["count"] == 2
