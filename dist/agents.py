@@ -12,12 +12,15 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: d9e8583bc3298146
+# Content hash: 49916bea8d1fc11b
 
 import asyncio
 import base64
 import binascii
+import contextlib
+import difflib
 import email.utils
+import hashlib
 import html
 import inspect
 import io
@@ -27,10 +30,15 @@ import logging
 import mimetypes
 import os
 import re
+import shlex
+import shutil
+import signal
 import socket
 import ssl
+import stat
 import time
 import uuid
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -51,7 +59,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from json import JSONDecoder
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -59,6 +67,7 @@ import aiohttp
 import httpx
 import jsonschema
 import orjson
+import psutil
 import yaml
 import yarl
 from jsonschema.exceptions import SchemaError
@@ -2974,6 +2983,1569 @@ def new_public_client() -> Any:
     return new_http_client(only_public=True)
 
 
+# --- shared/backends/processes.py ---
+
+# What a program gets of the server's environment. Everything else may be a secret.
+# fmt: off
+INHERITED_VARIABLES = frozenset((
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL",
+    "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK",
+    "NODE_EXTRA_CA_CERTS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
+    "https_proxy", "no_proxy",
+))
+# fmt: on
+# Names the run a process belongs to: <server's pid>.<its start>.<run>. A shell in a
+# session of its own whose parent died is nobody's child, but it still has this.
+RUN_MARK = "AQUEDUCT_RUN"
+# Ctrl-C first: some agents leave their children alone on SIGTERM.
+STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
+EOF_SECONDS = 1.0
+ERROR_LINES_KEPT = 20
+READ_BYTES = 64 * 1024
+
+processes_log = logging.getLogger("aqueduct.processes")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start: an argument list, and what its environment has on top."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return Path(self.command[0]).name
+
+
+class AgentProcess:
+    """A running program with its family: what it started, and what that started."""
+
+    def __init__(
+        self, program: Program, process: asyncio.subprocess.Process, mark: str
+    ) -> None:
+        self._program = program
+        self._process = process
+        self._mark = mark
+        self._root = psutil.Process(process.pid)
+        self._errors: deque[str] = deque(maxlen=ERROR_LINES_KEPT)
+        self._listening = asyncio.create_task(self._keep_errors())
+
+    @classmethod
+    async def start(cls, program: Program, folder: Path) -> "AgentProcess":
+        """Start it in `folder`; UpstreamUnreachable when there is no such program."""
+        mark = f"{server_mark()}.{uuid.uuid4().hex}"
+        env = program_environment(program.env) | {RUN_MARK: mark}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                find_program(program, env),
+                *program.command[1:],
+                cwd=folder,
+                env=env,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            processes_log.warning("%s did not start: %s", program.name, error.strerror)
+            raise UpstreamUnreachable("program_missing", program=program.name) from None
+        return cls(program, process, mark)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    async def write(self, data: bytes) -> None:
+        """Give it input; UpstreamBroken when it no longer listens."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (OSError, RuntimeError) as error:
+            raise UpstreamBroken("program_ended") from error
+
+    def close_input(self) -> None:
+        """Tell it that no more input comes."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    async def read(self) -> bytes:
+        """Some of its output; nothing at its end."""
+        assert self._process.stdout is not None
+        return await self._process.stdout.read(READ_BYTES)
+
+    async def exit_code(self) -> int | None:
+        """How it ended, once its output is over; None when it lives on regardless.
+
+        What a failed one said on stderr is logged.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EOF_SECONDS):
+                await self._process.wait()
+        await asyncio.wait([self._listening], timeout=EOF_SECONDS)
+        code = self._process.returncode
+        if code:
+            words = self.without_secrets(" | ".join(self._errors))
+            processes_log.warning(
+                "%s ended with %s: %s", self._program.name, code, words
+            )
+        return code
+
+    async def ending(self) -> UpstreamBroken:
+        """The error for a program that ended in the middle of a talk."""
+        code = await self.exit_code()
+        detail = "" if code is None else f"exit code {code}"
+        return UpstreamBroken("program_ended", detail=detail)
+
+    def without_secrets(self, text: str) -> str:
+        """Its words without the values of its own variables, which may be keys."""
+        for value in self._program.env.values():
+            if len(value) > 7:
+                text = text.replace(value, "***")
+        return text
+
+    async def family(self) -> set[int]:
+        """The ids of the processes that live because of this one, itself included."""
+        found = await asyncio.to_thread(process_family, self._root, self._mark)
+        return {process.pid for process in found}
+
+    async def end_all_but(self, kept: set[int]) -> None:
+        """End what it has started since `kept` was its family."""
+        await asyncio.to_thread(end_family, self._root, self._mark, kept)
+
+    async def stop(self, gently: bool = False) -> None:
+        """End it and its family; `gently` lets it first go by itself.
+
+        Harmless when it has ended: what it started may still be there.
+        """
+        self.close_input()
+        if gently and self.running:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EOF_SECONDS):
+                    await self._process.wait()
+        await asyncio.to_thread(end_family, self._root, self._mark)
+        self._listening.cancel()
+
+    async def _keep_errors(self) -> None:
+        assert self._process.stderr is not None
+        rest = b""
+        while data := await self._process.stderr.read(READ_BYTES):
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[-READ_BYTES:]
+            self._errors.extend(line.decode("utf-8", "replace") for line in lines)
+        self._errors.append(rest.decode("utf-8", "replace"))
+
+
+def find_program(program: Program, env: Mapping[str, str]) -> str:
+    """Where the program is: a path from the server's folder, or a name on the PATH."""
+    found = shutil.which(program.command[0], path=env.get("PATH"))
+    if found is None:
+        raise UpstreamUnreachable("program_missing", program=program.name)
+    return os.path.abspath(found)
+
+
+def program_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program: what everybody needs, and its own variables."""
+    kept = {k: v for k, v in os.environ.items() if k in INHERITED_VARIABLES}
+    return kept | dict(own)
+
+
+def server_mark() -> str:
+    """Names this server's process, also after its id was given to another."""
+    return f"{os.getpid()}.{psutil.Process().create_time():.2f}"
+
+
+def process_family(root: psutil.Process, mark: str) -> list[psutil.Process]:
+    """The process, its descendants, and those that carry its mark."""
+    found: dict[int, psutil.Process] = {}
+    with contextlib.suppress(psutil.Error):
+        if root.is_running():
+            found = {process.pid: process for process in root.children(recursive=True)}
+            found[root.pid] = root
+    for process, its_mark in marked_processes():
+        if its_mark == mark:
+            found.setdefault(process.pid, process)
+    return [process for process in found.values() if lives(process)]
+
+
+def marked_processes() -> Iterable[tuple[psutil.Process, str]]:
+    """Every process of this machine that an agent's run has to do with."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark := process.environ().get(RUN_MARK):
+                yield process, mark
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; one that only waits to be reaped does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def end_family(
+    root: psutil.Process, mark: str, kept: Iterable[int] = frozenset()
+) -> None:
+    """End a process and its family but for those `kept`. Blocks for some seconds.
+
+    The family is counted before each step: it may have grown, and whose child a
+    process was can only be seen while its parent lives.
+    """
+    known: dict[int, psutil.Process] = {}
+    for number, seconds in STOP_STEPS:
+        for process in process_family(root, mark):
+            if process.pid not in kept:
+                known[process.pid] = process
+        alive = [process for process in known.values() if lives(process)]
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        deadline = time.monotonic() + seconds
+        while any(lives(process) for process in alive):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+
+
+def end_orphans() -> None:
+    """End what agents of servers have left that were killed. Blocks."""
+    for process, mark in list(marked_processes()):
+        pid, _, rest = mark.partition(".")
+        started, _, _ = rest.rpartition(".")
+        if pid.isdigit() and not is_server(int(pid), started):
+            processes_log.info("Ending %s, left by a server that is gone", process.pid)
+            end_family(process, mark)
+
+
+def is_server(pid: int, started: str) -> bool:
+    """Whether the server that made a mark still runs."""
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}" == started
+    except psutil.NoSuchProcess:
+        return False
+
+
+# --- shared/agents/kinds/programs.py ---
+
+WORKSPACES = "aqueduct/workspaces"
+
+
+class ProgramTimeouts(TimeoutSettings):
+    """Agents are slow to start, and silent while a command of theirs runs."""
+
+    connect: float = Field(default=60.0, gt=0)
+    first_token: float = Field(default=300.0, gt=0)
+    between_tokens: float = Field(default=900.0, gt=0)
+
+
+class ProgramAgent(AgentConfig):
+    """An agent that is started on this machine, or from it over ssh."""
+
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("env",)
+
+    command: tuple[str, ...] = Field(repr=False)
+    env: dict[str, SecretStr] = Field(default_factory=dict)
+    timeouts: ProgramTimeouts = ProgramTimeouts()
+    recover_tool_calls: bool = False
+    files: Literal["text", "attach"] = "attach"
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _is_a_list(cls, command: Any) -> Any:
+        """A command in one line is taken apart as a shell does, but none runs it."""
+        if not isinstance(command, str):
+            return command
+        try:
+            return shlex.split(command)
+        except ValueError as error:
+            raise ValueError("a quotation mark in the command is not closed") from error
+
+    @field_validator("command")
+    @classmethod
+    def _names_a_program(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if not command or not command[0]:
+            raise ValueError("the command names no program")
+        return command
+
+    @property
+    def place(self) -> str:
+        return PurePath(self.command[0]).name
+
+    @property
+    def program(self) -> Program:
+        """What to start."""
+        env = {name: value.get_secret_value() for name, value in self.env.items()}
+        return Program(self.command, env)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever something else would be started."""
+        program = self.program
+        told = repr((program.command, sorted(program.env.items())))
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+# --- shared/backends/processes_errors.py ---
+
+LOGIN_WORDS = re.compile(
+    r"\b401\b|unauthori[sz]ed|invalid (api|x-api)[ -]key|api key (not|is not) valid"
+    r"|authentication[ _](required|failed|error)|(not|please|must) log(ged)? ?in"
+    r"|(token|session|login|credentials?) (has |have )?expired|/login\b",
+    re.IGNORECASE,
+)
+JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+MAX_DETAIL = 300
+
+
+def failure_code(detail: str) -> str:
+    """The code of the sentence for this failure: a login's end has one of its own."""
+    return "login_expired" if LOGIN_WORDS.search(detail) else "said_error"
+
+
+def plain_detail(text: str) -> str:
+    """The sentence in what a program said, on one line.
+
+    Some hand on a whole JSON error object, between words of their own.
+    """
+    found = JSON_OBJECT.search(text)
+    if found:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            text = error_detail(orjson.loads(found.group())) or text
+    text = " ".join(text.split()).removeprefix("Internal error: ")
+    return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
+
+
+# --- shared/backends/acp_wire.py ---
+
+# A line holds a whole message, with a file or a picture in it.
+MAX_ACP_LINE = 64 * 1024 * 1024
+METHOD_NOT_FOUND = -32601
+# ACP's "authentication required", and the HTTP status that some hand through.
+LOGIN_NUMBERS = (-32000, 401)
+
+acp_log = logging.getLogger("aqueduct.acp")
+
+AcpMessage = Mapping[str, Any]
+
+
+class AcpRefused(UpstreamBroken):
+    """The agent answered a request with a JSON-RPC error; `number` is its code."""
+
+    def __init__(self, code: str, number: int, detail: str) -> None:
+        super().__init__(code, detail=detail)
+        self.number = number
+
+
+class AcpConnection:
+    """The talk with one agent's process.
+
+    What the agent says by itself waits in `incoming`, in order, and so does the
+    response to a request that was `sent` and not `called`; None is the end, whose
+    reason is `end`.
+    """
+
+    def __init__(self, process: AgentProcess) -> None:
+        self.process = process
+        self.incoming: asyncio.Queue[AcpMessage | None] = asyncio.Queue()
+        self.end: UpstreamBroken | None = None
+        self._last_id = 0
+        self._calls: dict[int, asyncio.Future[AcpMessage]] = {}
+        self._reading = asyncio.create_task(self._read())
+
+    async def call(
+        self, method: str, params: Mapping[str, Any], seconds: float
+    ) -> Mapping[str, Any]:
+        """The result of a request; AcpRefused for an error, UpstreamSilent for none."""
+        if self.end is not None:
+            raise self.end
+        self._last_id += 1
+        number = self._last_id
+        response = self._calls[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._send({"id": number, "method": method, "params": params})
+                return self.result(await response)
+        except TimeoutError:
+            raise UpstreamSilent("program_silent", seconds=seconds) from None
+        finally:
+            self._calls.pop(number, None)
+
+    async def send(self, method: str, params: Mapping[str, Any]) -> int:
+        """Send a request and return its id: the response comes into `incoming`."""
+        self._last_id += 1
+        await self._send({"id": self._last_id, "method": method, "params": params})
+        return self._last_id
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        await self._send({"method": method, "params": params})
+
+    async def answer(self, request: AcpMessage, result: Mapping[str, Any]) -> None:
+        """Answer a request of the agent."""
+        await self._send({"id": request["id"], "result": result})
+
+    async def decline(self, request: AcpMessage) -> None:
+        """Tell the agent that we do not do what it requests."""
+        error = {"code": METHOD_NOT_FOUND, "message": "Method not found"}
+        await self._send({"id": request["id"], "error": error})
+
+    def result(self, response: AcpMessage) -> Mapping[str, Any]:
+        """What a response holds; raises AcpRefused when that is an error."""
+        error = response.get("error")
+        if error is None:
+            return as_object(response.get("result"))
+        shown = self.process.without_secrets(error_sentence(as_object(error)))
+        raise acp_error(as_object(error), shown)
+
+    def forget_incoming(self) -> None:
+        """Drop what the agent said so far, such as a replayed history."""
+        while not self.incoming.empty():
+            if self.incoming.get_nowait() is None:
+                self.incoming.put_nowait(None)
+                return
+
+    async def close(self, gently: bool = False) -> None:
+        """End the agent and all it started."""
+        await self.process.stop(gently)
+        self._reading.cancel()
+        self._ended(UpstreamBroken("program_ended"))
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self.process.write(dump_json({"jsonrpc": "2.0", **message}) + b"\n")
+
+    async def _read(self) -> None:
+        lines = LineBuffer(MAX_ACP_LINE)
+        try:
+            while data := await self.process.read():
+                for line in lines.feed(data):
+                    self._receive(line)
+            self._ended(await self.process.ending())
+        except UpstreamBroken as error:
+            self._ended(error)
+        except OSError:
+            self._ended(UpstreamBroken("program_ended"))
+
+    def _receive(self, line: bytes) -> None:
+        try:
+            message = load_json(line)
+        except UpstreamBroken:
+            # Some agents print to stdout what belongs on stderr.
+            acp_log.debug("An agent sent a line that is no JSON (%d bytes)", len(line))
+            return
+        if not isinstance(message, Mapping):
+            return
+        call, number = None, message.get("id")
+        if "method" not in message and isinstance(number, int):
+            call = self._calls.pop(number, None)
+        if call is None:
+            self.incoming.put_nowait(message)
+        elif not call.done():
+            call.set_result(message)
+
+    def _ended(self, error: UpstreamBroken) -> None:
+        self.end = self.end or error
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(self.end)
+        self._calls.clear()
+        self.incoming.put_nowait(None)
+
+
+def as_object(value: Any) -> Mapping[str, Any]:
+    """An object, or an empty one in place of whatever else an agent sent."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def acp_error(error: Mapping[str, Any], detail: str) -> AcpRefused:
+    """The error for a JSON-RPC error object; `detail` is its sentence."""
+    number = error.get("code")
+    code = "login_expired" if number in LOGIN_NUMBERS else failure_code(detail)
+    return AcpRefused(code, number if isinstance(number, int) else 0, detail)
+
+
+def error_sentence(error: Mapping[str, Any]) -> str:
+    """The sentence of a JSON-RPC error object, as agents fill it.
+
+    Some have it in `data.message` or `data.details`, others a whole JSON text in
+    `message`.
+    """
+    data = error.get("data")
+    told = data.get("details", data) if isinstance(data, Mapping) else None
+    return plain_detail(error_detail(told) or str(error.get("message") or ""))
+
+
+# --- shared/backends/acp_pool.py ---
+
+
+@dataclass(eq=False, slots=True)
+class AcpAgentProcess:
+    """An agent that has been started and greeted.
+
+    `capabilities` are its `agentCapabilities`, `sessions` what it has open: the
+    response to session/new or session/load of each id. `selected` is what was chosen
+    there as (session id, "mode" or "model").
+    """
+
+    key: tuple[str, ...]
+    connection: AcpConnection
+    capabilities: dict[str, Any] = field(default_factory=dict)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    selected: dict[tuple[str, str], str] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.connection.process.running
+
+
+class AcpPool:
+    """All agent processes of this server.
+
+    A process belongs to one key (agent, user and chat) and serves one turn at a time.
+    `key[0]` names the agent, whose processes are counted together.
+    """
+
+    def __init__(self) -> None:
+        self.known_models: dict[tuple[str, ...], dict[str, str]] = {}
+        self._learning: dict[tuple[str, ...], asyncio.Future[None]] = {}
+        self._idle: dict[tuple[str, ...], AcpAgentProcess] = {}
+        self._busy: dict[AcpAgentProcess, None] = {}
+        self._starting: list[str] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._retired = False
+        self._background(asyncio.to_thread(end_orphans))
+
+    async def lease(
+        self,
+        key: tuple[str, ...],
+        limit: int,
+        start: Callable[[], Awaitable[AcpAgentProcess]],
+    ) -> AcpAgentProcess:
+        """The key's idle process, or a new one; UpstreamError when all are busy.
+
+        At most `limit` processes of an agent live: the one idle for longest makes room.
+        """
+        kept = self._take(key)
+        if kept is not None and kept.usable:
+            self._busy[kept] = None
+            return kept
+        if kept is not None:
+            self.discard(kept)
+        self._make_room(key[0], limit)
+        self._starting.append(key[0])
+        try:
+            process = await start()
+        finally:
+            self._starting.remove(key[0])
+        self._busy[process] = None
+        return process
+
+    def keep(self, process: AcpAgentProcess, seconds: float) -> None:
+        """Take a process back that may wait so long for its chat's next turn."""
+        if self._retired or not process.usable:
+            self.discard(process)
+            return
+        self._busy.pop(process, None)
+        other = self._take(process.key)
+        if other is not None:
+            self.discard(other, gently=True)
+        loop = asyncio.get_running_loop()
+        process.timer = loop.call_later(seconds, self._expire, process)
+        self._idle[process.key] = process
+
+    def discard(
+        self,
+        process: AcpAgentProcess,
+        gently: bool = False,
+        leftover: Path | None = None,
+    ) -> None:
+        """End a process, and then remove a folder that nobody needs any more."""
+        self._busy.pop(process, None)
+        self._background(end_process(process, gently, leftover))
+
+    def find(self, session_id: str) -> AcpAgentProcess | None:
+        """The process that is at work on this session."""
+        return next((p for p in self._busy if session_id in p.sessions), None)
+
+    async def models(
+        self, agent: tuple[str, ...], learn: Callable[[], Awaitable[None]]
+    ) -> dict[str, str]:
+        """The ids and names of an agent's models; `learn` makes them known.
+
+        It goes on when who asked no longer waits: then the next one finds them.
+        """
+        if agent not in self.known_models:
+            learning = self._learning.get(agent)
+            if learning is None or learning.done():
+                learning = asyncio.ensure_future(learn())
+                self._learning[agent] = learning
+            await asyncio.shield(learning)
+        return self.known_models.get(agent, {})
+
+    def retire(self) -> None:
+        """End what idles now and what works when it is done: another pool takes over."""
+        self._retired = True
+        for process in list(self._idle.values()):
+            self._expire(process)
+
+    async def close(self) -> None:
+        """End everything, for the server's shutdown."""
+        self.retire()
+        for process in list(self._busy):
+            self.discard(process)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _make_room(self, agent: str, limit: int) -> None:
+        idle = [p for key, p in self._idle.items() if key[0] == agent]
+        busy = [p for p in self._busy if p.key[0] == agent]
+        if len(busy) + self._starting.count(agent) >= limit:
+            raise UpstreamError("too_many_programs", limit=limit)
+        if len(idle) + len(busy) + self._starting.count(agent) >= limit:
+            self._expire(idle[0])
+
+    def _take(self, key: tuple[str, ...]) -> AcpAgentProcess | None:
+        process = self._idle.pop(key, None)
+        if process is not None and process.timer is not None:
+            process.timer.cancel()
+        return process
+
+    def _expire(self, process: AcpAgentProcess) -> None:
+        if self._take(process.key) is not None:
+            self.discard(process, gently=True)
+
+    def _background(self, work: Awaitable[None]) -> None:
+        # asyncio keeps no task alive by itself.
+        task = asyncio.ensure_future(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+async def end_process(
+    process: AcpAgentProcess, gently: bool, leftover: Path | None
+) -> None:
+    """End a process and its family, then remove the folder it leaves."""
+    await process.connection.close(gently)
+    if leftover is not None:
+        await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
+
+
+# --- shared/backends/workspaces.py ---
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# What tools keep for themselves; nobody wants it as attachments.
+PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+MAX_FILES_SEEN = 5_000
+MAX_FILES_OUT = 10
+MAX_BYTES_OUT = 10 * 1024 * 1024
+
+# Path from the workspace -> (time of the last change in ns, size in bytes).
+Snapshot = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder of one user's chat. Everything here blocks: call it in a thread."""
+
+    folder: Path
+
+    @classmethod
+    def of_chat(cls, root: Path, user_id: str, chat_id: str) -> "Workspace":
+        """The folder of this chat, made when it is not there."""
+        folder = root / folder_name(user_id) / folder_name(chat_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(folder)
+
+    def save(self, name: str, data: bytes) -> Path:
+        """Put a file in under its name, or under one like it when that is taken."""
+        stem, ending = os.path.splitext(file_name(name))
+        for number in range(1, MAX_FILES_SEEN):
+            shown = f"{stem}-{number}" if number > 1 else stem
+            path = self.folder / f"{shown}{ending}"
+            try:
+                # "x" makes a new file, so it follows no link out of the folder.
+                with path.open("xb") as file:
+                    file.write(data)
+                return path
+            except FileExistsError:
+                if read_plain_file(path, len(data)) == data:
+                    return path
+        raise FileExistsError(self.folder / file_name(name))
+
+    def snapshot(self) -> Snapshot:
+        """The files there are now."""
+        return dict(plain_files(self.folder))
+
+    def made_since(self, before: Snapshot) -> list[FileOutput]:
+        """Files that are new or changed, as long as there is room for them."""
+        outputs: list[FileOutput] = []
+        room = MAX_BYTES_OUT
+        for name, seen in sorted(plain_files(self.folder)):
+            if before.get(name) == seen or len(outputs) == MAX_FILES_OUT:
+                continue
+            data = read_plain_file(self.folder / name, room)
+            if data is not None:
+                room -= len(data)
+                outputs.append(file_output(name, data))
+        return outputs
+
+
+def folder_name(identifier: str) -> str:
+    """An id as the name of a folder; what could be a path or is odd gets a hash."""
+    if PLAIN_NAME.fullmatch(identifier):
+        return identifier
+    return "x" + hashlib.sha256(identifier.encode("utf-8", "replace")).hexdigest()[:40]
+
+
+def file_name(name: str) -> str:
+    """A user's file name without folders, and never a hidden file's."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", name)[-1])
+    return plain.strip().lstrip(".")[-120:] or "file"
+
+
+def plain_files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Files below a folder with time and size: no links, nothing hidden."""
+    seen = 0
+    for place, folders, names in os.walk(folder):
+        folders[:] = [n for n in folders if n[0] != "." and n not in PASSED_OVER]
+        for name in names:
+            seen += 1
+            if seen > MAX_FILES_SEEN:
+                return
+            if name.startswith("."):
+                continue
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):
+                facts = os.lstat(path)
+                if stat.S_ISREG(facts.st_mode):
+                    found = (facts.st_mtime_ns, facts.st_size)
+                    yield os.path.relpath(path, folder), found
+
+
+def read_plain_file(path: Path, limit: int) -> bytes | None:
+    """A file's bytes; None for a link, a device, or more than `limit` bytes."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(opened, "rb") as file:
+        data = file.read(limit + 1)
+    return data if len(data) <= limit else None
+
+
+def file_output(name: str, data: bytes) -> FileOutput:
+    """A file as an attachment of the answer."""
+    mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    url = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
+    return FileOutput(url=url, mime_type=mime_type, name=name, size=len(data))
+
+
+# --- shared/backends/acp_prompt.py ---
+
+AcpBlock = dict[str, Any]
+
+
+async def prompt_blocks(
+    messages: Sequence[Mapping[str, Any]],
+    capabilities: Mapping[str, Any],
+    workspace: Workspace | None,
+) -> list[AcpBlock]:
+    """The blocks for these messages: their text, then their files.
+
+    `capabilities` are the agent's `promptCapabilities`. Files are put into the
+    `workspace`, where the agent's tools find them; without one, as for an agent on
+    another machine, they are embedded.
+    """
+    files = [file for message in messages for file in message_files(message)]
+    attached: list[AcpBlock] = []
+    for file in files:
+        attached += await file_blocks(file, capabilities, workspace)
+    return [{"type": "text", "text": transcript(messages)}, *attached]
+
+
+async def file_blocks(
+    file: TurnFile, capabilities: Mapping[str, Any], workspace: Workspace | None
+) -> list[AcpBlock]:
+    """One file: seen at once where the agent can, and lying in the workspace."""
+    if file.data is None:
+        return [{"type": "resource_link", "uri": file.url, "name": file.name}]
+    found: list[AcpBlock] = []
+    kind = file.mime_type.partition("/")[0]
+    if kind in ("image", "audio") and capabilities.get(kind):
+        data = base64.b64encode(file.data).decode()
+        found.append({"type": kind, "mimeType": file.mime_type, "data": data})
+    if workspace is not None:
+        path = await asyncio.to_thread(workspace.save, file.name, file.data)
+        link = {"type": "resource_link", "uri": path.as_uri(), "name": path.name}
+        found.append({**link, "mimeType": file.mime_type})
+    elif not found and capabilities.get("embeddedContext"):
+        found.append(embedded_file(file.name, file.mime_type, file.data))
+    if not found:
+        found.append({"type": "text", "text": f"[{file.name} cannot be shown here]"})
+    return found
+
+
+def embedded_file(name: str, mime_type: str, data: bytes) -> AcpBlock:
+    """A file inside the prompt, as text where it is text."""
+    resource = {"uri": f"file:///{name}", "mimeType": mime_type}
+    try:
+        resource["text"] = data.decode()
+    except UnicodeDecodeError:
+        resource["blob"] = base64.b64encode(data).decode()
+    return {"type": "resource", "resource": resource}
+
+
+def selectable(session: Mapping[str, Any], category: str) -> dict[str, str]:
+    """What a new session offers as `mode` or `model`: ids and names.
+
+    Sessions list them as `modes` and `models`, or, since 2026, as config options.
+    """
+    option = config_option(session, category)
+    if option is not None:
+        entries = flat_options(option.get("options"))
+        return {str(e["value"]): str(e.get("name") or e["value"]) for e in entries}
+    plural = f"{category}s"
+    state = session.get(plural)
+    listed = state.get(f"available{plural.title()}") if isinstance(state, dict) else ()
+    id_key = "id" if category == "mode" else "modelId"
+    return {str(e[id_key]): str(e.get("name") or e[id_key]) for e in listed or ()}
+
+
+def config_option(
+    session: Mapping[str, Any], category: str
+) -> Mapping[str, Any] | None:
+    """The session's config option of this category."""
+    options = session.get("configOptions") or ()
+    return next((o for o in options if o.get("category") == category), None)
+
+
+def flat_options(
+    options: Iterable[Mapping[str, Any]] | None,
+) -> list[Mapping[str, Any]]:
+    """The values of a config option, which may stand in groups."""
+    flat: list[Mapping[str, Any]] = []
+    for option in options or ():
+        inner = option.get("options")
+        flat += flat_options(inner) if inner else [option] if "value" in option else []
+    return flat
+
+
+def selection(
+    session: Mapping[str, Any], category: str, wanted: str
+) -> tuple[str, dict[str, str]]:
+    """The request that selects a mode or model: its method and parameters."""
+    option = config_option(session, category)
+    if option is not None:
+        chosen = {"configId": str(option.get("id")), "value": wanted}
+        return "session/set_config_option", chosen
+    return f"session/set_{category}", {f"{category}Id": wanted}
+
+
+# --- shared/backends/acp_sessions.py ---
+
+ACP_VERSION = 1
+# No files and no terminals of ours: agents use their own tools, in their workspace.
+CLIENT_CAPABILITIES = {
+    "fs": {"readTextFile": False, "writeTextFile": False},
+    "terminal": False,
+}
+CLIENT_INFO = {"name": "aqueduct", "title": "Open WebUI", "version": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class AcpSettings:
+    """How an agent is started and kept.
+
+    `key` tells apart agents and what they are started with. `remote_folder` is where
+    one on another machine works. `idle_seconds` is 0 for a process per turn.
+    """
+
+    key: tuple[str, ...]
+    program: Program
+    timeouts: Timeouts
+    idle_seconds: float = 600.0
+    max_processes: int = 8
+    remote_folder: str = ""
+    mode: str = ""
+    auth: str = ""
+
+
+async def start_agent(
+    settings: AcpSettings, key: tuple[str, ...], folder: Path
+) -> AcpAgentProcess:
+    """Start an agent in a folder and greet it."""
+    connection = AcpConnection(await AgentProcess.start(settings.program, folder))
+    seconds = settings.timeouts.connect
+    try:
+        greeting = await connection.call(
+            "initialize",
+            {
+                "protocolVersion": ACP_VERSION,
+                "clientCapabilities": CLIENT_CAPABILITIES,
+                "clientInfo": CLIENT_INFO,
+            },
+            seconds,
+        )
+        if settings.auth:
+            chosen = {"methodId": settings.auth}
+            await connection.call("authenticate", chosen, seconds)
+    except BaseException:
+        await run_cancel(connection.close())
+        raise
+    return AcpAgentProcess(key, connection, greeting.get("agentCapabilities") or {})
+
+
+async def open_session(
+    agent: AcpAgentProcess, settings: AcpSettings, turn: Turn, folder: str
+) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """A session for this turn, and what it still has to hear.
+
+    That is only the news where the agent has the chat's session or can open it again,
+    else the whole branch in a new one.
+    """
+    wanted = str((turn.continued or {}).get("session_id") or "")
+    if wanted and await has_session(agent, settings, wanted, folder):
+        return wanted, turn.news()
+    opened = await agent.connection.call(
+        "session/new", session_place(folder), settings.timeouts.connect
+    )
+    session_id = str(opened.get("sessionId") or "")
+    if not session_id:
+        raise UpstreamBroken("unreadable")
+    agent.sessions[session_id] = dict(opened)
+    return session_id, turn.messages
+
+
+async def has_session(
+    agent: AcpAgentProcess, settings: AcpSettings, session_id: str, folder: str
+) -> bool:
+    """Whether the agent has this session open, if need be after opening it again."""
+    if session_id in agent.sessions:
+        return True
+    if (agent.capabilities.get("sessionCapabilities") or {}).get("resume") is not None:
+        method = "session/resume"
+    elif agent.capabilities.get("loadSession"):
+        method = "session/load"
+    else:
+        return False
+    params = {"sessionId": session_id, **session_place(folder)}
+    try:
+        opened = await agent.connection.call(method, params, settings.timeouts.connect)
+    except AcpRefused:
+        return False  # it has forgotten the session
+    agent.sessions[session_id] = dict(opened)
+    return True
+
+
+def session_place(folder: str) -> dict[str, Any]:
+    return {"cwd": folder, "mcpServers": []}
+
+
+async def select_in_session(
+    agent: AcpAgentProcess,
+    settings: AcpSettings,
+    session_id: str,
+    category: str,
+    wanted: str,
+) -> None:
+    """Choose a `mode` or `model` for a session; UpstreamBroken where it has no such."""
+    if not wanted or agent.selected.get((session_id, category)) == wanted:
+        return
+    offered = selectable(agent.sessions[session_id], category)
+    if wanted not in offered:
+        names = ", ".join(offered)
+        raise UpstreamBroken(f"{category}_unknown", wanted=wanted, detail=names)
+    method, chosen = selection(agent.sessions[session_id], category, wanted)
+    params = {"sessionId": session_id, **chosen}
+    await agent.connection.call(method, params, settings.timeouts.connect)
+    agent.selected[session_id, category] = wanted
+
+
+# --- shared/backends/acp_updates.py ---
+
+TOOL_NAME = re.compile(r"[A-Za-z][\w.-]{0,40}")
+# Claude Code wraps what tools say for a Markdown view; a card is none.
+CONSOLE_BLOCK = re.compile(r"\A```(?:console)?\n(.*?)\n?```\s*\Z", re.DOTALL)
+MAX_RESULT_CHARS = 100_000
+MAX_DIFF_LINES = 400
+ACP_FINISH_REASONS = {
+    "max_tokens": "length",
+    "max_turn_requests": "length",
+    "refusal": "content_filter",
+}
+ACP_USAGE_NAMES = {
+    "inputTokens": "prompt_tokens",
+    "outputTokens": "completion_tokens",
+    "totalTokens": "total_tokens",
+}
+
+
+@dataclass(slots=True)
+class AcpToolCall:
+    """A tool call as far as it is known; updates replace what they name."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    told: bool = False
+    ended: bool = False
+
+
+class AcpDecoder:
+    """The events of one turn. `folder` is where the agent works, "" if elsewhere."""
+
+    def __init__(self, folder: str = "") -> None:
+        self._folder = folder
+        self._calls: dict[str, AcpToolCall] = {}
+        self._message_id = ""
+        self._in_text = False
+
+    def feed(self, update: Mapping[str, Any]) -> list[AgentEvent]:
+        """The events of one `session/update`."""
+        match update.get("sessionUpdate"):
+            case "agent_message_chunk":
+                return self._message_chunk(update)
+            case "agent_thought_chunk":
+                return acp_content(update.get("content"), ReasoningDelta)
+            case "tool_call":
+                return self._tool_call(update)
+            case "tool_call_update":
+                return self._tool_call(update, again=True)
+            case "plan":
+                return plan_events(update.get("entries"))
+        return []
+
+    def permission(
+        self, params: Mapping[str, Any]
+    ) -> tuple[list[AgentEvent], ApprovalRequest]:
+        """The card of the call that needs a permission, and what to ask the user."""
+        asked = params.get("toolCall")
+        facts = asked if isinstance(asked, Mapping) else {}
+        events = self._tool_call(facts)
+        call = self._calls[str(facts.get("toolCallId") or "")]
+        events += self._arguments(call)
+        known = call.facts
+        diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
+        detail = "\n".join(map(diff_text, diffs)) or input_text(known.get("rawInput"))
+        request = ApprovalRequest(
+            tool=tool_name(known),
+            title=str(known.get("title") or tool_name(known)),
+            detail=detail,
+            paths=tuple(self._shown_paths(known)),
+        )
+        return events, request
+
+    def finish(self, result: Mapping[str, Any]) -> list[AgentEvent]:
+        """The turn's end, from the result of `session/prompt`."""
+        reason = ACP_FINISH_REASONS.get(str(result.get("stopReason")), "stop")
+        return [*self.close(), *usage_events(result), Finished(reason)]
+
+    def close(self) -> list[AgentEvent]:
+        """Give calls a result that never got one: else they would be run again."""
+        events: list[AgentEvent] = []
+        for call in self._calls.values():
+            if not call.ended:
+                events += [*self._arguments(call), *self._result(call)]
+        return events
+
+    def _message_chunk(self, update: Mapping[str, Any]) -> list[AgentEvent]:
+        """Text of the answer; a further message begins a paragraph of its own."""
+        events = acp_content(update.get("content"), TextDelta)
+        message_id = str(update.get("messageId") or "")
+        if events and message_id != self._message_id:
+            if self._message_id and self._in_text:
+                events.insert(0, TextDelta("\n\n"))
+            self._message_id = message_id
+        self._in_text = self._in_text or bool(events)
+        return events
+
+    def _tool_call(
+        self, update: Mapping[str, Any], again: bool = False
+    ) -> list[AgentEvent]:
+        call_id = str(update.get("toolCallId") or "")
+        events: list[AgentEvent] = []
+        call = self._calls.get(call_id)
+        if call is None:
+            call = self._calls[call_id] = AcpToolCall({"toolCallId": call_id})
+            call.facts |= {k: v for k, v in update.items() if v is not None}
+            self._in_text = False
+            events.append(ToolCallStarted(call_id, tool_name(call.facts)))
+        elif call.ended:
+            return []
+        else:
+            call.facts |= {k: v for k, v in update.items() if v is not None}
+        status = call.facts.get("status")
+        if status == "in_progress" or (again and update.get("rawInput")):
+            events += self._arguments(call)
+        if status in ("completed", "failed"):
+            events += [*self._arguments(call), *self._result(call)]
+        return events
+
+    def _arguments(self, call: AcpToolCall) -> list[AgentEvent]:
+        """The call as a whole, once: later updates seldom change what it is given."""
+        if call.told:
+            return []
+        call.told = True
+        facts = call.facts
+        given = facts.get("rawInput")
+        if not (isinstance(given, Mapping) and given):
+            given = {"title": str(facts.get("title") or "")}
+            if paths := list(self._shown_paths(facts)):
+                given["paths"] = paths
+        call_id = str(facts["toolCallId"])
+        arguments = dump_json(given).decode()
+        return [ToolCallCompleted(call_id, tool_name(facts), arguments)]
+
+    def _result(self, call: AcpToolCall) -> list[AgentEvent]:
+        call.ended = True
+        facts = call.facts
+        content = blocks(facts.get("content"))
+        text = "\n\n".join(filter(None, map(block_text, content)))
+        text = text or input_text(facts.get("rawOutput"))
+        wrapped = CONSOLE_BLOCK.match(text)
+        output = (wrapped.group(1) if wrapped else text)[:MAX_RESULT_CHARS]
+        failed = facts.get("status") == "failed"
+        result = ToolResult(str(facts["toolCallId"]), output, failed=failed)
+        inner = [block.get("content") for block in content]
+        images = [image for block in inner for image in acp_images(block)]
+        return [result, *images]
+
+    def _shown_paths(self, facts: Mapping[str, Any]) -> Iterable[str]:
+        """Where a call acts: within the workspace relative to it."""
+        for place in blocks(facts.get("locations")):
+            path = PurePath(str(place.get("path") or ""))
+            if self._folder and path.is_relative_to(self._folder):
+                path = path.relative_to(self._folder)
+            yield str(path)
+
+
+def blocks(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list, whatever else an agent put there."""
+    entries = value if isinstance(value, list) else []
+    return [entry for entry in entries if isinstance(entry, Mapping)]
+
+
+def acp_content(
+    block: Any, kind: type[TextDelta] | type[ReasoningDelta]
+) -> list[AgentEvent]:
+    """A content block of the answer or of a thought."""
+    text = acp_text(block)
+    return [kind(text)] if text else [*acp_images(block)]
+
+
+def acp_text(block: Any) -> str:
+    """The text of a content block: text, a link, or an embedded text resource."""
+    if not isinstance(block, Mapping):
+        return ""
+    if block.get("type") == "resource_link":
+        return str(block.get("uri") or "")
+    resource = block.get("resource")
+    held = resource if isinstance(resource, Mapping) else block
+    text = held.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def acp_images(block: Any) -> list[FileOutput]:
+    """The picture of a content block, if it is one."""
+    if not isinstance(block, Mapping) or block.get("type") != "image":
+        return []
+    mime_type = str(block.get("mimeType") or "image/png")
+    url = f"data:{mime_type};base64,{block.get('data') or ''}"
+    return [FileOutput(url=url, mime_type=mime_type)]
+
+
+def block_text(block: Mapping[str, Any]) -> str:
+    """One block of what a tool made, as a card shows it."""
+    if block.get("type") == "diff":
+        return f"```diff\n{diff_text(block)}\n```"
+    return acp_text(block.get("content"))
+
+
+def diff_text(block: Mapping[str, Any]) -> str:
+    """A change of a file as a unified diff."""
+    name = PurePath(str(block.get("path") or "")).name
+    old = str(block.get("oldText") or "").splitlines()
+    new = str(block.get("newText") or "").splitlines()
+    lines = [*difflib.unified_diff(old, new, name, name, lineterm="")]
+    if len(lines) > MAX_DIFF_LINES:
+        lines = [*lines[:MAX_DIFF_LINES], "…"]
+    return "\n".join(lines)
+
+
+def input_text(value: Any) -> str:
+    """A tool's raw input or output as text."""
+    if isinstance(value, Mapping) and isinstance(value.get("output"), str):
+        return str(value["output"])
+    if isinstance(value, str) or not value:
+        return value or ""
+    return dump_json(value).decode()
+
+
+def tool_name(facts: Mapping[str, Any]) -> str:
+    """The name of a call's card, and what an allow-list knows.
+
+    ACP has only a title for people, which may be the whole command, and a kind. Claude
+    Code tells the tool's name on the side.
+    """
+    meta = facts.get("_meta")
+    claude = meta.get("claudeCode") if isinstance(meta, Mapping) else None
+    if isinstance(claude, Mapping) and isinstance(claude.get("toolName"), str):
+        return str(claude["toolName"])
+    kind, title = str(facts.get("kind") or "other"), str(facts.get("title") or "")
+    return title if kind == "other" and TOOL_NAME.fullmatch(title) else kind
+
+
+def plan_events(entries: Any) -> list[AgentEvent]:
+    """The plan as a line: how many steps are done, and the one under way."""
+    steps = blocks(entries)
+    if not steps:
+        return []
+    done = [step for step in steps if step.get("status") == "completed"]
+    rest = [step for step in steps if step.get("status") != "completed"]
+    current = [step for step in rest if step.get("status") == "in_progress"] or rest
+    shown = (current or done[-1:])[0].get("content")
+    line = f"{len(done)}/{len(steps)} · {' '.join(str(shown).split())}"
+    return [Status(line, done=not rest)]
+
+
+def usage_events(result: Mapping[str, Any]) -> list[AgentEvent]:
+    """Token counts, in the names of Chat Completions where there is such a name."""
+    usage = result.get("usage")
+    if not isinstance(usage, Mapping):
+        return []
+    counts = {
+        ACP_USAGE_NAMES.get(str(name), str(name)): value
+        for name, value in usage.items()
+        if isinstance(value, int)
+    }
+    return [Usage(counts)] if any(counts.values()) else []
+
+
+# --- shared/backends/acp.py ---
+
+# How long a cancelled prompt may take to come back before its agent is ended.
+CANCELLED_SECONDS = 2.0
+CANCELLED = {"outcome": {"outcome": "cancelled"}}
+
+
+@dataclass(slots=True)
+class AcpExchange:
+    """One turn with an agent.
+
+    `folder` is where the agent works, on its machine. `prompt_id` is set while the
+    prompt is under way, `asked` while the agent waits for a permission. `files` and
+    `family` are the files and processes there were before.
+    """
+
+    agent: AcpAgentProcess
+    workspace: Workspace
+    folder: str
+    temporary: bool
+    session_id: str = ""
+    prompt_id: int | None = None
+    asked: AcpMessage | None = None
+    heard: bool = False
+    files: Snapshot = field(default_factory=dict)
+    family: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class AcpBackend:
+    """One agent, and one of its models ("" for its default).
+
+    Below `workspaces`, every chat of every user has a folder of its own.
+    """
+
+    pool: AcpPool
+    settings: AcpSettings
+    workspaces: Path
+    model: str = ""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The models that a session of the agent offers.
+
+        Starting an agent takes seconds, so it is done once for this: later the list
+        is that of the last session.
+        """
+        models = await self.pool.models(self.settings.key, self.health)
+        return [DiscoveredModel(id_, name) for id_, name in models.items()]
+
+    async def health(self) -> None:
+        """Return when the agent has opened a session; its models are then known."""
+        exchange = await self._begin(Turn(()))
+        try:
+            await self._open(exchange, Turn(()))
+        finally:
+            await run_cancel(self._end(exchange))
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Cancel what this session runs."""
+        session_id = str(session.get("session_id") or "")
+        agent = self.pool.find(session_id)
+        if agent is not None:
+            params = {"sessionId": session_id}
+            await agent.connection.notify("session/cancel", params)
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator cancels the agent's prompt."""
+        exchange = await self._begin(turn)
+        try:
+            messages = await self._open(exchange, turn)
+            session_id = exchange.session_id
+            yield SessionState({"session_id": session_id})
+            wishes = {"mode": self.settings.mode, "model": self.model}
+            for category, wanted in wishes.items():
+                await select_in_session(
+                    exchange.agent, self.settings, session_id, category, wanted
+                )
+            await self._send_prompt(exchange, messages)
+            decoder = AcpDecoder(exchange.folder)
+            while exchange.prompt_id is not None:
+                message = await self._next(exchange)
+                events = self._heard(exchange, turn, decoder, message)
+                async with aclosing(events):
+                    async for event in events:
+                        yield event
+        finally:
+            await run_cancel(self._end(exchange))
+
+    async def _begin(self, turn: Turn) -> AcpExchange:
+        """A process in the chat's folder; what belongs to no saved chat has a new one."""
+        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
+        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
+        workspace = await asyncio.to_thread(
+            Workspace.of_chat, self.workspaces, turn.user_id, place
+        )
+        key = (*self.settings.key, turn.user_id, place)
+        start = partial(start_agent, self.settings, key, workspace.folder)
+        agent = await self.pool.lease(key, self.settings.max_processes, start)
+        folder = self.settings.remote_folder or str(workspace.folder)
+        return AcpExchange(agent, workspace, folder, temporary)
+
+    async def _open(
+        self, exchange: AcpExchange, turn: Turn
+    ) -> Sequence[Mapping[str, Any]]:
+        """Open the turn's session; what it still has to hear."""
+        agent = exchange.agent
+        exchange.session_id, messages = await open_session(
+            agent, self.settings, turn, exchange.folder
+        )
+        models = selectable(agent.sessions[exchange.session_id], "model")
+        self.pool.known_models[self.settings.key] = models
+        return messages
+
+    async def _send_prompt(
+        self, exchange: AcpExchange, messages: Sequence[Mapping[str, Any]]
+    ) -> None:
+        connection = exchange.agent.connection
+        prompt = await prompt_blocks(
+            messages,
+            as_object(exchange.agent.capabilities.get("promptCapabilities")),
+            None if self.settings.remote_folder else exchange.workspace,
+        )
+        exchange.files = await asyncio.to_thread(exchange.workspace.snapshot)
+        exchange.family = await connection.process.family()
+        connection.forget_incoming()
+        params = {"sessionId": exchange.session_id, "prompt": prompt}
+        exchange.prompt_id = await connection.send("session/prompt", params)
+
+    async def _next(self, exchange: AcpExchange) -> AcpMessage:
+        """What the agent says next; UpstreamError when it is silent or gone."""
+        timeouts = self.settings.timeouts
+        seconds, code = timeouts.first_token, "silent_first"
+        if exchange.heard:
+            seconds, code = timeouts.between_tokens, "silent_between"
+        connection = exchange.agent.connection
+        try:
+            async with asyncio.timeout(seconds):
+                message = await connection.incoming.get()
+        except TimeoutError:
+            raise UpstreamSilent(code, seconds=seconds) from None
+        if message is None:
+            raise connection.end or UpstreamBroken("program_ended")
+        exchange.heard = True
+        return message
+
+    async def _heard(
+        self,
+        exchange: AcpExchange,
+        turn: Turn,
+        decoder: AcpDecoder,
+        message: AcpMessage,
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one message; its questions are answered."""
+        method, params = message.get("method"), as_object(message.get("params"))
+        if is_response(message, exchange.prompt_id):
+            exchange.prompt_id = None
+            *said, finished = decoder.finish(exchange.agent.connection.result(message))
+            for event in [*said, *await self._new_files(exchange), finished]:
+                yield event
+        elif method == "session/update":
+            if params.get("sessionId") == exchange.session_id:
+                for event in decoder.feed(as_object(params.get("update"))):
+                    yield event
+        elif method == "session/request_permission":
+            exchange.asked = message
+            events, request = decoder.permission(params)
+            for event in events:
+                yield event
+            allowed = await turn.dialogs.approve(request)
+            outcome = permission_outcome(params, allowed)
+            await exchange.agent.connection.answer(message, outcome)
+            exchange.asked = None
+        elif method is not None and "id" in message:
+            await exchange.agent.connection.decline(message)
+
+    async def _new_files(self, exchange: AcpExchange) -> list[AgentEvent]:
+        """The files that the agent made or changed, as attachments."""
+        made = exchange.workspace.made_since
+        return [*await asyncio.to_thread(made, exchange.files)]
+
+    async def _end(self, exchange: AcpExchange) -> None:
+        """Keep the agent for the chat's next turn if it is at rest, else end it."""
+        rested = False
+        try:
+            rested = exchange.prompt_id is None or await self._cancelled(exchange)
+        finally:
+            agent, folder = exchange.agent, exchange.workspace.folder
+            idle_seconds = self.settings.idle_seconds
+            if rested and idle_seconds and not exchange.temporary:
+                self.pool.keep(agent, idle_seconds)
+            else:
+                left = folder if exchange.temporary else None
+                self.pool.discard(agent, gently=rested, leftover=left)
+
+    async def _cancelled(self, exchange: AcpExchange) -> bool:
+        """Cancel the prompt; whether the agent came to rest, its tools ended."""
+        connection = exchange.agent.connection
+        if exchange.asked is not None:
+            await connection.answer(exchange.asked, CANCELLED)
+        await self.cancel({"session_id": exchange.session_id})
+        try:
+            async with asyncio.timeout(CANCELLED_SECONDS):
+                while (message := await connection.incoming.get()) is not None:
+                    if is_response(message, exchange.prompt_id):
+                        break
+                    if message.get("method") == "session/request_permission":
+                        await connection.answer(message, CANCELLED)
+                else:
+                    return False
+        except TimeoutError:
+            return False
+        await connection.process.end_all_but(exchange.family)
+        return True
+
+
+def is_response(message: AcpMessage, request_id: int | None) -> bool:
+    """Whether a message is the response to this request of ours."""
+    return "method" not in message and message.get("id") == request_id
+
+
+def permission_outcome(params: Mapping[str, Any], allowed: bool) -> dict[str, Any]:
+    """The answer to a request for permission, chosen by the kind of its options.
+
+    Never an "always": the first option that allows may well be that.
+    """
+    wanted = "allow_once" if allowed else "reject_once"
+    for option in blocks(params.get("options")):
+        if option.get("kind") == wanted:
+            chosen = {"outcome": "selected", "optionId": option.get("optionId")}
+            return {"outcome": chosen}
+    return CANCELLED
+
+
+# --- shared/host/database.py ---
+
+
+def data_folder() -> Path:
+    """Open WebUI's DATA_DIR."""
+    from open_webui.env import DATA_DIR
+
+    return Path(DATA_DIR)
+
+
+# --- shared/host/shutdown.py ---
+
+SHUTDOWN_EVENT = "system.shutdown.started"
+
+ShutdownHook = Callable[[], Awaitable[None]]
+
+
+class ShutdownSink:
+    """A receiver of Open WebUI's events, beside its own (`events.EVENT_SINKS`)."""
+
+    def __init__(self, hooks: Mapping[str, ShutdownHook]) -> None:
+        self._hooks = hooks
+
+    async def handle_event(self, app: Any, event: Any, request: Any = None) -> None:
+        """Open WebUI waits for this, unlike for event functions."""
+        if event.event == SHUTDOWN_EVENT:
+            for hook in list(self._hooks.values()):
+                await hook()
+
+
+def at_shutdown(name: str, hook: ShutdownHook) -> None:
+    """Await `hook` when Open WebUI shuts down; it replaces an earlier one so named."""
+    from open_webui.events import EVENT_SINKS
+
+    hooks: dict[str, ShutdownHook] = shared_resource("shutdown hooks", dict)
+    if not hooks:
+        EVENT_SINKS.append(ShutdownSink(hooks))
+    hooks[name] = hook
+
+
+# --- shared/agents/kinds/acp.py ---
+
+
+class AcpAgent(ProgramAgent):
+    """An agent that is started by `command` and speaks ACP on its stdin and stdout.
+
+    `cwd` is the folder of one that works on another machine.
+    """
+
+    cwd: str = ""
+    keep: Literal["chat", "turn"] = "chat"
+    idle_seconds: float = Field(default=600, gt=0)
+    max_processes: int = Field(default=8, ge=1)
+    mode: str = ""
+    auth: str = ""
+
+
+def make_acp(agent: AcpAgent, model: str) -> Backend:
+    """The backend for one of the agent's models."""
+    settings = AcpSettings(
+        key=(agent.id, agent.fingerprint),
+        program=agent.program,
+        timeouts=agent.timeout_seconds,
+        idle_seconds=agent.idle_seconds if agent.keep == "chat" else 0,
+        max_processes=agent.max_processes,
+        remote_folder=agent.cwd,
+        mode=agent.mode,
+        auth=agent.auth,
+    )
+    return AcpBackend(acp_pool(), settings, data_folder() / WORKSPACES, model)
+
+
+def acp_pool() -> AcpPool:
+    """The server's pool of agents.
+
+    One that another version of this function has left ends its processes, those at
+    work when they are done.
+    """
+    kept: dict[str, Any] = shared_resource("acp agents", dict)
+    pool = kept.get("pool")
+    if not isinstance(pool, AcpPool):
+        if pool is not None:
+            pool.retire()
+        pool = kept["pool"] = AcpPool()
+        at_shutdown("acp agents", pool.close)
+    return pool
+
+
 # --- shared/backends/langgraph_stream.py ---
 
 FINISH_REASON_OF_STOP = {"length": "length", "max_tokens": "length"}
@@ -3495,6 +5067,7 @@ class AgentKind:
 
 AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+    "acp": AgentKind(AcpAgent, make_acp),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
 }
@@ -8887,6 +10460,54 @@ A2A_TEXTS: dict[str, dict[str, str]] = {
 }
 
 
+# --- shared/agents/texts_programs.py ---
+
+PROGRAM_TEXTS: dict[str, dict[str, str]] = {
+    "program_missing": {
+        "en": "{agent} cannot be started: the server has no program “{program}”. An administrator has to install it.",
+        "de": "{agent} lässt sich nicht starten: Das Programm „{program}“ fehlt auf dem Server. Ein Administrator muss es installieren.",
+        "es": "No se puede iniciar {agent}: el servidor no tiene el programa «{program}». Un administrador debe instalarlo.",
+        "fr": "{agent} ne peut pas démarrer : le programme « {program} » manque sur le serveur. Un administrateur doit l'installer.",
+        "zh": "无法启动 {agent}：服务器上没有程序“{program}”，请管理员安装。",
+    },
+    "program_ended": {
+        "en": "{agent} ended in the middle of its work.{detail}",
+        "de": "{agent} hat sich mitten in der Arbeit beendet.{detail}",
+        "es": "{agent} terminó en mitad de su trabajo.{detail}",
+        "fr": "{agent} s'est terminé au milieu de son travail.{detail}",
+        "zh": "{agent} 在工作途中退出。{detail}",
+    },
+    "program_silent": {
+        "en": "{agent} was started, but was not ready within {seconds} s.",
+        "de": "{agent} wurde gestartet, war aber binnen {seconds} s nicht bereit.",
+        "es": "{agent} se inició, pero no estuvo listo en {seconds} s.",
+        "fr": "{agent} a démarré, mais n'était pas prêt en {seconds} s.",
+        "zh": "{agent} 已启动，但在 {seconds} 秒内没有就绪。",
+    },
+    "too_many_programs": {
+        "en": "{agent} is busy in {limit} chats, which is all it may do at once. Please try again later.",
+        "de": "{agent} arbeitet gerade in {limit} Chats, mehr geht nicht zugleich. Bitte später noch einmal.",
+        "es": "{agent} trabaja ya en {limit} chats, el máximo a la vez. Inténtelo más tarde.",
+        "fr": "{agent} travaille déjà dans {limit} conversations, le maximum. Réessayez plus tard.",
+        "zh": "{agent} 正在 {limit} 个对话中工作，已达上限，请稍后再试。",
+    },
+    "mode_unknown": {
+        "en": "{agent} has no mode “{wanted}”. An administrator has to choose another.{detail}",
+        "de": "{agent} kennt keinen Modus „{wanted}“. Ein Administrator muss einen anderen wählen.{detail}",
+        "es": "{agent} no tiene el modo «{wanted}». Un administrador debe elegir otro.{detail}",
+        "fr": "{agent} n'a pas de mode « {wanted} ». Un administrateur doit en choisir un autre.{detail}",
+        "zh": "{agent} 没有模式“{wanted}”，请管理员另选。{detail}",
+    },
+    "model_unknown": {
+        "en": "{agent} has no model “{wanted}”. An administrator has to choose another.{detail}",
+        "de": "{agent} kennt kein Modell „{wanted}“. Ein Administrator muss ein anderes wählen.{detail}",
+        "es": "{agent} no tiene el modelo «{wanted}». Un administrador debe elegir otro.{detail}",
+        "fr": "{agent} n'a pas de modèle « {wanted} ». Un administrateur doit en choisir un autre.{detail}",
+        "zh": "{agent} 没有模型“{wanted}”，请管理员另选。{detail}",
+    },
+}
+
+
 # --- shared/agents/tool_rounds.py ---
 
 
@@ -9216,7 +10837,7 @@ RECOVERY_TEXTS: dict[str, dict[str, str]] = {
 
 # --- shared/agents/service.py ---
 
-PIPE_TEXTS = AGENT_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
+PIPE_TEXTS = AGENT_TEXTS | PROGRAM_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
 
 
 async def answer(

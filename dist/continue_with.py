@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 24390f5a103b5240
+# Content hash: fb31c6d72b59085d
 
 import asyncio
 import contextlib
@@ -1207,7 +1207,10 @@ class Press:
 
 @dataclass(frozen=True, slots=True)
 class ButtonSettings:
-    """What an admin and the user have set. `lines` replaces lines by their code."""
+    """What an admin and the user have set.
+
+    `lines` replaces lines by their code; `default_models` are ids or names by button.
+    """
 
     buttons: Sequence[str] = ()
     offered: str = ""
@@ -1263,10 +1266,14 @@ class Desk:
         if not models:
             raise AqueductError("no_models")
         wanted = self.settings.default_models.get(self.press.button) or ()
-        ids = [model.id for model in models]
-        preset = [model_id for model_id in wanted if model_id in ids]
-        others = [model_id for model_id in ids if model_id not in preset]
-        return Picker(models, picker_labels(models), [*preset, *others])
+        preset = [
+            model.id
+            for named in wanted
+            for model in models
+            if named in (model.id, model.name)
+        ]
+        suggested = dict.fromkeys([*preset, *(model.id for model in models)])
+        return Picker(models, picker_labels(models), list(suggested))
 
     async def ask(
         self, fields: Mapping[str, FormField], required: tuple[str, ...]
@@ -2486,20 +2493,24 @@ class Action:
 
     class UserValves(BaseModel):
         CONTINUE_MODEL: str = Field(
-            default="", description="Id of the model that Continue with proposes."
+            default="",
+            description="Id or name of the model that Continue with proposes.",
         )
         OPINION_MODEL: str = Field(
-            default="", description="Id of the model that Second opinion proposes."
+            default="",
+            description="Id or name of the model that Second opinion proposes.",
         )
         COMPARE_MODELS: str = Field(
-            default="", description="Ids of the models that Compare proposes: a, b, c."
+            default="",
+            description="Ids or names of the models that Compare proposes: a, b, c.",
         )
         TALK_MODEL: str = Field(
-            default="", description="Id of the model that Let them talk proposes."
+            default="",
+            description="Id or name of the model that Let them talk proposes.",
         )
         NEW_CHAT_MODEL: str = Field(
             default="",
-            description="Id of the model that Continue in a new chat proposes.",
+            description="Id or name of the model that Continue in a new chat proposes.",
         )
         ASK_TEXT: bool = Field(
             default=True, description="Let me write what is said to the other model."

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/talk_roles.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 32e3da4ff206a76a
+# Content hash: fe009f7af8025333
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -172,16 +172,22 @@ def utterances_of(
 
 
 def is_question(message: ChatMessage, stored: ChatMessage) -> bool:
-    return message.get("role") == stored.get("role") == "user" and (
-        content_text(message) == message_text(stored)
-    )
+    """Whether a request's message is this stored one of the user.
+
+    Open WebUI puts a list of attached files before it, and words of a skill in it.
+    """
+    if message.get("role") != "user" or stored.get("role") != "user":
+        return False
+    skills = (stored.get("meta") or {}).get("skills_create") or {}
+    texts = (message_text(stored), str(skills.get("expanded_text") or "\0"))
+    return content_text(message).endswith(texts)
 
 
 def content_text(message: ChatMessage) -> str:
-    """The text of a request's message; pictures stand after it."""
+    """The text of a request's message, without its pictures."""
     content = message.get("content")
     if isinstance(content, list):
-        return next((str(part["text"]) for part in content if "text" in part), "")
+        return "".join(str(part.get("text") or "") for part in content)
     return str(content or "")
 
 

@@ -28,6 +28,7 @@ from shared.agents.sessions import parent_session
 from shared.agents.tasks import task_events
 from shared.agents.texts import AGENT_TEXTS
 from shared.agents.texts_a2a import A2A_TEXTS
+from shared.agents.texts_programs import PROGRAM_TEXTS
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
 from shared.agents.turns import attach_files, build_turn, call_ids
 from shared.backends.base import Backend, Turn
@@ -40,7 +41,7 @@ from shared.render.items import ChatRenderer
 from shared.texts import Sentence, translate
 from shared.toolcalls.sentences import RECOVERY_TEXTS
 
-PIPE_TEXTS = AGENT_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
+PIPE_TEXTS = AGENT_TEXTS | PROGRAM_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
 
 
 async def answer(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.agents.texts import AGENT_TEXTS
+from shared.agents.service import PIPE_TEXTS
 from shared.texts import translate
 
 LANGUAGES = {"en", "de", "es", "fr", "zh"}
@@ -24,9 +24,9 @@ def fields_of(template):
     return {name for _, name, _, _ in string.Formatter().parse(template) if name}
 
 
-@pytest.mark.parametrize("code", AGENT_TEXTS)
+@pytest.mark.parametrize("code", PIPE_TEXTS)
 def test_a_sentence_is_there_in_every_language_with_the_same_fields(code):
-    sentences = AGENT_TEXTS[code]
+    sentences = PIPE_TEXTS[code]
     assert set(sentences) == LANGUAGES
     assert all(sentences.values())
     assert {frozenset(fields_of(text)) for text in sentences.values()} == {
@@ -34,13 +34,13 @@ def test_a_sentence_is_there_in_every_language_with_the_same_fields(code):
     }
 
 
-@pytest.mark.parametrize("code", AGENT_TEXTS)
+@pytest.mark.parametrize("code", PIPE_TEXTS)
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
 def test_a_sentence_is_filled_and_ends_like_one(code, language):
     fields = {
-        name: f"<{name}>" for name in fields_of(AGENT_TEXTS[code]["en"]) - {"detail"}
+        name: f"<{name}>" for name in fields_of(PIPE_TEXTS[code]["en"]) - {"detail"}
     }
-    filled = translate(AGENT_TEXTS, code, language, fields)
+    filled = translate(PIPE_TEXTS, code, language, fields)
     assert not re.search(r"[{}]", filled)
     assert "  " not in filled
     for value in fields.values():
@@ -66,7 +66,7 @@ def raised_codes():
 def test_every_error_that_can_be_raised_has_its_sentence():
     codes = set(raised_codes())
     assert {"said_error", "unreadable", "internal"} <= codes
-    assert codes <= set(AGENT_TEXTS)
+    assert codes <= set(PIPE_TEXTS)
 
 
 def test_a_language_of_the_table():

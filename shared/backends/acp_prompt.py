@@ -1,0 +1,111 @@
+"""What is put to an ACP agent: the prompt of a turn as content blocks.
+
+Format: Agent Client Protocol, version 1, "Content". Text and links are understood by
+every agent, pictures and embedded files by those whose capabilities say so.
+"""
+
+import asyncio
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from shared.backends.transcript import TurnFile, message_files, transcript
+from shared.backends.workspaces import Workspace
+
+AcpBlock = dict[str, Any]
+
+
+async def prompt_blocks(
+    messages: Sequence[Mapping[str, Any]],
+    capabilities: Mapping[str, Any],
+    workspace: Workspace | None,
+) -> list[AcpBlock]:
+    """The blocks for these messages: their text, then their files.
+
+    `capabilities` are the agent's `promptCapabilities`. Files are put into the
+    `workspace`, where the agent's tools find them; without one, as for an agent on
+    another machine, they are embedded.
+    """
+    files = [file for message in messages for file in message_files(message)]
+    attached: list[AcpBlock] = []
+    for file in files:
+        attached += await file_blocks(file, capabilities, workspace)
+    return [{"type": "text", "text": transcript(messages)}, *attached]
+
+
+async def file_blocks(
+    file: TurnFile, capabilities: Mapping[str, Any], workspace: Workspace | None
+) -> list[AcpBlock]:
+    """One file: seen at once where the agent can, and lying in the workspace."""
+    if file.data is None:
+        return [{"type": "resource_link", "uri": file.url, "name": file.name}]
+    found: list[AcpBlock] = []
+    kind = file.mime_type.partition("/")[0]
+    if kind in ("image", "audio") and capabilities.get(kind):
+        data = base64.b64encode(file.data).decode()
+        found.append({"type": kind, "mimeType": file.mime_type, "data": data})
+    if workspace is not None:
+        path = await asyncio.to_thread(workspace.save, file.name, file.data)
+        link = {"type": "resource_link", "uri": path.as_uri(), "name": path.name}
+        found.append({**link, "mimeType": file.mime_type})
+    elif not found and capabilities.get("embeddedContext"):
+        found.append(embedded_file(file.name, file.mime_type, file.data))
+    if not found:
+        found.append({"type": "text", "text": f"[{file.name} cannot be shown here]"})
+    return found
+
+
+def embedded_file(name: str, mime_type: str, data: bytes) -> AcpBlock:
+    """A file inside the prompt, as text where it is text."""
+    resource = {"uri": f"file:///{name}", "mimeType": mime_type}
+    try:
+        resource["text"] = data.decode()
+    except UnicodeDecodeError:
+        resource["blob"] = base64.b64encode(data).decode()
+    return {"type": "resource", "resource": resource}
+
+
+def selectable(session: Mapping[str, Any], category: str) -> dict[str, str]:
+    """What a new session offers as `mode` or `model`: ids and names.
+
+    Sessions list them as `modes` and `models`, or, since 2026, as config options.
+    """
+    option = config_option(session, category)
+    if option is not None:
+        entries = flat_options(option.get("options"))
+        return {str(e["value"]): str(e.get("name") or e["value"]) for e in entries}
+    plural = f"{category}s"
+    state = session.get(plural)
+    listed = state.get(f"available{plural.title()}") if isinstance(state, dict) else ()
+    id_key = "id" if category == "mode" else "modelId"
+    return {str(e[id_key]): str(e.get("name") or e[id_key]) for e in listed or ()}
+
+
+def config_option(
+    session: Mapping[str, Any], category: str
+) -> Mapping[str, Any] | None:
+    """The session's config option of this category."""
+    options = session.get("configOptions") or ()
+    return next((o for o in options if o.get("category") == category), None)
+
+
+def flat_options(
+    options: Iterable[Mapping[str, Any]] | None,
+) -> list[Mapping[str, Any]]:
+    """The values of a config option, which may stand in groups."""
+    flat: list[Mapping[str, Any]] = []
+    for option in options or ():
+        inner = option.get("options")
+        flat += flat_options(inner) if inner else [option] if "value" in option else []
+    return flat
+
+
+def selection(
+    session: Mapping[str, Any], category: str, wanted: str
+) -> tuple[str, dict[str, str]]:
+    """The request that selects a mode or model: its method and parameters."""
+    option = config_option(session, category)
+    if option is not None:
+        chosen = {"configId": str(option.get("id")), "value": wanted}
+        return "session/set_config_option", chosen
+    return f"session/set_{category}", {f"{category}Id": wanted}
