@@ -97,20 +97,24 @@ class Action:
 
     class UserValves(BaseModel):
         CONTINUE_MODEL: str = Field(
-            default="", description="Id of the model that Continue with proposes."
+            default="",
+            description="Id or name of the model that Continue with proposes.",
         )
         OPINION_MODEL: str = Field(
-            default="", description="Id of the model that Second opinion proposes."
+            default="",
+            description="Id or name of the model that Second opinion proposes.",
         )
         COMPARE_MODELS: str = Field(
-            default="", description="Ids of the models that Compare proposes: a, b, c."
+            default="",
+            description="Ids or names of the models that Compare proposes: a, b, c.",
         )
         TALK_MODEL: str = Field(
-            default="", description="Id of the model that Let them talk proposes."
+            default="",
+            description="Id or name of the model that Let them talk proposes.",
         )
         NEW_CHAT_MODEL: str = Field(
             default="",
-            description="Id of the model that Continue in a new chat proposes.",
+            description="Id or name of the model that Continue in a new chat proposes.",
         )
         ASK_TEXT: bool = Field(
             default=True, description="Let me write what is said to the other model."

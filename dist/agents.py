@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 49916bea8d1fc11b
+# Content hash: f1a4d511ab4a4fa6
 
 import asyncio
 import base64
@@ -84,6 +84,149 @@ from pydantic import (
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+
+# --- shared/routing/settings.py ---
+
+
+class ClassSeconds(BaseModel):
+    """Seconds for each class of requests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    person: float = Field(default=300.0, gt=0)
+    background: float = Field(default=900.0, gt=0)
+    task: float = Field(default=60.0, gt=0)
+
+
+class ClassCounts(BaseModel):
+    """How many requests of each class may wait."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    person: int = Field(default=200, ge=0)
+    background: int = Field(default=200, ge=0)
+    task: int = Field(default=50, ge=0)
+
+
+class QueueSettings(BaseModel):
+    """Who waits how long. `per_user` and `per_model` limit what runs; 0 is no limit.
+
+    `ageing`: a request of a lower class is served like one of the next higher class
+    that came so many seconds later.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_waiting: ClassCounts = ClassCounts()
+    deadline: ClassSeconds = ClassSeconds()
+    per_user: int = Field(default=0, ge=0)
+    per_model: int = Field(default=0, ge=0)
+    ageing: float = Field(default=60.0, gt=0)
+    notify_after: float = Field(default=1.2, ge=0)
+
+
+class AffinitySettings(BaseModel):
+    """How long a chat keeps its upstream after its last request there, in seconds.
+
+    `wait`: how long a request waits for that upstream while others may be free.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ttl: float = Field(default=600.0, ge=0)
+    wait: float = Field(default=5.0, ge=0)
+
+
+class RetrySettings(BaseModel):
+    """Attempts in all, and the seconds that may pass before the last one begins.
+
+    Before the same upstream is asked again, a random time is waited: up to `base`
+    seconds, then up to twice as many, at most `cap`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attempts: int = Field(default=3, ge=1, le=20)
+    budget: float = Field(default=30.0, ge=0)
+    base: float = Field(default=0.5, gt=0)
+    cap: float = Field(default=8.0, gt=0)
+
+
+class BreakerSettings(BaseModel):
+    """When an upstream is left alone, and for how many seconds.
+
+    After `failures` in a row, or when `error_rate` of at least `min_requests` of the
+    last `window` seconds failed. `health`: ask the server itself before a request is
+    risked on it again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    failures: int = Field(default=5, ge=1)
+    error_rate: float = Field(default=0.5, gt=0, le=1)
+    min_requests: int = Field(default=10, ge=1)
+    window: float = Field(default=60.0, gt=0)
+    open_for: float = Field(default=15.0, gt=0)
+    health: bool = False
+
+
+# --- shared/agents/pools.py ---
+
+
+class HttpServer(BaseModel):
+    """Where a server is, and what it wants to see."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://", repr=False)
+    key: SecretStr = SecretStr("")
+    headers: dict[str, SecretStr] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _has_a_host(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.port is None or parts.port > 0
+        except ValueError as error:
+            raise ValueError("this is not a valid address") from error
+        if not (parts.hostname and usable):
+            raise ValueError("the address names no host")
+        return url
+
+    @field_validator("key", "headers")
+    @classmethod
+    def _can_be_sent(cls, value: Any) -> Any:
+        """HTTP headers are ASCII; the message must not hold the value."""
+        secrets = value.values() if isinstance(value, dict) else [value]
+        for secret in secrets:
+            text = secret.get_secret_value()
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError("there is a character that no HTTP header can hold")
+            if "${" in text:
+                raise ValueError("write ${env:NAME} or ${secret:NAME}")
+        return value
+
+
+class UpstreamSettings(HttpServer):
+    """One server of a pool. What it does not say of key, headers and model, the
+    agent says."""
+
+    model: str = ""
+    concurrency: int = Field(default=1, ge=1, le=100_000)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class PoolRules(BaseModel):
+    """The rules of a queue; where none is given, requests are not queued at all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queue: QueueSettings | None = None
+    affinity: AffinitySettings | None = None
+    retry: RetrySettings | None = None
+    breaker: BreakerSettings | None = None
+
 
 # --- shared/backends/addresses.py ---
 
@@ -714,8 +857,8 @@ class ApprovalSettings(BaseModel):
     seconds: int = Field(default=120, ge=60, le=240)
 
 
-class AgentConfig(BaseModel):
-    """One entry of AGENTS. docs/agents.md explains every key."""
+class AgentConfig(PoolRules):
+    """One entry of AGENTS. docs/agents.md and docs/routing.md explain every key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     # The keys in which ${env:NAME} and ${secret:NAME} are filled in.
@@ -739,6 +882,9 @@ class AgentConfig(BaseModel):
     files: Literal["text", "attach"] = "text"
     approvals: ApprovalSettings = ApprovalSettings()
     access: Literal["private", "public"] = "private"
+    pool: str = ""
+    concurrency: int | None = Field(default=None, ge=1, le=100_000)
+    fallback: tuple[str, ...] = ()
 
     @field_validator("id")
     @classmethod
@@ -746,6 +892,14 @@ class AgentConfig(BaseModel):
         if agent_id in RESERVED_IDS:
             raise ValueError(f"`{agent_id}` is an id of our own")
         return agent_id
+
+    @model_validator(mode="after")
+    def _leaves_rules_to_its_pool(self) -> "AgentConfig":
+        if self.pool:
+            own = {*PoolRules.model_fields, "concurrency", "upstreams"}
+            if said := sorted(own & self.model_fields_set):
+                raise ValueError(f"with `pool`, write `{said[0]}` there")
+        return self
 
     @property
     def label(self) -> str:
@@ -762,39 +916,22 @@ class AgentConfig(BaseModel):
         return Timeouts(**self.timeouts.model_dump())
 
 
-class HttpAgent(AgentConfig):
+class HttpAgent(AgentConfig, HttpServer):
     """An agent that is reached over HTTP."""
 
-    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("url", "key", "headers")
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("url", "key", "headers", "upstreams")
 
-    url: str = Field(pattern=r"^https?://", repr=False)
-    key: SecretStr = SecretStr("")
-    headers: dict[str, SecretStr] = {}
+    upstreams: tuple[UpstreamSettings, ...] = ()
 
-    @field_validator("url")
+    @model_validator(mode="before")
     @classmethod
-    def _has_a_host(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.port is None or parts.port > 0
-        except ValueError as error:
-            raise ValueError("this is not a valid address") from error
-        if not (parts.hostname and usable):
-            raise ValueError("the address names no host")
-        return url
-
-    @field_validator("key", "headers")
-    @classmethod
-    def _can_be_sent(cls, value: Any) -> Any:
-        """HTTP headers are ASCII; the message must not hold the value."""
-        secrets = value.values() if isinstance(value, dict) else [value]
-        for secret in secrets:
-            text = secret.get_secret_value()
-            if not (text.isascii() and text.isprintable()):
-                raise ValueError("there is a character that no HTTP header can hold")
-            if "${" in text:
-                raise ValueError("write ${env:NAME} or ${secret:NAME}")
-        return value
+    def _is_where_its_upstreams_are(cls, data: Any) -> Any:
+        """With `upstreams` an agent needs no `url` of its own."""
+        upstreams = data.get("upstreams")
+        if "url" in data or not (isinstance(upstreams, list) and upstreams):
+            return data
+        first = upstreams[0]
+        return {**data, "url": first.get("url")} if isinstance(first, dict) else data
 
     @property
     def place(self) -> str:

@@ -39,7 +39,10 @@ class Press:
 
 @dataclass(frozen=True, slots=True)
 class ButtonSettings:
-    """What an admin and the user have set. `lines` replaces lines by their code."""
+    """What an admin and the user have set.
+
+    `lines` replaces lines by their code; `default_models` are ids or names by button.
+    """
 
     buttons: Sequence[str] = ()
     offered: str = ""
@@ -95,10 +98,14 @@ class Desk:
         if not models:
             raise AqueductError("no_models")
         wanted = self.settings.default_models.get(self.press.button) or ()
-        ids = [model.id for model in models]
-        preset = [model_id for model_id in wanted if model_id in ids]
-        others = [model_id for model_id in ids if model_id not in preset]
-        return Picker(models, picker_labels(models), [*preset, *others])
+        preset = [
+            model.id
+            for named in wanted
+            for model in models
+            if named in (model.id, model.name)
+        ]
+        suggested = dict.fromkeys([*preset, *(model.id for model in models)])
+        return Picker(models, picker_labels(models), list(suggested))
 
     async def ask(
         self, fields: Mapping[str, FormField], required: tuple[str, ...]

@@ -148,22 +148,23 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     """Turn after turn, until the last one or a reason to end before."""
     deadline = time.monotonic() + desk.settings.max_seconds
     words, tip, was_done = first_words, desk.press.message_id, False
+    shown = 1
     for number in range(1, talk.turns + 1):
         try:
             started = await speak(desk, talk, number, tip, words)
-            tip = started.message_ids[0]
+            tip, shown = started.message_ids[0], number
             code, words = await listen(desk, talk, number, started, deadline)
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, tip))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await talk_status(desk, talk, tip, number, code)
+            await talk_status(desk, talk, tip, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await talk_status(desk, talk, tip, number - 1, code)
+            await talk_status(desk, talk, tip, shown, code)
             if interrupted:
                 return
             raise

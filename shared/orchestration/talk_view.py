@@ -88,16 +88,22 @@ def utterances_of(
 
 
 def is_question(message: ChatMessage, stored: ChatMessage) -> bool:
-    return message.get("role") == stored.get("role") == "user" and (
-        content_text(message) == message_text(stored)
-    )
+    """Whether a request's message is this stored one of the user.
+
+    Open WebUI puts a list of attached files before it, and words of a skill in it.
+    """
+    if message.get("role") != "user" or stored.get("role") != "user":
+        return False
+    skills = (stored.get("meta") or {}).get("skills_create") or {}
+    texts = (message_text(stored), str(skills.get("expanded_text") or "\0"))
+    return content_text(message).endswith(texts)
 
 
 def content_text(message: ChatMessage) -> str:
-    """The text of a request's message; pictures stand after it."""
+    """The text of a request's message, without its pictures."""
     content = message.get("content")
     if isinstance(content, list):
-        return next((str(part["text"]) for part in content if "text" in part), "")
+        return "".join(str(part.get("text") or "") for part in content)
     return str(content or "")
 
 

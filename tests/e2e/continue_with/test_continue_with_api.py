@@ -527,6 +527,49 @@ async def test_pictures_of_the_branch_reach_the_other_model(tab, place):
     assert kinds == ["text", "image_url"]
 
 
+@pytest.fixture
+def paper(place, user) -> dict:
+    """A document of the user, as a message names it."""
+    text = b"The password of the tests is okapi-77."
+    with place.client(user) as client:
+        path = "/api/v1/files/?process_in_background=false"
+        file = {"file": ("password.txt", text, "text/plain")}
+        stored = client.post(path, files=file).raise_for_status().json()
+    kept = {"id": stored["id"], "url": stored["id"], "name": "password.txt"}
+    return {"type": "file", **kept}
+
+
+@pytest.mark.parametrize(
+    ("button", "answers", "count"),
+    [
+        ("opinion", {}, 3),
+        ("continue", {"text": "Once more, please?"}, 4),
+        ("talk", {"turns": 2}, 6),
+        ("new_chat", {"seed": "as_is"}, 4),
+    ],
+)
+async def test_documents_reach_the_other_model(
+    tab, place, paper, button, answers, count
+):
+    question = {
+        "id": str(uuid4()),
+        "parentId": None,
+        "role": "user",
+        "content": "What is the password?",
+        "files": [paper],
+        "models": ["agents.demo"],
+    }
+    turn = await tab.send("agents.demo", "", user_message=question, files=[paper])
+    await turn.answer()
+    place.demo.reset()
+    tab.fill = answering(model="agents.third", **answers)
+    await tab.press(button, turn)
+    is_new = button == "new_chat"
+    chat_id = await linked_chat(tab, turn) if is_new else turn.chat_id
+    await tab.settled(chat_id, count)
+    assert "okapi-77" in str(place.demo.requests()[-1]["body"]["messages"])
+
+
 async def test_an_answer_of_a_workspace_model_can_be_continued(tab, expert):
     turn = await asked(tab, "weather-expert")
     tab.fill = answering(model="agents.third", text="")

@@ -172,6 +172,36 @@ async def test_a_talk_runs_live_and_stops_after_a_reload(chat, buttons, screensh
     await expect(chat.stop_button).to_be_hidden()
 
 
+async def test_a_message_typed_into_a_talk_ends_it(chat, buttons, place, user):
+    await chat.ask("What is 6 * 7?")
+    await buttons.open("Let them talk")
+    await buttons.choose("Slow model")
+    await buttons.fill("Turns", "6")
+    await buttons.submit()
+    await expect(chat.status()).to_contain_text("Turn 1 of 6")
+    # Open WebUI itself keeps it until the running answer is done, unless it is told
+    # to send it now.
+    await chat.input.fill("What is 30 + 3?")
+    await chat.input.press("Enter")
+    await expect(chat.questions.last).to_contain_text(
+        "What is 30 + 3?", timeout=ANSWER_TIMEOUT
+    )
+    assert "33" in await chat.finished()
+    with place.client(user) as client:
+        stored = client.get(f"/api/v1/chats/{chat.chat_id}").json()["chat"]["history"]
+    messages = stored["messages"]
+    answer = messages[stored["currentId"]]
+    assert messages[answer["parentId"]]["content"] == "What is 30 + 3?"
+    assert not answer["childrenIds"]
+    ends = [
+        status["description"]
+        for message in messages.values()
+        for status in message.get("statusHistory") or []
+        if status["description"].endswith("the chat went on elsewhere")
+    ]
+    assert len(ends) == 1
+
+
 async def test_a_new_chat_opens_and_both_are_linked(chat, buttons, screenshot):
     await chat.ask("What is 8 * 8?")
     old = chat.chat_id
@@ -219,6 +249,27 @@ async def test_a_temporary_chat_says_what_it_cannot(chat, buttons):
     await expect(author(chat, "Third model")).to_be_visible()
     await expect(chat.questions).to_have_count(2)
     await expect(chat.questions.last).to_contain_text("Continued from Temporary chat")
+
+
+async def test_a_user_sets_what_a_form_proposes(chat, buttons, place, user):
+    await chat.ask("What is 2 + 9?")
+    page = chat.page
+    await page.get_by_role("button", name="Controls", exact=True).click()
+    await page.get_by_role("button", name="Valves", exact=True).click()
+    panel = page.locator("form").filter(has=page.get_by_role("combobox"))
+    await panel.get_by_role("combobox").first.select_option(label="Functions")
+    await panel.get_by_role("combobox").nth(1).select_option(label="Continue with")
+    row = panel.locator("div.w-full.justify-between").filter(has_text="Talk Turns")
+    await row.get_by_role("button", name="Default").first.click()
+    turns = panel.get_by_placeholder("Talk Turns")
+    await turns.fill("8")
+    async with page.expect_response("**/valves/user/update"):
+        await turns.press("Tab")
+    await buttons.open("Let them talk")
+    await expect(buttons.form.get_by_label(re.compile("^Turns"))).to_have_value("8")
+    with place.client(user) as client:
+        path = "/api/v1/functions/id/continue_with/valves/user/update"
+        client.post(path, json={"TALK_TURNS": 4}).raise_for_status()
 
 
 async def test_the_form_speaks_the_users_language(page_for, place, user):

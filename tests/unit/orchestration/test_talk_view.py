@@ -93,6 +93,17 @@ def test_pictures_stay_where_they_are():
     assert kinds == ["text", "image_url", "text", "text"]
 
 
+def test_attached_files_and_skills_do_not_hide_whose_words_come_next():
+    skill = {"original_text": "Tea or coffee?", "expanded_text": "Tea? Think hard."}
+    branch = [{**TALK[0], "meta": {"skills_create": skill}}, *TALK[1:3]]
+    messages = sent(branch)
+    for content in ("<attached_files/>\n\nTea or coffee?", "Tea? Think hard."):
+        messages[0]["content"] = content
+        [(role, said)] = heard("bob", branch, messages)
+        assert role == "user"
+        assert said.startswith(f"{content}\n\nAnn:\nTea.")
+
+
 def test_what_was_summarised_is_not_missed():
     summary = {"role": "system", "content": "summary"}
     assert heard("ann", TALK, [summary, *sent(TALK)[5:]]) == [
