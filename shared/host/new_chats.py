@@ -17,11 +17,13 @@ async def create_chat(
     messages: Sequence[Mapping[str, Any]],
     like: Mapping[str, Any] | None = None,
     folder_id: str | None = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> str:
     """Store a new chat of this user; its id.
 
     `messages` are one branch, oldest first, with their ids; they are linked here.
-    `like` is the JSON of a chat whose files and parameters it takes over.
+    `like` is the JSON of a chat whose files and parameters it takes over. `meta` is
+    kept beside the chat, where Open WebUI keeps its tags.
     AqueductError where the user may not store chats.
     """
     from fastapi import HTTPException
@@ -43,7 +45,9 @@ async def create_chat(
     }
     form = ChatForm(chat=chat, folder_id=folder_id)
     try:
-        stored = await Chats.insert_new_chat(chat_id, person.id, form)
+        stored = await Chats.insert_new_chat(
+            chat_id, person.id, form, internal_meta=dict(meta or {})
+        )
     except HTTPException as error:
         raise AqueductError("chat_refused") from error
     if stored is None:

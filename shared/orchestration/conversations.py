@@ -1,0 +1,253 @@
+"""A model asks another one, in a chat that the user can open, read and go on with."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import AqueductError
+from shared.host.errands import Errand, answering_task
+from shared.host.new_chats import create_chat, delete_chat
+from shared.host.own_chats import ORCHESTRATED, keep_chat_tag, own_chat
+from shared.host.turns import (
+    Answerer,
+    NewTurn,
+    StartedTurn,
+    chat_messages,
+    run_as_task,
+    start_turn,
+    stop_tasks,
+    wait_for_turn,
+)
+from shared.host.usable_models import UsableModel
+from shared.orchestration.answers_told import chat_answer, cite_answer
+from shared.orchestration.buttons import join_parts, new_user_message
+from shared.orchestration.caller import Caller
+from shared.orchestration.guard import (
+    await_admission,
+    next_errand,
+    present_errand,
+    seconds_left,
+)
+from shared.orchestration.models_found import (
+    best_carrier,
+    carriers_of,
+    named_model,
+    offered_to_models,
+)
+from shared.orchestration.new_chat import chat_link
+from shared.orchestration.tool_results import clipped, json_error
+
+TITLE_LIMIT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQuestion:
+    """What the caller wants to say, and to whom, as its tool call puts it."""
+
+    message: str
+    model: str | None = None
+    tag: str | None = None
+    chat_id: str | None = None
+    title: str | None = None
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The chat in which something is asked; `tip` is the message it goes below."""
+
+    chat_id: str
+    title: str
+    tip: str | None
+    is_new: bool
+
+
+async def ask_model(caller: Caller, question: ModelQuestion) -> dict[str, Any]:
+    """One turn with another model: its answer, or at once the chat to collect it from."""
+    if not question.message.strip():
+        raise AqueductError("empty_message")
+    chat = await chat_to_go_on(caller, question.chat_id)
+    present = await present_errand(caller)
+    target = await choose_model(caller, present, question, chat)
+    errand = next_errand(caller, present, [target.id])
+    await await_admission(caller, errand, target.name, turns=1, new_chat=chat is None)
+    place = await open_place(caller, errand, chat, [target], question)
+    started = await start_question(caller, errand, place, target, question.message)
+    if question.background:
+        return await leave_to_answer(caller, errand, place, target, started)
+    return await await_answer(caller, errand, place, target, started)
+
+
+async def chat_to_go_on(caller: Caller, chat_id: str | None) -> Any:
+    """The user's own chat of this id, None without one; else AqueductError."""
+    if not chat_id:
+        return None
+    chat = await own_chat(caller.person, chat_id)
+    if chat is None:
+        raise AqueductError("no_such_chat")
+    return chat
+
+
+async def choose_model(
+    caller: Caller, present: Errand, question: ModelQuestion, chat: Any
+) -> UsableModel:
+    """The model that is meant: by its name, by a tag, or the one of the chat."""
+    models = await caller.models()
+    if question.model and not question.tag:
+        return named_model(models, question.model)
+    if question.tag and not question.model:
+        offered = offered_to_models(models).values()
+        askable = [model for model in offered if model.id not in present.models]
+        carriers = carriers_of(askable, question.tag)
+        if not carriers:
+            raise AqueductError("no_carrier", tag=question.tag)
+        return best_carrier(carriers, models.get(caller.model_id))
+    if chat is None or question.model:
+        raise AqueductError("model_or_tag")
+    answered = chat_messages(chat).get(tip_of(chat) or "") or {}
+    last = answered.get("model") or next(iter(chat.chat.get("models") or []), "")
+    return named_model(models, str(last))
+
+
+def tip_of(chat: Any) -> str | None:
+    """The message with which the branch that the user sees ends."""
+    current_id: str | None = (chat.chat.get("history") or {}).get("currentId")
+    return current_id
+
+
+async def open_place(
+    caller: Caller,
+    errand: Errand,
+    chat: Any,
+    models: list[UsableModel],
+    question: ModelQuestion,
+) -> Place:
+    """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
+    if chat is not None:
+        return Place(chat.id, str(chat.title), tip_of(chat), is_new=False)
+    names = ", ".join(model.name for model in models)
+    first_line = " ".join(question.message.split())
+    title = question.title or clipped(f"{names}: {first_line}", TITLE_LIMIT)
+    link = {"parent_chat_id": errand.chat_id, "parent_message_id": errand.message_id}
+    chat_id = await create_chat(
+        caller.request,
+        caller.person,
+        title,
+        [model.id for model in models],
+        [],
+        meta={"tags": [ORCHESTRATED], ORCHESTRATED: link},
+    )
+    await keep_chat_tag(caller.person, ORCHESTRATED)
+    return Place(chat_id, title, None, is_new=True)
+
+
+async def start_question(
+    caller: Caller, errand: Errand, place: Place, target: UsableModel, words: str
+) -> StartedTurn:
+    """Ask, and return once the model is at work; a new chat goes if it cannot be."""
+    line = await asked_line(caller, place)
+    message = new_user_message(place.tip, join_parts(line, words.strip()), target.id)
+    turn = NewTurn(
+        chat_id=place.chat_id,
+        user_message=message | {"meta": errand.as_meta()},
+        answerers=[Answerer(target.id)],
+        session_id=session_for(caller, place.chat_id),
+        language=caller.language,
+        # Proposed questions are for people.
+        extra={"background_tasks": {}},
+    )
+    try:
+        return await start_turn(caller.request, caller.person, turn)
+    except BaseException:
+        if place.is_new:
+            await delete_chat(place.chat_id, caller.person)
+        raise
+
+
+async def asked_line(caller: Caller, place: Place) -> str:
+    """The line above a question: who asks, from where, and which chat this is."""
+    models = await caller.models()
+    asker = models.get(caller.model_id)
+    parent = await own_chat(caller.person, caller.chat_id)
+    return caller.text(
+        "asked_line",
+        asker=asker.name if asker else caller.model_id,
+        link=(
+            chat_link(str(parent.title), parent.id)
+            if parent
+            else caller.text("unsaved_chat")
+        ),
+        title=place.title,
+    )
+
+
+def session_for(caller: Caller, chat_id: str) -> str:
+    """The user's tab, for dialogs of tools; without one, a name that nobody has."""
+    return caller.session_id or f"aqueduct:{chat_id}"
+
+
+async def await_answer(
+    caller: Caller,
+    errand: Errand,
+    place: Place,
+    target: UsableModel,
+    started: StartedTurn,
+) -> dict[str, Any]:
+    """The answer, once it is there. Whoever stops the caller stops the model too."""
+    await caller.status("asking", False, model=target.name)
+    late: Mapping[str, Any] = {}
+    try:
+        await wait_for_turn(caller.request, started, seconds_left(caller, errand))
+    except asyncio.CancelledError:
+        await stop_tasks(caller.request, started.task_ids)
+        await caller.status("stopped", True)
+        raise
+    except AqueductError as error:
+        await stop_tasks(caller.request, started.task_ids)
+        late = json_error(error.code, error.fields)
+    answer = await chat_answer(caller, place.chat_id, started.message_ids[0])
+    code = "answered" if answer.status == "answered" else "not_answered"
+    await caller.status(code, True, model=target.name)
+    await cite_answer(caller, place.title, answer)
+    return {**answer.as_json(caller, place.title, target.id), **late}
+
+
+async def leave_to_answer(
+    caller: Caller,
+    errand: Errand,
+    place: Place,
+    target: UsableModel,
+    started: StartedTurn,
+) -> dict[str, Any]:
+    """Let the model answer in the background."""
+    minding = mind_turn(
+        caller.request,
+        started,
+        answering_task(caller.metadata),
+        seconds_left(caller, errand),
+    )
+    await run_as_task(caller.request, minding)
+    await caller.status("started", True, model=target.name)
+    return {
+        "chat_id": place.chat_id,
+        "title": place.title,
+        "link": f"/c/{place.chat_id}",
+        "model": target.id,
+        "status": "running",
+        "next": "Call collect with this chat_id for the answer.",
+    }
+
+
+async def mind_turn(
+    request: Any, started: StartedTurn, asking: asyncio.Task[Any], seconds: float
+) -> None:
+    """End a turn in the background when its time is over, or who asked is stopped."""
+    waiting = asyncio.ensure_future(wait_for_turn(request, started, seconds))
+    await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done() and asking.cancelled():
+        await stop_tasks(request, started.task_ids)
+    # Its time is over: `wait_for_turn` has stopped it.
+    with contextlib.suppress(AqueductError):
+        await waiting
