@@ -11,6 +11,7 @@ from rich.table import Table
 
 from devkit.errors import InstallError
 from devkit.installer.install import Installer
+from devkit.installer.orchestrator import TOOL_ID as ORCHESTRATOR_TOOL
 from devkit.installer.steps import Change, Step
 from devkit.paths import ROOT
 
@@ -41,6 +42,15 @@ Force = Annotated[
         "--force", help="Include what was edited by hand or is not Aqueduct's."
     ),
 ]
+Orchestrator = Annotated[
+    str | None,
+    typer.Option(
+        "--orchestrator",
+        metavar="BASE_MODEL",
+        help="Also make the workspace model Orchestrator on top of this model, with the "
+        "tool and for everybody. One that is there stays as it is.",
+    ),
+]
 
 _DONE = {
     Change.INSTALL: "installed",
@@ -52,7 +62,12 @@ _DONE = {
 
 
 def install(
-    url: Url, key: Key, ids: Ids = None, dry_run: DryRun = False, force: Force = False
+    url: Url,
+    key: Key,
+    ids: Ids = None,
+    orchestrator: Orchestrator = None,
+    dry_run: DryRun = False,
+    force: Force = False,
 ) -> None:
     """Install or update functions; valves, on/off and global stay on an update."""
     with Installer.connect(url, key, ROOT) as installer:
@@ -61,8 +76,10 @@ def install(
         steps = installer.plan(ids, force=force or dry_run)
         if dry_run:
             _show_plan(steps)
-        else:
-            _carry_out(installer, steps)
+            return
+        _carry_out(installer, steps)
+        if orchestrator:
+            _add_orchestrator(installer, orchestrator)
 
 
 def status(url: Url, key: Key, ids: Ids = None) -> None:
@@ -111,6 +128,27 @@ def uninstall(
         if steps and not yes:
             typer.confirm(f"Remove {names}, with valves and history?", abort=True)
         _carry_out(installer, steps)
+        if any(step.entry.id == ORCHESTRATOR_TOOL for step in steps):
+            _remove_orchestrator(installer)
+
+
+def _add_orchestrator(installer: Installer, base_model: str) -> None:
+    is_new = installer.add_orchestrator(base_model)
+    done = "made, for everybody" if is_new else "is there and stays as it is"
+    console.print(f"workspace model Orchestrator: {done}", highlight=False)
+    if is_new and not installer.is_shared(base_model):
+        console.print(
+            f"[yellow]warning:[/yellow] only admins may use {base_model}, and so what "
+            "is built on it; share it in Admin Panel > Settings > Models."
+        )
+
+
+def _remove_orchestrator(installer: Installer) -> None:
+    """The model goes with its tool, unless an admin made it their own."""
+    removed = installer.remove_orchestrator()
+    if removed is not None:
+        done = "removed" if removed else "was changed and stays, without its tool"
+        console.print(f"workspace model Orchestrator: {done}", highlight=False)
 
 
 def _carry_out(installer: Installer, steps: list[Step]) -> None:

@@ -7,7 +7,7 @@ it deletes every function it is not given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,32 @@ class WebUIClient:
         """Makes a saved version the one in use; valves and switches stay."""
         path = f"{_base(kind)}/id/{id_}/update/version"
         self._post(path, {"version_id": version_id})
+
+    def usable_model_ids(self) -> set[str]:
+        """The ids of all models that this admin may choose in a chat."""
+        return {model["id"] for model in self._get("/api/models")["data"]}
+
+    def workspace_model(self, id_: str) -> dict[str, Any] | None:
+        """A model under Workspace > Models, or None."""
+        found = self._get("/api/v1/models/all")
+        return next((model for model in found if model["id"] == id_), None)
+
+    def create_workspace_model(self, form: Mapping[str, Any]) -> None:
+        """Adds a model; the form is {id, base_model_id, name, meta, params,
+        access_grants}."""
+        self._post("/api/v1/models/create", form)
+
+    def delete_workspace_model(self, id_: str) -> None:
+        self._post("/api/v1/models/model/delete", {"id": id_})
+
+    def tool_grants(self, id_: str) -> list[dict[str, Any]]:
+        """Who may use a tool: [{principal_type, principal_id, permission}]."""
+        return list(self._get(f"/api/v1/tools/id/{id_}").get("access_grants") or [])
+
+    def set_tool_grants(self, id_: str, grants: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces who may use a tool."""
+        path = f"/api/v1/tools/id/{id_}/access/update"
+        self._post(path, {"access_grants": [dict(grant) for grant in grants]})
 
     def _get(self, path: str) -> Any:
         return self._request("GET", path)

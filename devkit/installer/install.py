@@ -19,6 +19,11 @@ from packaging.version import Version
 
 from devkit.errors import InstallError
 from devkit.installer.client import WebUIClient
+from devkit.installer.orchestrator import (
+    create_orchestrator,
+    is_shared,
+    remove_orchestrator,
+)
 from devkit.installer.steps import Change, State, Step
 from devkit.installer.valves import misfits
 from devkit.manifest import FunctionEntry, Kind, Manifest, read_manifest
@@ -144,6 +149,20 @@ class Installer:
     ) -> list[Step]:
         """Plans and applies in one go; gives what was done."""
         return list(self.apply(self.plan(ids, force=force)))
+
+    def add_orchestrator(self, base_model: str) -> bool:
+        """Makes the workspace model "Orchestrator" on top of a base model, once; False
+        if it is there already, and stays as it is."""
+        return create_orchestrator(self._client, base_model)
+
+    def is_shared(self, model: str) -> bool:
+        """Whether anybody but admins may use a model."""
+        return is_shared(self._client, model)
+
+    def remove_orchestrator(self) -> bool | None:
+        """Removes that model; False if it stays because somebody changed it, None if
+        there is none."""
+        return remove_orchestrator(self._client)
 
     def _obstacles(self, step: Step, force: bool) -> Iterator[str]:
         entry = step.entry
