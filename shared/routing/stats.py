@@ -4,7 +4,7 @@ For the core, in the order of a request's life (all calls are plain and take und
 microsecond; times are differences in seconds, by whatever clock the caller has):
 
     stats = RoutingStats(data)           data = shared_resource("routing stats 1", dict)
-    pool = stats.pool("gpu")             keep it; made anew it counts on
+    pool = stats.pool("gpu")
     pool.queued("person")                it comes; then exactly one of the next two
     pool.waited("person", 1.25)          its turn came, 0.0 when that was at once
     pool.left("person", "cancelled")     it left without one; also "expired" (its
@@ -76,16 +76,22 @@ class RoutingStats:
         self.data = data
         self._recorder = recorder or SilentRecorder()
         self._now = now
+        self._pools: dict[str, PoolStats] = {}
 
     def pool(self, name: str) -> "PoolStats":
         """The counts of one pool; goes on with what `data` holds of it."""
-        data = self.data.setdefault(name, {})
-        return PoolStats(name, data, self._recorder, self._now)
+        pool = self._pools.get(name)
+        if pool is None:
+            data = self.data.setdefault(name, {})
+            pool = PoolStats(name, data, self._recorder, self._now)
+            self._pools[name] = pool
+        return pool
 
     def forget_others(self, pools: Mapping[str, Collection[str]]) -> None:
         """Keep only these pools, each with these upstreams."""
         for name in [name for name in self.data if name not in pools]:
             del self.data[name]
+        self._pools.clear()
         for name, kept in pools.items():
             upstreams = self.data.get(name, {}).get("upstreams", {})
             for upstream in [key for key in upstreams if key not in kept]:
@@ -108,12 +114,17 @@ class PoolStats:
         self._wait: StatsData = data.setdefault("wait", {})
         self._left: StatsData = data.setdefault("left", {})
         self._fallbacks: StatsData = data.setdefault("fallbacks", {})
-        self._upstreams: StatsData = data.setdefault("upstreams", {})
+        self._data: StatsData = data.setdefault("upstreams", {})
+        self._upstreams: dict[str, UpstreamStats] = {}
 
     def upstream(self, name: str) -> "UpstreamStats":
-        attributes = self._attributes | {"aqueduct.upstream": name}
-        data = self._upstreams.setdefault(name, {})
-        return UpstreamStats(data, attributes, self._recorder, self._now)
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            attributes = self._attributes | {"aqueduct.upstream": name}
+            data = self._data.setdefault(name, {})
+            upstream = UpstreamStats(data, attributes, self._recorder, self._now)
+            self._upstreams[name] = upstream
+        return upstream
 
     def queued(self, kind: str) -> None:
         """A request of this class (person, background, task) comes."""
