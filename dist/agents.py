@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 9623f7cf56eb919c
+# Content hash: a90d512b686f65ee
 
 import asyncio
 import base64
@@ -27,8 +27,10 @@ import io
 import ipaddress
 import json
 import logging
+import math
 import mimetypes
 import os
+import random
 import re
 import shlex
 import shutil
@@ -38,6 +40,7 @@ import ssl
 import stat
 import time
 import uuid
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -86,6 +89,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 # --- shared/routing/settings.py ---
+
+# In the order in which they are served.
+REQUEST_CLASSES = ("person", "background", "task")
+UNLIMITED = 1_000_000
 
 
 class ClassSeconds(BaseModel):
@@ -170,7 +177,33 @@ class BreakerSettings(BaseModel):
     health: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamSlots:
+    """One upstream as the queue sees it: how many requests it takes at once.
+
+    `id` is its host, which may be shown; it holds no secret.
+    """
+
+    id: str
+    concurrency: int = 1
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """One pool: its upstreams and rules."""
+
+    name: str
+    upstreams: tuple[UpstreamSlots, ...]
+    queue: QueueSettings = field(default_factory=QueueSettings)
+    affinity: AffinitySettings = field(default_factory=AffinitySettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+
+
 # --- shared/agents/pools.py ---
+
+POOL_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 class HttpServer(BaseModel):
@@ -226,6 +259,13 @@ class PoolRules(BaseModel):
     affinity: AffinitySettings | None = None
     retry: RetrySettings | None = None
     breaker: BreakerSettings | None = None
+
+
+class PoolEntry(PoolRules):
+    """An entry of AGENTS that is a pool: servers that several agents share."""
+
+    pool: str = Field(pattern=POOL_NAME)
+    upstreams: tuple[UpstreamSettings, ...] = Field(min_length=1)
 
 
 # --- shared/backends/addresses.py ---
@@ -870,7 +910,7 @@ class AgentConfig(PoolRules):
     backend: str = "openai"
     model: str = ""
     system: str = ""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     timeouts: TimeoutSettings = TimeoutSettings()
     discover: bool = False
     session: bool = True
@@ -1054,6 +1094,14 @@ class SessionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """From here on another agent answers, as the one that was asked could not."""
+
+    agent_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The turn ended in an error: a key of the table of texts and its fields."""
 
@@ -1080,6 +1128,7 @@ AgentEvent = (
     | Status
     | Usage
     | SessionState
+    | Handover
     | Failed
     | Finished
 )
@@ -2775,8 +2824,8 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
 
 CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 MAX_QUESTIONS = 50
-# A stream is attached again this often in a row without a word coming through.
-MAX_ATTACHMENTS = 4
+# How often in a row the agent may be out of reach while its task is watched.
+MAX_FAILURES = 4
 PAUSE_SECONDS = 1.0
 TASK_NOT_FOUND = -32001
 
@@ -2970,56 +3019,68 @@ def first_message(interface: A2AInterface, turn: Turn) -> dict[str, Any]:
 async def follow_task(
     connection: A2AConnection, decoder: A2ADecoder, message: Mapping[str, Any]
 ) -> AsyncGenerator[AgentEvent, None]:
-    """Send a message and follow its task; a stream that was lost is attached again."""
+    """Send a message and follow its task to the end, also past a lost stream."""
     operation: Operation = "stream" if connection.streaming else "send"
-    params: Mapping[str, Any] = {"message": message}
-    attachments = 0
-    while attachments <= MAX_ATTACHMENTS:
-        try:
-            async with aclosing(connection.results(operation, params)) as results:
-                async for result in results:
-                    attachments = 0
-                    for event in read_result(decoder, result):
-                        yield event
-        except UpstreamError as error:
-            if decoder.ended or not decoder.task_id:
-                raise
-            if operation == "subscribe" and not lost(error):
-                break
-            if operation != "subscribe" and not lost(error):
-                raise
-        if decoder.ended:
-            return
-        if not decoder.task_id:
-            raise UpstreamBroken("cut_short")
-        if not connection.streaming:
-            break
-        if attachments:
-            await asyncio.sleep(PAUSE_SECONDS)
-        attachments += 1
-        operation, params = "subscribe", {"id": decoder.task_id}
-    async with aclosing(poll_task(connection, decoder)) as events:
+    try:
+        async with aclosing(connection.results(operation, {"message": message})) as results:
+            async for result in results:
+                for event in read_result(decoder, result):
+                    yield event
+    except UpstreamError as error:
+        if decoder.ended or not (decoder.task_id and lost(error)):
+            raise
+    if decoder.ended:
+        return
+    if not decoder.task_id:
+        raise UpstreamBroken("cut_short")
+    async with aclosing(watch_task(connection, decoder)) as events:
         async for event in events:
             yield event
 
 
-async def poll_task(
+async def watch_task(
     connection: A2AConnection, decoder: A2ADecoder
 ) -> AsyncGenerator[AgentEvent, None]:
-    """Look at the task until it has ended, for an agent without streams."""
+    """Catch up with a task again and again until it has ended."""
     limit = connection.endpoint.timeouts.between_tokens
     loop = asyncio.get_running_loop()
     heard = loop.time()
-    while True:
-        task = await connection.call("get", {"id": decoder.task_id})
-        for event in read_result(decoder, task):
-            heard = loop.time()
-            yield event
+    failures = 0
+    while loop.time() - heard <= limit:
+        try:
+            async with aclosing(catch_up(connection, decoder)) as events:
+                async for event in events:
+                    heard = loop.time()
+                    yield event
+            failures = 0
+        except UpstreamError as error:
+            failures += 1
+            if decoder.ended or failures > MAX_FAILURES or not lost(error):
+                raise
         if decoder.ended:
             return
-        if loop.time() - heard > limit:
-            raise UpstreamSilent("silent_between", seconds=limit)
         await asyncio.sleep(PAUSE_SECONDS)
+    raise UpstreamSilent("silent_between", seconds=limit)
+
+
+async def catch_up(
+    connection: A2AConnection, decoder: A2ADecoder
+) -> AsyncGenerator[AgentEvent, None]:
+    """What was missed of a task, and then its stream, where it can be attached to."""
+    params = {"id": decoder.task_id}
+    for event in read_result(decoder, await connection.call("get", params)):
+        yield event
+    if decoder.ended or not connection.streaming:
+        return
+    try:
+        async with aclosing(connection.results("subscribe", params)) as results:
+            async for result in results:
+                for event in read_result(decoder, result):
+                    yield event
+    except UpstreamError:
+        # Whatever kept us from listening, the task can be looked at again.
+        if decoder.ended:
+            raise
 
 
 def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEvent]:
@@ -4683,6 +4744,435 @@ def acp_pool() -> AcpPool:
     return pool
 
 
+# --- shared/backends/agui_stream.py ---
+
+AGUI_THOUGHTS = frozenset(
+    {
+        "REASONING_MESSAGE_CONTENT",
+        "REASONING_MESSAGE_CHUNK",
+        "THINKING_TEXT_MESSAGE_CONTENT",
+    }
+)
+AGUI_COUNTS = {
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "totalTokens": "total_tokens",
+    "reasoningTokens": "reasoning_tokens",
+    "cachedInputTokens": "cached_input_tokens",
+}
+
+
+@dataclass(slots=True)
+class AGUICall:
+    """A tool call of this run."""
+
+    name: str
+    arguments: list[str] = field(default_factory=list)
+    completed: bool = False
+
+
+class AGUIDecoder:
+    """Reads the runs of one turn: after an interrupt, a further run goes on.
+
+    `interrupts` are what the latest run stopped for, as the protocol has them, and
+    `ended` turns True with its RUN_FINISHED. `state` is the agent's shared state.
+    `messages` are what was said, as Chat Completions messages: an agent that keeps no
+    history has to hear it again.
+    """
+
+    def __init__(self, state: Any = None) -> None:
+        self.state = state
+        self.messages: list[dict[str, Any]] = []
+        self.told = False
+        self._calls: dict[str, AGUICall] = {}
+        self._message_id = ""
+        self._foreign: set[str] = set()
+        self._snapshot: list[Mapping[str, Any]] = []
+        self._usage: dict[str, int] = {}
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """A further run follows."""
+        self.ended = False
+        self.interrupts: list[Mapping[str, Any]] = []
+        self._open_call = ""
+
+    def feed(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        """One event, decoded; raises UpstreamBroken where it reports an error."""
+        if "type" not in payload:  # an error in plain JSON
+            raise UpstreamBroken("said_error", detail=error_detail(payload))
+        kind = str(payload["type"])
+        events = [] if kind == "TOOL_CALL_CHUNK" else self._end_chunked_call()
+        if kind.startswith("TEXT_MESSAGE_"):
+            events += self._said(kind, payload)
+        elif kind in AGUI_THOUGHTS:
+            thought = must_be_text(payload.get("delta") or "")
+            events += [ReasoningDelta(thought)] if thought else []
+        elif kind.startswith("TOOL_CALL_"):
+            events += self._called(kind, payload)
+        elif kind.startswith("RUN_"):
+            self._run(kind, payload)
+        elif kind.startswith(("STEP_", "SUBAGENT_", "ACTIVITY_")):
+            events += agui_progress(kind, payload)
+        elif kind == "STATE_SNAPSHOT":
+            self.state = payload.get("snapshot")
+        elif kind == "STATE_DELTA":
+            self.state = patched(self.state, payload["delta"])
+        elif kind == "MESSAGES_SNAPSHOT":
+            self._snapshot = list(payload["messages"])
+        self.told = self.told or any(not isinstance(e, Status) for e in events)
+        return events
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the run has ended.
+
+        A run that streamed nothing may have its answer in a snapshot.
+        """
+        events = self._end_chunked_call()
+        if not self.told and (text := snapshot_answer(self._snapshot)):
+            events.append(TextDelta(text))
+            self.told = True
+        if self._usage:
+            events.append(Usage(self._usage))
+        return [*events, Finished()]
+
+    def call_of(self, interrupt: Mapping[str, Any]) -> tuple[str, str]:
+        """The name and the arguments of the tool call that an interrupt is about."""
+        call = self._calls.get(str(interrupt.get("toolCallId")))
+        return (call.name, "".join(call.arguments)) if call else ("", "")
+
+    def _said(self, kind: str, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        message_id = str(payload.get("messageId") or self._message_id)
+        if payload.get("role", "assistant") != "assistant":
+            self._foreign.add(message_id)  # the agent repeats what it was told
+        delta = must_be_text(payload.get("delta") or "")
+        if not delta or message_id in self._foreign:
+            return []
+        said = self._answer_under_way()
+        if said["content"] and message_id != self._message_id:
+            delta = f"\n\n{delta}"
+        self._message_id = message_id
+        said["content"] += delta
+        return [TextDelta(delta)]
+
+    def _answer_under_way(self) -> dict[str, Any]:
+        """The last message, where it is the agent's and has no calls yet."""
+        last = self.messages[-1] if self.messages else {}
+        if last.get("role") != "assistant" or "tool_calls" in last:
+            last = {"role": "assistant", "content": ""}
+            self.messages.append(last)
+        return last
+
+    def _called(self, kind: str, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        call_id = str(payload.get("toolCallId") or self._open_call)
+        events: list[AgentEvent] = []
+        if kind == "TOOL_CALL_RESULT":
+            output = content_text(payload.get("content"))
+            result = {"role": "tool", "tool_call_id": call_id, "content": output}
+            self.messages.append(result)
+            return [ToolResult(call_id, output)]
+        if kind == "TOOL_CALL_CHUNK" and call_id != self._open_call:
+            events += self._end_chunked_call()
+            self._open_call = call_id
+        call = self._calls.get(call_id)
+        if call is None:
+            call = self._calls[call_id] = AGUICall(str(payload["toolCallName"]))
+            events.append(ToolCallStarted(call_id, call.name))
+        if delta := must_be_text(payload.get("delta") or ""):
+            call.arguments.append(delta)
+            events.append(ToolCallArgumentsDelta(call_id, delta))
+        if kind == "TOOL_CALL_END":
+            events += self._complete(call_id)
+        return events
+
+    def _end_chunked_call(self) -> list[AgentEvent]:
+        """A call in chunks has no end event: the next other event ends it."""
+        call_id, self._open_call = self._open_call, ""
+        return self._complete(call_id) if call_id else []
+
+    def _complete(self, call_id: str) -> list[AgentEvent]:
+        call = self._calls[call_id]
+        if call.completed:
+            return []
+        call.completed = True
+        arguments = "".join(call.arguments).strip() or "{}"
+        self._keep_call(call_id, call.name, arguments)
+        return [ToolCallCompleted(call_id, call.name, arguments)]
+
+    def _keep_call(self, call_id: str, name: str, arguments: str) -> None:
+        last = self.messages[-1] if self.messages else {}
+        said = last if last.get("role") == "assistant" else self._answer_under_way()
+        function = {"name": name, "arguments": arguments}
+        call = {"id": call_id, "type": "function", "function": function}
+        said.setdefault("tool_calls", []).append(call)
+
+    def _run(self, kind: str, payload: Mapping[str, Any]) -> None:
+        for counts in payload.get("usage") or ():
+            for theirs, ours in AGUI_COUNTS.items():
+                if counts.get(theirs):
+                    self._usage[ours] = self._usage.get(ours, 0) + int(counts[theirs])
+        if kind == "RUN_ERROR":
+            raise UpstreamBroken("said_error", detail=str(payload.get("message") or ""))
+        if kind == "RUN_FINISHED":
+            self.ended = True
+            outcome = payload.get("outcome") or {}
+            self.interrupts = list(outcome.get("interrupts") or ())
+
+
+def agui_progress(kind: str, payload: Mapping[str, Any]) -> list[AgentEvent]:
+    """A status line for a step, a sub-agent or another activity."""
+    name = payload.get("stepName") or payload.get("name") or payload.get("activityType")
+    done = kind.endswith(("_FINISHED", "_ERROR"))
+    return [Status(str(name).replace("_", " "), done)] if name else []
+
+
+def snapshot_answer(messages: list[Mapping[str, Any]]) -> str:
+    """What the agent said after the user's last message."""
+    texts: list[str] = []
+    for message in messages:
+        if message.get("role") == "user":
+            texts.clear()
+        elif message.get("role") == "assistant" and message.get("content"):
+            texts.append(content_text(message["content"]))
+    return "\n\n".join(texts)
+
+
+def patched(state: Any, patch: list[Mapping[str, Any]]) -> Any:
+    """The state after a JSON patch (RFC 6902); raises ValueError where it fits not."""
+    import jsonpatch
+
+    try:
+        return jsonpatch.apply_patch(state if state is not None else {}, patch)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise ValueError("a patch that does not fit the state") from error
+
+
+# --- shared/backends/call_paths.py ---
+
+PATH_WORDS = ("path", "file", "dir", "folder")
+
+
+def call_paths(arguments: str | Mapping[str, Any]) -> tuple[str, ...]:
+    """Everything in a call's arguments that is a path, or may be one.
+
+    Rather too much than too little: an entry of the list covers a call only if it
+    covers all of its paths.
+    """
+    if isinstance(arguments, str):
+        try:
+            arguments = orjson.loads(arguments)
+        except orjson.JSONDecodeError:
+            return ()
+    return tuple(dict.fromkeys(named_paths("", arguments)))
+
+
+def named_paths(key: str, value: Any) -> Iterator[str]:
+    """The paths in a value that stands under `key`."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from named_paths(str(name).lower(), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from named_paths(key, inner)
+    elif isinstance(value, str) and value:
+        looks_like_one = "/" in value or "\\" in value or value.startswith("~")
+        if looks_like_one or any(word in key for word in PATH_WORDS):
+            yield value
+
+
+# --- shared/backends/agui.py ---
+
+AGUI_DENIED = "The user did not allow this."
+# An agent that asks again and again what nobody allows would go on for ever.
+MAX_AGUI_RUNS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class AGUIBackend:
+    """The agent that takes runs at the address of `endpoint`.
+
+    `keeps_threads` says that the server remembers what was said in a thread;
+    `forwarded` goes into every run as `forwardedProps`.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    keeps_threads: bool = False
+    forwarded: Mapping[str, Any] = field(default_factory=dict)
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """None: the protocol has no list of agents."""
+        return []
+
+    async def health(self) -> None:
+        """Any answer will do: the address takes nothing but runs."""
+        with upstream_errors(self.endpoint):
+            await self.client.get(self.endpoint.url)
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: a run ends with its connection."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; a further run answers each of the agent's questions."""
+        session = (turn.continued if self.keeps_threads else None) or {}
+        request = {
+            "threadId": session.get("thread_id") or str(uuid.uuid4()),
+            "tools": [agui_tool(tool) for tool in turn.tools],
+            "context": [],
+            "forwardedProps": dict(self.forwarded),
+        }
+        told = turn.news() if session else turn.messages
+        decoder = AGUIDecoder(session.get("state") or {})
+        resume: list[dict[str, Any]] = []
+        for _ in range(MAX_AGUI_RUNS):
+            again = () if self.keeps_threads and resume else [*told, *decoder.messages]
+            request["messages"] = agui_messages(again)
+            if resume:
+                request["resume"] = resume
+            async with aclosing(self._run_once(request, decoder)) as events:
+                async for event in events:
+                    yield event
+            if not decoder.interrupts:
+                break
+            resume = await settle(turn.dialogs, decoder)
+        last = decoder.finish()
+        if not decoder.told:
+            raise UpstreamBroken("empty_answer")
+        for event in last:
+            yield event
+
+    async def _run_once(
+        self, request: Mapping[str, Any], decoder: AGUIDecoder
+    ) -> AsyncGenerator[AgentEvent, None]:
+        decoder.begin_run()
+        body = {**request, "runId": str(uuid.uuid4()), "state": decoder.state}
+        path = "/" if self.endpoint.url.endswith("/") else ""
+        async with open_stream(self.client, self.endpoint, path, body) as opened:
+            response, clock = opened
+            if self.keeps_threads:
+                yield SessionState({"thread_id": request["threadId"]})
+            async with aclosing(read_events(response, clock)) as messages:
+                async for message in messages:
+                    try:
+                        events = decoder.feed(load_json(message.data))
+                    except (AttributeError, LookupError, TypeError, ValueError) as bad:
+                        raise UpstreamBroken("unreadable") from bad
+                    clock.token()
+                    for event in events:
+                        yield event
+        if not decoder.ended:
+            raise UpstreamBroken("cut_short")
+        if self.keeps_threads and decoder.state:
+            state = {"thread_id": request["threadId"], "state": decoder.state}
+            yield SessionState(state)
+
+
+def agui_tool(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool of Chat Completions as the protocol's Tool."""
+    function = spec.get("function") or spec
+    return {
+        "name": function.get("name"),
+        "description": function.get("description") or "",
+        "parameters": function.get("parameters") or {},
+    }
+
+
+def agui_messages(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Chat Completions messages as the protocol's, each with an id of its own."""
+    return [
+        {"id": str(uuid.uuid4()), **agui_message(message)}
+        for message in messages
+        if message.get("role") in ("system", "developer", "user", "assistant", "tool")
+    ]
+
+
+def agui_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    role = str(message["role"])
+    text = message_text(message)
+    if role == "tool":
+        call_id = str(message.get("tool_call_id"))
+        return {"role": role, "content": text, "toolCallId": call_id}
+    if role == "assistant" and message.get("tool_calls"):
+        return {"role": role, "content": text, "toolCalls": message["tool_calls"]}
+    if role == "user" and (files := message_files(message)):
+        texts = [{"type": "text", "text": text}] if text else []
+        parts = [agui_part(file.mime_type, file.url) for file in files]
+        return {"role": role, "content": [*texts, *parts]}
+    return {"role": role, "content": text}
+
+
+def agui_part(mime_type: str, url: str) -> dict[str, Any]:
+    """An attachment, its bytes inline where we have them."""
+    kind = mime_type.partition("/")[0]
+    _, inline, value = url.partition(";base64,")
+    source = {"type": "data" if inline else "url", "value": value or url}
+    return {
+        "type": kind if kind in ("image", "audio", "video") else "document",
+        "source": {**source, "mimeType": mime_type},
+    }
+
+
+async def settle(dialogs: Dialogs, decoder: AGUIDecoder) -> list[dict[str, Any]]:
+    """The `resume` entries that answer what a run stopped for."""
+    return [
+        {
+            "interruptId": interrupt["id"],
+            **await settled(dialogs, interrupt, *decoder.call_of(interrupt)),
+        }
+        for interrupt in decoder.interrupts
+    ]
+
+
+async def settled(
+    dialogs: Dialogs, interrupt: Mapping[str, Any], tool: str, arguments: str
+) -> dict[str, Any]:
+    """The status and payload for one interrupt.
+
+    One whose answer has a field `approved` asks for permission; any other is a
+    question. A question whose answer is an object gets it in its first field.
+    """
+    message = str(interrupt.get("message") or interrupt.get("reason") or "")
+    schema = interrupt.get("responseSchema") or {}
+    fields = schema.get("properties") or {}
+    if "approved" in fields or (tool and not fields):
+        title = tool or message
+        asked = ApprovalRequest(
+            title, message or title, arguments, call_paths(arguments)
+        )
+        allowed = await dialogs.approve(asked)
+        payload: Any = {"approved": allowed}
+        if not allowed and "reason" in fields:
+            payload["reason"] = AGUI_DENIED
+        return {"status": "resolved", "payload": payload}
+    answer = await dialogs.ask(UserQuestion(message))
+    if answer is None:
+        return {"status": "cancelled"}
+    payload = {next(iter(fields)): answer} if fields else answer
+    return {"status": "resolved", "payload": payload}
+
+
+# --- shared/agents/kinds/agui.py ---
+
+
+class AGUIAgent(HttpAgent):
+    """One agent; `session: true` says that its server keeps what was said."""
+
+    session: bool = False
+    forwarded_props: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_one_agent(self) -> "AGUIAgent":
+        if self.discover:
+            raise ValueError("AG-UI has no list of agents: `discover` does not work")
+        return self
+
+
+def make_agui(agent: AGUIAgent, model: str) -> Backend:
+    """The backend for this agent."""
+    client = shared_resource("http client", new_http_client)
+    return AGUIBackend(client, agent.endpoint, agent.session, agent.forwarded_props)
+
+
 # --- shared/backends/langgraph_stream.py ---
 
 FINISH_REASON_OF_STOP = {"length": "length", "max_tokens": "length"}
@@ -5206,6 +5696,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
     "acp": AgentKind(AcpAgent, make_acp),
     "a2a": AgentKind(A2AAgent, make_a2a),
+    "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
 }
 
@@ -5215,10 +5706,118 @@ def make_backend(agent: AgentConfig, model: str) -> Backend:
     return AGENT_KINDS[agent.backend].make(agent, model)
 
 
+# --- shared/agents/plans.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """A pool, and what differs from server to server for its agents."""
+
+    spec: PoolSpec
+    servers: Mapping[str, UpstreamSettings]
+
+    def agent_at(self, agent: AgentConfig, upstream: str) -> AgentConfig:
+        """The agent as it is reached at one upstream."""
+        server = self.servers.get(upstream)
+        if server is None:
+            return agent
+        said = server.model_fields_set - {"concurrency", "weight", "model"}
+        return agent.model_copy(update={name: getattr(server, name) for name in said})
+
+    def model_at(self, agent: AgentConfig, model: str, upstream: str) -> str:
+        """What the agent's own model is called there; others go by one name."""
+        server = self.servers.get(upstream)
+        named = server is not None and server.model and model == agent.model
+        return server.model if server is not None and named else model
+
+
+def pool_plan(agent: AgentConfig, pools: Mapping[str, PoolEntry]) -> PoolPlan:
+    """The pool of an agent: one that it names, or its own."""
+    entry = pools.get(agent.pool)
+    if entry is not None:
+        return shared_plan(entry)
+    upstreams = agent.upstreams if isinstance(agent, HttpAgent) else ()
+    if upstreams:
+        return plan_of(agent.id, upstreams, agent)
+    slots = UpstreamSlots(agent.place or agent.id, agent.concurrency or UNLIMITED)
+    return PoolPlan(spec_of(agent.id, (slots,), agent), {})
+
+
+def shared_plan(entry: PoolEntry) -> PoolPlan:
+    return plan_of(entry.pool, entry.upstreams, entry)
+
+
+def plan_of(
+    name: str, upstreams: tuple[UpstreamSettings, ...], rules: PoolRules
+) -> PoolPlan:
+    servers: dict[str, UpstreamSettings] = {}
+    for server in upstreams:
+        host = urlsplit(server.url).netloc.rpartition("@")[2]
+        same = sum(known.partition("#")[0] == host for known in servers)
+        servers[f"{host}#{same + 1}" if same else host] = server
+    slots = tuple(
+        UpstreamSlots(host, server.concurrency, server.weight)
+        for host, server in servers.items()
+    )
+    return PoolPlan(spec_of(name, slots, rules), servers)
+
+
+def spec_of(
+    name: str, upstreams: tuple[UpstreamSlots, ...], rules: PoolRules
+) -> PoolSpec:
+    """The rules that were given; the others stay as they are by default."""
+    fields = {key: getattr(rules, key) for key in PoolRules.model_fields}
+    given = {key: value for key, value in fields.items() if value is not None}
+    return PoolSpec(name, upstreams, **given)
+
+
+def is_routed(agent: AgentConfig) -> bool:
+    """Whether this agent's requests go through a pool at all."""
+    keys = {*PoolRules.model_fields, "concurrency", "upstreams", "pool", "fallback"}
+    return bool(keys & agent.model_fields_set)
+
+
+# --- shared/agents/roles.py ---
+
+SLOT_NAME = re.compile(r"primary|backup_[1-9]")
+ROLE_KEYS = frozenset({"id", "name", "description", "access", "slots", "offer_slots"})
+
+
+class RoleAgent(AgentConfig):
+    """`slots` names the agents, `primary` first, then `backup_1`, `backup_2` and so on.
+
+    `offer_slots`: each slot is a model of its own, too, which never falls back.
+    """
+
+    slots: dict[str, str] = Field(min_length=1)
+    offer_slots: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_agent_itself(cls, data: Any) -> Any:
+        if strange := sorted(str(key) for key in data.keys() - ROLE_KEYS):
+            raise ValueError(f"an entry with `slots` has no `{strange[0]}`")
+        return data
+
+    @field_validator("slots")
+    @classmethod
+    def _are_in_order(cls, slots: dict[str, str]) -> dict[str, str]:
+        if "primary" not in slots or not all(map(SLOT_NAME.fullmatch, slots)):
+            raise ValueError(
+                "the slots are `primary`, `backup_1`, `backup_2` and so on"
+            )
+        return {name: slots[name] for name in sorted(slots, key=slot_order)}
+
+
+def slot_order(name: str) -> int:
+    return 0 if name == "primary" else int(name.removeprefix("backup_"))
+
+
 # --- shared/agents/parsing.py ---
 
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
+EntryLines = dict[tuple[str, ...], int]
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -5252,6 +5851,7 @@ class AgentsConfig:
 
     agents: tuple[AgentConfig, ...] = ()
     problems: tuple[ConfigProblem, ...] = ()
+    plans: Mapping[str, PoolPlan] = field(default_factory=dict)
 
     def find(self, agent_id: str) -> AgentConfig | None:
         return next((a for a in self.agents if a.id == agent_id), None)
@@ -5266,18 +5866,47 @@ def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
     """
     known = dict(pair.split("=", 1) for pair in secrets.split() if "=" in pair)
     agents: dict[str, AgentConfig] = {}
+    pools: dict[str, PoolEntry] = {}
+    lines: dict[str, EntryLines] = {}
     problems: list[ConfigProblem] = []
-    for node, offset in entry_nodes(text, problems):
-        agent = read_entry(node, offset, known, problems)
-        if agent is None:
+    nodes = entry_nodes(text, problems)
+    for node, offset in sorted(nodes, key=lambda entry: not is_pool(entry[0])):
+        entry = read_entry(node, offset, known, pools, problems)
+        if isinstance(entry, PoolEntry):
+            pools[entry.pool] = entry
+        if not isinstance(entry, AgentConfig):
             continue
-        if agent.id in agents:
+        if entry.id in agents:
             line = node.start_mark.line + 1 + offset
-            problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
+            problems.append(ConfigProblem(line, "id", f"`{entry.id}` is used twice"))
             continue
-        agents[agent.id] = agent
+        agents[entry.id] = entry
+        lines[entry.id] = key_lines(node, offset)
+    problems += strange_references(agents, lines)
     problems.sort(key=lambda problem: problem.line)
-    return AgentsConfig(tuple(agents.values()), tuple(problems))
+    plans = {agent.id: pool_plan(agent, pools) for agent in agents.values()}
+    return AgentsConfig(tuple(agents.values()), tuple(problems), plans)
+
+
+def is_pool(node: yaml.Node) -> bool:
+    """Whether an entry is a pool, and no agent that names one."""
+    if not isinstance(node, yaml.MappingNode):
+        return False
+    keys = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    return "pool" in keys and "id" not in keys
+
+
+def strange_references(
+    agents: Mapping[str, AgentConfig], lines: Mapping[str, EntryLines]
+) -> Iterator[ConfigProblem]:
+    """Agents that another one falls back to, but which are not there."""
+    for agent in agents.values():
+        slots = agent.slots.values() if isinstance(agent, RoleAgent) else ()
+        for key, names in (("fallback", agent.fallback), ("slots", slots)):
+            for name in names:
+                if name.partition(".")[0] not in agents:
+                    line = lines[agent.id][(key,)]
+                    yield ConfigProblem(line, key, f"there is no agent `{name}`")
 
 
 def entry_nodes(
@@ -5355,9 +5984,10 @@ def read_entry(
     node: yaml.Node,
     offset: int,
     secrets: Mapping[str, str],
+    pools: Mapping[str, PoolEntry],
     problems: list[ConfigProblem],
-) -> AgentConfig | None:
-    """One entry as an agent, or None with its problems added."""
+) -> AgentConfig | PoolEntry | None:
+    """One entry as an agent or a pool, or None with its problems added."""
     first_line = node.start_mark.line + 1 + offset
     if not isinstance(node, yaml.MappingNode):
         message = "an agent is written as `key: value` lines"
@@ -5373,7 +6003,19 @@ def read_entry(
             problems.append(ConfigProblem(line, "backend", message))
             return None
         missing: list[tuple[str, str]] = []
-        for key in kind.settings.WITH_VARIABLES:
+        settings: type[AgentConfig] | type[PoolEntry] = kind.settings
+        variables = kind.settings.WITH_VARIABLES
+        if is_pool(node):
+            settings, variables = PoolEntry, ("upstreams",)
+        elif "slots" in data:
+            settings = RoleAgent
+        elif "pool" in data and issubclass(settings, HttpAgent):
+            if data["pool"] not in pools:
+                message = f"there is no pool `{data['pool']}`"
+                problems.append(ConfigProblem(lines[("pool",)], "pool", message))
+                return None
+            data.setdefault("url", pools[data["pool"]].upstreams[0].url)
+        for key in variables:
             if key in data:
                 data[key] = fill_variables(data[key], key, secrets, missing)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -5386,7 +6028,7 @@ def read_entry(
     if missing:
         return None
     try:
-        agent = kind.settings.model_validate(data)
+        return settings.model_validate(data)
     except ValidationError as error:
         for detail in error.errors():
             path = tuple(str(part) for part in detail["loc"])
@@ -5398,7 +6040,6 @@ def read_entry(
                 message = PATTERN_WORDS.get(path[0], message)
             problems.append(ConfigProblem(line, shown_path(path), message))
         return None
-    return agent
 
 
 def shown_path(path: tuple[str, ...]) -> str:
@@ -5416,7 +6057,7 @@ def shown_path(path: tuple[str, ...]) -> str:
     return ".".join(shown)
 
 
-def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
+def key_lines(node: yaml.Node, offset: int) -> EntryLines:
     """The line of each key, and of each key one level below."""
     lines: dict[tuple[str, ...], int] = {}
     for key, value in node.value:
@@ -5437,6 +6078,8 @@ def fill_variables(
     """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
     if isinstance(value, dict):
         return {k: fill_variables(v, key, secrets, missing) for k, v in value.items()}
+    if isinstance(value, list):
+        return [fill_variables(v, key, secrets, missing) for v in value]
     if not isinstance(value, str):
         return value
 
@@ -5464,12 +6107,16 @@ catalogue_log = logging.getLogger("aqueduct.catalogue")
 
 @dataclass(frozen=True, slots=True)
 class AgentEntry:
-    """One virtual model: `id` is the part after the pipe's own id."""
+    """One virtual model: `id` is the part after the pipe's own id.
+
+    `pinned`: no other agent answers in its place.
+    """
 
     id: str
     name: str
     agent: AgentConfig
     model: str
+    pinned: bool = False
 
 
 async def discover_models(
@@ -5507,15 +6154,46 @@ async def refresh_models(
 
 
 def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
-    """The entry that a model id names: `agent`, or `agent.model` of a discovery."""
+    """The entry that a model id names.
+
+    That is `agent`, `agent.model` of a discovery, or `role.slot` of a role.
+    """
     agent = config.find(model_id)
     if agent is not None and not agent.discover:
         return AgentEntry(agent.id, agent.label, agent, agent.model)
-    agent_id, _, model = model_id.partition(".")
+    agent_id, _, rest = model_id.partition(".")
     agent = config.find(agent_id)
-    if agent is None or not agent.discover or not model:
+    if isinstance(agent, RoleAgent):
+        return slot_entry(config, agent, rest)
+    if agent is None or not agent.discover or not rest:
         return None
-    return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
+    return AgentEntry(model_id, f"{agent.label}: {rest}", agent, rest)
+
+
+def slot_entry(config: AgentsConfig, role: RoleAgent, slot: str) -> AgentEntry | None:
+    """The agent in a role's slot, as a model that never falls back."""
+    if not role.offer_slots or slot not in role.slots:
+        return None
+    player = find_entry(config, role.slots[slot])
+    if player is None:
+        return None
+    name = f"{role.label}: {slot}"
+    return replace(player, id=f"{role.id}.{slot}", name=name, pinned=True)
+
+
+def answering_chain(config: AgentsConfig, entry: AgentEntry | None) -> list[AgentEntry]:
+    """Who may answer for a model, in order; empty where nobody is left."""
+    if entry is None:
+        return []
+    if entry.pinned:
+        return [entry]
+    if isinstance(entry.agent, RoleAgent):
+        names = [*entry.agent.slots.values()]
+    else:
+        names = [*entry.agent.fallback]
+    found = [find_entry(config, name) for name in names]
+    chain = {e.id: e for e in (entry, *found) if e is not None}
+    return [e for e in chain.values() if not isinstance(e.agent, RoleAgent)]
 
 
 # --- shared/host/models.py ---
@@ -5620,7 +6298,11 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
 
 
 async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
-    """The virtual models of one agent: itself, or what its server offers."""
+    """The virtual models of one agent: itself, its slots, or what its server offers."""
+    if isinstance(agent, RoleAgent) and agent.offer_slots:
+        slots = [(f"{agent.id}.{s}", f"{agent.label}: {s}") for s in agent.slots]
+        names = [(agent.id, agent.label), *slots]
+        return [AgentEntry(model_id, name, agent, "") for model_id, name in names]
     if not agent.discover:
         return [AgentEntry(agent.id, agent.label, agent, agent.model)]
     models = await discover_models(agent, make_backend(agent, ""), kept)
@@ -5767,6 +6449,8 @@ class CompletionRenderer:
                 return [self._chunk({"images": [image]})]
             case Usage(counts):
                 self._usage = add_usage(self._usage or {}, chat_usage(counts))
+            case Handover(agent_id):
+                self._head["answered_by"] = agent_id
             case Failed(code, fields):
                 message = self._sentence(code, fields)
                 return [{"error": {"message": message, "code": code}}]
@@ -5894,6 +6578,7 @@ def url_citation(citation: Citation) -> dict[str, Any]:
 # --- shared/render/items.py ---
 
 STATE_ITEM_TYPE = "x_aqueduct:state"
+ANSWERED_BY_ITEM_TYPE = "x_aqueduct:answered_by"
 
 HostEvent = dict[str, Any]
 
@@ -5956,6 +6641,9 @@ class ChatRenderer:
                 return [{"usage": dict(counts)}]
             case SessionState(data):
                 return self._state(data)
+            case Handover(agent_id, name):
+                self._agent_id = agent_id
+                return self._note(ANSWERED_BY_ITEM_TYPE, {"name": name})
             case Failed(code, fields):
                 error = {"message": self._sentence(code, fields)}
                 return [*self._close_all(give_up=True), {"error": error}]
@@ -6124,11 +6812,15 @@ class ChatRenderer:
         return events
 
     def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
+        return self._note(STATE_ITEM_TYPE, {"data": dict(data)})
+
+    def _note(self, kind: str, fields: Mapping[str, Any]) -> list[HostEvent]:
+        """An item that is kept with the message and not drawn."""
         item = {
-            "type": STATE_ITEM_TYPE,
+            "type": kind,
             "id": new_id("state"),
             "agent": self._agent_id,
-            "data": dict(data),
+            **fields,
             "status": "completed",
         }
         closed = self._close_item()
@@ -6303,6 +6995,10 @@ HTTP_STATUS_OF_CODE = {
     "silent_between": 504,
     "connect_timeout": 504,
     "unknown_agent": 404,
+    "queue_busy": 429,
+    "queue_busy_wait": 429,
+    "queue_expired": 504,
+    "upstreams_shut": 503,
     "internal": 500,
 }
 
@@ -6400,8 +7096,12 @@ async def whole_completion(
 
 
 def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingResponse:
-    status = HTTP_STATUS_OF_CODE.get(failed.code, 502)
-    seconds = failed.fields.get("seconds") if status == 429 else None
+    # Of several attempts the last one tells what to do.
+    code, fields = [(failed.code, failed.fields), *failed.fields.get("attempts", ())][
+        -1
+    ]
+    status = HTTP_STATUS_OF_CODE.get(code, 502)
+    seconds = fields.get("seconds") if status == 429 else None
     headers = {"Retry-After": str(seconds)} if seconds is not None else {}
     return StreamingResponse(
         iter([dump_json(error)]),
@@ -6552,8 +7252,10 @@ def allowed_by(settings: ApprovalSettings, request: ApprovalRequest) -> bool:
         fnmatchcase(request.tool, entry.tool)
         and (
             not entry.paths
-            or (bool(request.paths)
-            and all(path_matches(path, entry.paths) for path in request.paths))
+            or (
+                bool(request.paths)
+                and all(path_matches(path, entry.paths) for path in request.paths)
+            )
         )
         for entry in settings.allow
     )
@@ -9998,6 +10700,1593 @@ async def recover_leaked_calls(
         await events.aclose()
 
 
+# --- shared/routing/affinity.py ---
+
+
+def affinity_key(
+    user_id: str, chat_id: str, model: str, messages: Sequence[Mapping[str, Any]]
+) -> str:
+    """A hash of the chat; without one, of the model and how the conversation began.
+
+    An API caller sends the whole conversation each time: its beginning, up to the
+    first message of the user, is what an upstream has in its cache.
+    """
+    told: Any = chat_id
+    if not chat_id:
+        asked = [i for i, m in enumerate(messages) if m.get("role") == "user"]
+        told = [dict(m) for m in messages[: asked[0] + 1 if asked else 1]]
+    text = json.dumps([user_id, model, told], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=12).hexdigest()
+
+
+# --- shared/routing/breaker.py ---
+
+# An upstream that says these will say them again until an administrator acts.
+LASTING_CODES = ("status_401", "status_403", "status_404")
+LONGEST_SHUT = 300.0
+KEPT_OUTCOMES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRecord:
+    """Outcomes as (seconds, failed), failures in a row, openings in a row."""
+
+    outcomes: tuple[tuple[float, bool], ...] = ()
+    in_a_row: int = 0
+    openings: int = 0
+
+    def to_json(self) -> list[Any]:
+        return [[list(o) for o in self.outcomes], self.in_a_row, self.openings]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> "BreakerRecord":
+        outcomes = tuple((float(at), bool(failed)) for at, failed in data[0])
+        return cls(outcomes, int(data[1]), int(data[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """An upstream gets nothing for some seconds.
+
+    `code` is the error that shut it. Where it only asked for a pause (`paused`) it is
+    used as before afterwards; else a single request tries it first.
+    """
+
+    seconds: float
+    code: str
+    paused: bool = False
+
+
+def after_success(record: BreakerRecord, now: float) -> BreakerRecord:
+    """The record after an answer has begun."""
+    if record.openings:
+        return BreakerRecord()
+    outcomes = (*record.outcomes, (now, False))[-KEPT_OUTCOMES:]
+    return BreakerRecord(outcomes)
+
+
+def after_failure(
+    record: BreakerRecord,
+    now: float,
+    code: str,
+    probing: bool,
+    rules: BreakerSettings,
+) -> tuple[BreakerRecord, Shut | None]:
+    """The record after a failure, and whether to leave the upstream alone.
+
+    `probing`: the failed request was the one that tried an open upstream.
+    """
+    kept = tuple(o for o in record.outcomes if now - o[0] < rules.window)
+    outcomes = (*kept, (now, True))[-KEPT_OUTCOMES:]
+    record = replace(record, outcomes=outcomes, in_a_row=record.in_a_row + 1)
+    failed = sum(1 for _, was_failure in outcomes if was_failure)
+    opens = (
+        probing
+        or code in LASTING_CODES
+        or record.in_a_row >= rules.failures
+        or (
+            len(outcomes) >= rules.min_requests
+            and failed / len(outcomes) >= rules.error_rate
+        )
+    )
+    if not opens:
+        return record, None
+    seconds = min(
+        rules.open_for * 2**record.openings, max(LONGEST_SHUT, rules.open_for)
+    )
+    # After its trial the upstream is judged anew.
+    return BreakerRecord(openings=min(record.openings + 1, 10)), Shut(seconds, code)
+
+
+# --- shared/routing/tickets.py ---
+
+Rank = tuple[float, int]
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A request for one model call.
+
+    `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
+    chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
+    class: it was served before and comes again, `entered` being when it first came.
+    """
+
+    id: str
+    user: str
+    model: str
+    priority: int = 0
+    affinity: str = ""
+    entered: float = 0.0
+    ahead: bool = False
+    excluded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A slot. `affinity` says whether the chat was there before: kept, moved, new.
+
+    `probe`: the upstream was shut, and this request tries it.
+    """
+
+    ticket_id: str
+    upstream: str
+    affinity: str
+    probe: bool = False
+
+
+@dataclass(slots=True)
+class Waiting:
+    ticket: Ticket
+    rank: Rank
+    lane: str
+
+
+@dataclass(slots=True)
+class Running:
+    ticket: Ticket
+    upstream: str
+    since: float
+
+
+@dataclass(slots=True)
+class Gate:
+    """An upstream, or one of its models, that is shut. `probe` is who tries it."""
+
+    until: float
+    code: str
+    paused: bool
+    probe: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A waiting request's place, from 1, of how many, and the seconds to expect."""
+
+    position: int
+    total: int
+    seconds: float | None
+
+
+def gate_names(upstream: str, model: str) -> tuple[str, str]:
+    """What can be shut: an upstream, or one model there."""
+    return upstream, f"{upstream} {model}"
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """What is shut now: `trying` when one request finds out whether it is well."""
+
+    name: str
+    code: str
+    seconds: float
+    paused: bool
+    trying: bool
+
+
+# --- shared/routing/lanes.py ---
+
+# Virtual times are compared only among those that wait; old users are forgotten.
+FORGET_USERS_ABOVE = 1000
+
+
+@dataclass(slots=True)
+class FairTags:
+    """The virtual time of a class, and the last tag of each user."""
+
+    time: float = 0.0
+    last: dict[str, float] = field(default_factory=dict)
+
+    def new_tag(self, user: str) -> float:
+        tag = max(self.time, self.last.get(user, self.time - 1) + 1)
+        if len(self.last) > FORGET_USERS_ABOVE:
+            self.last = {u: t for u, t in self.last.items() if t >= self.time}
+        self.last[user] = tag
+        return tag
+
+    def serve(self, tag: float) -> None:
+        self.time = max(self.time, tag)
+
+    def refund(self, user: str) -> None:
+        """A request of this user left without being served."""
+        if user in self.last:
+            self.last[user] -= 1
+
+
+@dataclass(slots=True)
+class Lane:
+    """Ids in the order of (tag, number of arrival)."""
+
+    _keys: list[tuple[float, int, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key[2] for key in self._keys)
+
+    def add(self, rank: Rank, ticket_id: str) -> None:
+        insort(self._keys, (*rank, ticket_id))
+
+    def remove(self, rank: Rank, ticket_id: str) -> None:
+        del self._keys[bisect_left(self._keys, (*rank, ticket_id))]
+
+    def count_before(self, rank: Rank) -> int:
+        return bisect_left(self._keys, (*rank, ""))
+
+
+# --- shared/routing/dispatcher.py ---
+
+ANY = ""
+BUSY, CLOSED = "busy", "closed"
+KEPT_AFFINITIES = 20_000
+SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """The state of one pool. `spec` may be replaced at any time."""
+
+    spec: PoolSpec
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    running: dict[str, Running] = field(default_factory=dict)
+    gates: dict[str, Gate] = field(default_factory=dict)
+    service: dict[str, float] = field(default_factory=dict)
+    _lanes: dict[tuple[int, str], Lane] = field(default_factory=dict)
+    _tags: tuple[FairTags, ...] = field(
+        default_factory=lambda: tuple(FairTags() for _ in REQUEST_CLASSES)
+    )
+    _arrivals: int = 0
+    _of_upstream: dict[str, int] = field(default_factory=dict)
+    _of_user: dict[str, int] = field(default_factory=dict)
+    _of_model: dict[str, int] = field(default_factory=dict)
+    _affinity: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    # --- a request comes, waits, goes ---
+
+    def enter(self, ticket: Ticket, now: float) -> tuple[str, list[Grant]]:
+        """Take a request: "" or why not (BUSY, CLOSED), and the slots now given.
+
+        CLOSED: no upstream can take it, and none is merely making a pause.
+        """
+        if not self.possible(ticket, now):
+            return CLOSED, []
+        if not ticket.ahead:
+            ticket.entered = now
+        self._insert(ticket, self._lane_for(ticket, now))
+        grants = self.dispatch(now)
+        if ticket.id in self.waiting and not ticket.ahead:
+            limit = getattr(
+                self.spec.queue.max_waiting, REQUEST_CLASSES[ticket.priority]
+            )
+            if self.count_waiting(ticket.priority) > limit:
+                self._give_up(ticket.id)
+                return BUSY, grants
+        return "", grants
+
+    def leave(self, ticket_id: str, now: float, served: bool = False) -> list[Grant]:
+        """Forget a request, whether it waits or runs; `served`: it had its answer."""
+        if ticket_id in self.waiting:
+            self._give_up(ticket_id)
+            return []
+        run = self.running.pop(ticket_id, None)
+        if run is None:
+            return []
+        if served:
+            self._learn(run.upstream, now - run.since)
+        self._count(run.ticket, run.upstream, -1)
+        for gate in self._gates_of(run.upstream, run.ticket.model):
+            if gate.probe == ticket_id:
+                gate.probe = ""
+        return self.dispatch(now)
+
+    def loosen(self, ticket_id: str, now: float) -> list[Grant]:
+        """Let a waiting request go to any upstream from now on."""
+        place = self.waiting.get(ticket_id)
+        if place is None or place.lane == ANY:
+            return []
+        self._lane(place).remove(place.rank, ticket_id)
+        place.lane = ANY
+        self._lane(place).add(place.rank, ticket_id)
+        return self.dispatch(now)
+
+    def adopt(self, ticket: Ticket, upstream: str, now: float) -> None:
+        """Count a request that runs already, granted elsewhere."""
+        self.running[ticket.id] = Running(ticket, upstream, now)
+        self._count(ticket, upstream, 1)
+
+    # --- upstreams open and shut ---
+
+    def shut(self, gate_name: str, gate: Gate, now: float) -> list[str]:
+        """Shut an upstream or a model of it; the ids of those who wait in vain now.
+
+        These have left the queue.
+        """
+        known = self.gates.get(gate_name)
+        if known is not None and gate.paused and not known.paused:
+            return []
+        self.gates[gate_name] = gate
+        waiting = list(self.waiting.values())
+        lost = [w.ticket.id for w in waiting if not self.possible(w.ticket, now)]
+        for ticket_id in lost:
+            self._give_up(ticket_id)
+        return lost
+
+    def reopen(self, upstream: str, model: str, now: float) -> list[Grant]:
+        """The upstream answered with this model."""
+        for name in gate_names(upstream, model):
+            self.gates.pop(name, None)
+        return self.dispatch(now)
+
+    def possible(self, ticket: Ticket, now: float) -> bool:
+        """Whether any upstream can take this request, now or after a pause."""
+        return any(
+            upstream.id not in ticket.excluded
+            and all(
+                gate.paused or gate.until <= now
+                for gate in self._gates_of(upstream.id, ticket.model)
+            )
+            for upstream in self.spec.upstreams
+        )
+
+    def next_opening(self, now: float) -> float | None:
+        """When the next gate opens while requests wait, or None."""
+        if not self.waiting:
+            return None
+        times = [gate.until for gate in self.gates.values() if gate.until > now]
+        return min(times, default=None)
+
+    # --- looking ---
+
+    def count_waiting(self, priority: int) -> int:
+        return sum(
+            len(lane) for (rank, _), lane in self._lanes.items() if rank == priority
+        )
+
+    def count_running(self, upstream: str) -> int:
+        return self._of_upstream.get(upstream, 0)
+
+    def standing(self, ticket_id: str, now: float) -> Standing | None:
+        """Where a waiting request stands; None when it does not wait."""
+        place = self.waiting.get(ticket_id)
+        if place is None:
+            return None
+        mine = place.ticket.priority
+        ahead = 0
+        for (priority, _), lane in self._lanes.items():
+            if priority < mine:
+                ahead += len(lane)
+            elif priority == mine:
+                ahead += lane.count_before(place.rank)
+        pace = self._seconds_per_request(now)
+        seconds = None if pace is None else (ahead + 1) * pace
+        return Standing(ahead + 1, len(self.waiting), seconds)
+
+    def busy_seconds(self, now: float) -> float | None:
+        """How long a new request would wait behind all others, where known."""
+        pace = self._seconds_per_request(now)
+        return None if pace is None else (len(self.waiting) + 1) * pace
+
+    # --- the choice ---
+
+    def dispatch(self, now: float) -> list[Grant]:
+        """Give every free slot to the request whose turn it is."""
+        grants: list[Grant] = []
+        while self.waiting:
+            grant = self._next_grant(now)
+            if grant is None:
+                break
+            grants.append(grant)
+        return grants
+
+    def _next_grant(self, now: float) -> Grant | None:
+        free = [u for u in self.spec.upstreams if self._has_room(u)]
+        for upstream in sorted(free, key=self._load) if len(free) > 1 else free:
+            place = self._first_for(upstream, now)
+            if place is not None:
+                return self._grant(place, upstream.id, now)
+        return None
+
+    def _first_for(self, upstream: UpstreamSlots, now: float) -> Waiting | None:
+        """Whose turn it is at this upstream.
+
+        A request of a lower class counts as one of the next higher class that came
+        `ageing` seconds later, so that nobody waits for ever.
+        """
+        best: Waiting | None = None
+        best_time = 0.0
+        for priority in range(len(REQUEST_CLASSES)):
+            heads = [
+                head
+                for name in (ANY, upstream.id)
+                if (lane := self._lanes.get((priority, name)))
+                and (head := self._head(lane, upstream.id, now)) is not None
+            ]
+            if not heads:
+                continue
+            head = min(heads, key=lambda place: place.rank)
+            time = head.ticket.entered + priority * self.spec.queue.ageing
+            if best is None or time < best_time:
+                best, best_time = head, time
+        return best
+
+    def _head(self, lane: Lane, upstream: str, now: float) -> Waiting | None:
+        """The first request of a lane that may run here now."""
+        places = (self.waiting[ticket_id] for ticket_id in lane)
+        return next((p for p in places if self._may_run(p.ticket, upstream, now)), None)
+
+    def _may_run(self, ticket: Ticket, upstream: str, now: float) -> bool:
+        rules = self.spec.queue
+        if upstream in ticket.excluded:
+            return False
+        if rules.per_user and self._of_user.get(ticket.user, 0) >= rules.per_user:
+            return False
+        if rules.per_model and self._of_model.get(ticket.model, 0) >= rules.per_model:
+            return False
+        return all(
+            gate.until <= now and (gate.paused or not gate.probe)
+            for gate in self._gates_of(upstream, ticket.model)
+        )
+
+    def _has_room(self, upstream: UpstreamSlots) -> bool:
+        return self._of_upstream.get(upstream.id, 0) < upstream.concurrency
+
+    def _load(self, upstream: UpstreamSlots) -> float:
+        """How busy an upstream would be with one more request: its expected wait."""
+        busy = (self.count_running(upstream.id) + 1) / upstream.concurrency
+        known = self.service.values()
+        mean = sum(known) / len(known) if known else 1.0
+        return busy * self.service.get(upstream.id, mean) / upstream.weight
+
+    def _grant(self, place: Waiting, upstream: str, now: float) -> Grant:
+        ticket = place.ticket
+        self._remove(ticket.id)
+        if not ticket.ahead:
+            self._tags[ticket.priority].serve(place.rank[0])
+        self.adopt(ticket, upstream, now)
+        probe = False
+        for name in gate_names(upstream, ticket.model):
+            gate = self.gates.get(name)
+            if gate is not None and gate.paused:
+                del self.gates[name]
+            elif gate is not None:
+                gate.probe, probe = ticket.id, True
+        return Grant(ticket.id, upstream, self._remember(ticket, upstream, now), probe)
+
+    # --- affinity ---
+
+    def _lane_for(self, ticket: Ticket, now: float) -> str:
+        """The upstream that holds this chat, unless it is of no use; else ANY."""
+        upstream, until = self._affinity.get(ticket.affinity, (ANY, 0.0))
+        usable = (
+            upstream != ANY
+            and until > now
+            and upstream not in ticket.excluded
+            and any(known.id == upstream for known in self.spec.upstreams)
+            and all(g.until <= now for g in self._gates_of(upstream, ticket.model))
+        )
+        return upstream if usable else ANY
+
+    def _remember(self, ticket: Ticket, upstream: str, now: float) -> str:
+        """Note where a chat is; whether that is where it was: kept, moved or new."""
+        key, ttl = ticket.affinity, self.spec.affinity.ttl
+        if not key or not ttl:
+            return "new"
+        before, until = self._affinity.pop(key, (ANY, 0.0))
+        if len(self._affinity) >= KEPT_AFFINITIES:
+            del self._affinity[next(iter(self._affinity))]  # the least recently used
+        self._affinity[key] = (upstream, now + ttl)
+        if until <= now:
+            return "new"
+        return "kept" if before == upstream else "moved"
+
+    # --- books ---
+
+    def _insert(self, ticket: Ticket, lane: str) -> None:
+        self._arrivals += 1
+        tags = self._tags[ticket.priority]
+        tag = float("-inf") if ticket.ahead else tags.new_tag(ticket.user)
+        place = Waiting(ticket, (tag, self._arrivals), lane)
+        self.waiting[ticket.id] = place
+        self._lane(place).add(place.rank, ticket.id)
+
+    def _remove(self, ticket_id: str) -> Waiting:
+        place = self.waiting.pop(ticket_id)
+        self._lane(place).remove(place.rank, ticket_id)
+        return place
+
+    def _give_up(self, ticket_id: str) -> None:
+        ticket = self._remove(ticket_id).ticket
+        if not ticket.ahead:
+            self._tags[ticket.priority].refund(ticket.user)
+
+    def _lane(self, place: Waiting) -> Lane:
+        key = (place.ticket.priority, place.lane)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane()
+        return lane
+
+    def _count(self, ticket: Ticket, upstream: str, change: int) -> None:
+        for counts, key in (
+            (self._of_upstream, upstream),
+            (self._of_user, ticket.user),
+            (self._of_model, ticket.model),
+        ):
+            counts[key] = counts.get(key, 0) + change
+            if not counts[key]:
+                del counts[key]
+
+    def _learn(self, upstream: str, seconds: float) -> None:
+        known = self.service.get(upstream, seconds)
+        self.service[upstream] = known + SERVICE_SHARE * (seconds - known)
+
+    def _gates_of(self, upstream: str, model: str) -> Iterator[Gate]:
+        if self.gates:
+            for name in gate_names(upstream, model):
+                if name in self.gates:
+                    yield self.gates[name]
+
+    def _seconds_per_request(self, now: float) -> float | None:
+        """The mean time between two slots that come free, where it can be known."""
+        rate = 0.0
+        for upstream in self.spec.upstreams:
+            seconds = self.service.get(upstream.id)
+            gate = self.gates.get(upstream.id)
+            if seconds and (gate is None or gate.until <= now):
+                rate += upstream.concurrency / seconds
+        return 1 / rate if rate else None
+
+
+# --- shared/routing/store.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request gets no slot: BUSY or CLOSED, for about how many seconds.
+
+    `cause` is the code of the error that shut the upstream.
+    """
+
+    reason: str
+    seconds: float | None = None
+    cause: str = ""
+
+
+@dataclass(slots=True)
+class QueuePlace:
+    """A request of this process. When `settled` is done, it has a grant or a refusal.
+
+    Who sets `moved` to a new future is told once that its standing has changed.
+    """
+
+    spec: PoolSpec
+    ticket: Ticket
+    settled: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    grant: Grant | None = None
+    refusal: Refusal | None = None
+    standing: Standing | None = None
+    moved: "asyncio.Future[None] | None" = None
+
+    def give(self, grant: Grant) -> None:
+        self.grant = grant
+        self._settle()
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        self._settle()
+
+    def tell(self, standing: Standing | None) -> None:
+        self.standing = standing
+        if self.moved is not None and not self.moved.done():
+            self.moved.set_result(None)
+        self.moved = None
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it stands: requests by class, by upstream, and what is shut."""
+
+    waiting: tuple[int, ...]
+    running: dict[str, int]
+    gates: tuple[GateView, ...]
+
+
+class QueueStore(Protocol):
+    """Keeps the queues. Never raises: what it cannot share it keeps for itself.
+
+    Objects of this protocol outlive a reload of the function: plain values and the
+    attributes above are all that passes between old and new code.
+    """
+
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
+        """Join the queue; the place may be settled already."""
+
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
+        """Give the place or the slot back, whatever state it is in; idempotent."""
+
+    async def standing(self, place: QueuePlace) -> Standing | None:
+        """Where the request stands in the queue; None when it has its turn."""
+
+    async def succeeded(self, place: QueuePlace) -> bool:
+        """The upstream has begun to answer; whether that opened it again."""
+
+    async def failed(self, place: QueuePlace, code: str) -> bool:
+        """The upstream failed in this way; whether it is left alone now."""
+
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
+        """The upstream asked for a pause.
+
+        A short one is waited for in the queue; past the budget of retries nobody is
+        made to wait.
+        """
+
+    async def view(self, spec: PoolSpec) -> PoolView:
+        """How the pool stands, all replicas together."""
+
+    async def publish(self, counts: bytes) -> None:
+        """Let other replicas see this one's counts, for half a minute."""
+
+    async def published(self) -> Sequence[bytes]:
+        """The counts of all replicas, this one's among them; empty without Redis."""
+
+
+# --- shared/routing/memory_queue.py ---
+
+TELL_SECONDS = 1.0  # between two looks at the line of those who wait
+NO_RECORD = BreakerRecord()
+
+
+class MemoryPool:
+    """One pool: the desk, who waits at it in this process, and its timers."""
+
+    def __init__(self, spec: PoolSpec, clock: Callable[[], float]) -> None:
+        self.desk = Dispatcher(spec)
+        self.places: dict[str, QueuePlace] = {}
+        self.records: dict[str, BreakerRecord] = {}
+        self._clock = clock
+        self._telling: asyncio.TimerHandle | None = None
+        self._opening: asyncio.TimerHandle | None = None
+
+    def enter(self, place: QueuePlace) -> None:
+        self.desk.spec = place.spec
+        now = self._clock()
+        ticket = place.ticket
+        self.places[ticket.id] = place
+        refusal, grants = self.desk.enter(ticket, now)
+        if refusal:
+            del self.places[ticket.id]
+            place.refuse(self.refusal(refusal, ticket, now))
+        self.give(grants)
+        waiting = self.desk.waiting.get(ticket.id)
+        if waiting is None:
+            return
+        self._await_opening(now)
+        if waiting.lane != ANY:
+            patience = place.spec.affinity.wait
+            asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
+
+    def leave(self, ticket_id: str, served: bool) -> None:
+        if self.places.pop(ticket_id, None) is not None:
+            self.give(self.desk.leave(ticket_id, self._clock(), served))
+            self._tell_later()
+
+    def shut(self, name: str, seconds: float, code: str, paused: bool) -> None:
+        now = self._clock()
+        lost = self.desk.shut(name, Gate(now + seconds, code, paused), now)
+        for ticket_id in lost:
+            place = self.places.pop(ticket_id)
+            place.refuse(self.refusal(CLOSED, place.ticket, now))
+        self._await_opening(now)
+
+    def reopen(self, upstream: str, model: str) -> None:
+        self.give(self.desk.reopen(upstream, model, self._clock()))
+
+    def give(self, grants: Iterable[Grant]) -> None:
+        for grant in grants:
+            self.places[grant.ticket_id].give(grant)
+            self._tell_later()
+
+    def refusal(self, reason: str, ticket: Ticket, now: float) -> Refusal:
+        if reason != CLOSED:
+            return Refusal(reason, self.desk.busy_seconds(now))
+        names = [
+            name
+            for upstream in self.desk.spec.upstreams
+            for name in gate_names(upstream.id, ticket.model)
+        ]
+        shut = [self.desk.gates[name] for name in names if name in self.desk.gates]
+        if not shut:
+            return Refusal(reason)
+        first = min(shut, key=lambda gate: gate.until)
+        return Refusal(reason, max(0.0, first.until - now), first.code)
+
+    def standing(self, ticket_id: str) -> Standing | None:
+        return self.desk.standing(ticket_id, self._clock())
+
+    def view(self) -> PoolView:
+        now, desk = self._clock(), self.desk
+        return PoolView(
+            tuple(desk.count_waiting(rank) for rank in range(len(REQUEST_CLASSES))),
+            {u.id: desk.count_running(u.id) for u in desk.spec.upstreams},
+            tuple(
+                GateView(name, g.code, max(0.0, g.until - now), g.paused, bool(g.probe))
+                for name, g in desk.gates.items()
+            ),
+        )
+
+    def _loosen(self, ticket_id: str) -> None:
+        self.give(self.desk.loosen(ticket_id, self._clock()))
+
+    def _await_opening(self, now: float) -> None:
+        """Look again when a shut upstream may be used, if somebody waits for it."""
+        opening = self.desk.next_opening(now)
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if opening is not None:
+            loop = asyncio.get_running_loop()
+            self._opening = loop.call_later(opening - now, self._open)
+
+    def _open(self) -> None:
+        now = self._clock()
+        self.give(self.desk.dispatch(now))
+        self._await_opening(now)
+
+    def _tell_later(self) -> None:
+        if self._telling is None and self.desk.waiting:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        for ticket_id in self.desk.waiting:
+            place = self.places[ticket_id]
+            if place.moved is not None:
+                place.tell(self.standing(ticket_id))
+
+
+class MemoryStore:
+    """All pools of this process; see QueueStore."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pools: dict[str, MemoryPool] = {}
+
+    def pool(self, spec: PoolSpec) -> MemoryPool:
+        pool = self._pools.get(spec.name)
+        if pool is None:
+            pool = self._pools[spec.name] = MemoryPool(spec, self._clock)
+        return pool
+
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
+        place = QueuePlace(spec, ticket)
+        self.pool(spec).enter(place)
+        return place
+
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
+        self.pool(place.spec).leave(place.ticket.id, served)
+
+    async def standing(self, place: QueuePlace) -> Standing | None:
+        return self.pool(place.spec).standing(place.ticket.id)
+
+    async def succeeded(self, place: QueuePlace) -> bool:
+        assert place.grant is not None
+        pool, upstream = self.pool(place.spec), place.grant.upstream
+        for name in gate_names(upstream, place.ticket.model):
+            if name == upstream or name in pool.records:
+                record = pool.records.get(name, NO_RECORD)
+                pool.records[name] = after_success(record, self._clock())
+        reopens = place.grant.probe
+        if reopens:
+            pool.reopen(upstream, place.ticket.model)
+        return reopens
+
+    async def failed(self, place: QueuePlace, code: str) -> bool:
+        assert place.grant is not None
+        pool = self.pool(place.spec)
+        name = failing_gate(place, code)
+        record, shut = after_failure(
+            pool.records.get(name, NO_RECORD),
+            self._clock(),
+            code,
+            place.grant.probe,
+            place.spec.breaker,
+        )
+        pool.records[name] = record
+        if shut is not None:
+            pool.shut(name, shut.seconds, code, False)
+        return shut is not None
+
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
+        assert place.grant is not None
+        short = seconds <= place.spec.retry.budget
+        self.pool(place.spec).shut(place.grant.upstream, seconds, code, short)
+
+    async def view(self, spec: PoolSpec) -> PoolView:
+        return self.pool(spec).view()
+
+    async def publish(self, counts: bytes) -> None:
+        """Nobody else is there."""
+
+    async def published(self) -> Sequence[bytes]:
+        return []
+
+
+def failing_gate(place: QueuePlace, code: str) -> str:
+    """What this failure counts against: a model that is not there is no other's fault."""
+    assert place.grant is not None
+    upstream, model = gate_names(place.grant.upstream, place.ticket.model)
+    return model if code == "status_404" else upstream
+
+
+# --- shared/routing/failures.py ---
+
+
+class QueueError(AqueductError):
+    """A request that was given no slot: queue_busy, queue_expired, upstreams_shut."""
+
+
+class AttemptsFailed(AqueductError):
+    """Nothing worked; `attempts` are the errors, in order, as (code, fields).
+
+    Its fields carry them, too, so that the sentence can tell all of them.
+    """
+
+    def __init__(self, errors: Sequence[AqueductError]) -> None:
+        attempts = [(error.code, dict(error.fields)) for error in errors]
+        super().__init__("all_attempts_failed", attempts=attempts)
+        self.errors = tuple(errors)
+
+
+def joined_error(errors: Sequence[AqueductError]) -> AqueductError:
+    """One error for all that was tried, each sentence told once."""
+    flat: list[AqueductError] = []
+    for error in errors:
+        flat += error.errors if isinstance(error, AttemptsFailed) else [error]
+    seen: dict[str, AqueductError] = {}
+    for error in flat:
+        seen.setdefault(f"{error.code} {sorted(error.fields.items(), key=str)}", error)
+    different = list(seen.values())
+    return different[0] if len(different) == 1 else AttemptsFailed(different)
+
+
+# --- shared/routing/retry.py ---
+
+OVERLOADED_WORDS = ("overloaded", "rate limit", "rate_limit", "too many requests")
+MAX_DOUBLINGS = 16  # beyond every cap that makes sense
+
+
+@dataclass(frozen=True, slots=True)
+class FailureMeaning:
+    """Whether the same upstream may be asked again, and whose fault it was.
+
+    `blame`: `upstream` counts against it, `pause` means it is well but busy, `request`
+    that another request may do better. `retry_after` is what the server asked for, in
+    seconds.
+    """
+
+    again: bool
+    blame: Literal["upstream", "pause", "request"]
+    retry_after: float | None = None
+
+
+def meaning_of(error: AqueductError) -> FailureMeaning:
+    """What to make of a failure before the first token."""
+    if isinstance(error, UpstreamRefused):
+        seconds = error.fields.get("retry_after", error.fields.get("seconds"))
+        busy = error.status == 429 or (error.status == 503 and seconds is not None)
+        if busy:
+            return FailureMeaning(True, "pause", seconds)
+        if error.status in (401, 403, 404):
+            return FailureMeaning(False, "upstream")
+        if error.status == 408 or error.status >= 500:
+            return FailureMeaning(True, "upstream", seconds)
+        return FailureMeaning(False, "request")
+    if isinstance(error, UpstreamUnreachable):
+        return FailureMeaning(error.code != "bad_address", "upstream")
+    if isinstance(error, UpstreamSilent):
+        # A server that hangs would hang again for as long; connecting is quick.
+        return FailureMeaning(error.code == "connect_timeout", "upstream")
+    if isinstance(error, UpstreamBroken):
+        if says_overloaded(error):
+            return FailureMeaning(True, "pause")
+        return FailureMeaning(error.code == "cut_short", "upstream")
+    return FailureMeaning(False, "request")
+
+
+def says_overloaded(error: AqueductError) -> bool:
+    """Whether a server said so in a stream that had begun with status 200."""
+    said = str(error.fields.get("detail") or "").lower()
+    return any(word in said for word in OVERLOADED_WORDS)
+
+
+def backoff_seconds(
+    attempt: int, rules: RetrySettings, chance: random.Random | None = None
+) -> float:
+    """How long to wait after attempt number `attempt`, counted from 1."""
+    most = min(rules.cap, rules.base * 2 ** min(attempt - 1, MAX_DOUBLINGS))
+    return (chance or random).uniform(0.0, most)
+
+
+# --- shared/routing/histograms.py ---
+
+# Five steps a decade (Renard's series R5): a quantile read from the buckets is within
+# a fifth of the true one. From a millisecond to almost two hours; also good for tokens/s.
+BUCKET_BOUNDS = tuple(
+    float(f"{mantissa}e{exponent}")
+    for exponent in range(-3, 4)
+    for mantissa in (1, 1.6, 2.5, 4, 6.3)
+)
+BUCKET_NAMES = (*(f"{bound:g}" for bound in BUCKET_BOUNDS), "inf")
+MINUTES_KEPT = 60
+
+HistogramData = dict[str, Any]
+
+
+def new_histogram() -> HistogramData:
+    return {"count": 0, "sum": 0.0, "buckets": {}, "minutes": {}}
+
+
+def observe(histogram: HistogramData, value: float, minute: int) -> None:
+    """Count one value (seconds, or tokens a second) in this minute since 1970."""
+    name = BUCKET_NAMES[bisect_left(BUCKET_BOUNDS, value)]
+    histogram["count"] += 1
+    histogram["sum"] += value
+    buckets = histogram["buckets"]
+    buckets[name] = buckets.get(name, 0) + 1
+    buckets = this_minute(histogram["minutes"], minute)
+    buckets[name] = buckets.get(name, 0) + 1
+
+
+def this_minute(minutes: dict[str, dict[str, int]], minute: int) -> dict[str, int]:
+    """The counts of this minute; makes room by dropping the oldest minutes."""
+    key = str(minute)
+    counts = minutes.get(key)
+    if counts is None:
+        counts = minutes[key] = {}
+        while len(minutes) > MINUTES_KEPT:
+            del minutes[next(iter(minutes))]
+    return counts
+
+
+# --- shared/routing/stats.py ---
+
+MOST_KEYS = 50  # different errors, or targets of a fallback, of one upstream or pool
+BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
+
+Attributes = Mapping[str, str]
+StatsData = dict[str, Any]
+
+
+class Recorder(Protocol):
+    """Where counts also go as they happen: OpenTelemetry, when it is on."""
+
+    def add(self, name: str, amount: int, attributes: Attributes) -> None:
+        """Add to a counter."""
+
+    def record(self, name: str, value: float, attributes: Attributes) -> None:
+        """Count a value in a histogram, or set a gauge."""
+
+
+class SilentRecorder:
+    """The recorder of a server without telemetry."""
+
+    def add(self, name: str, amount: int, attributes: Attributes) -> None:
+        pass
+
+    def record(self, name: str, value: float, attributes: Attributes) -> None:
+        pass
+
+
+class RoutingStats:
+    """The counts of all pools of this process.
+
+    `now` gives seconds since 1970, which are the same minutes in all replicas.
+    """
+
+    def __init__(
+        self,
+        data: StatsData,
+        recorder: Recorder | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.data = data
+        self._recorder = recorder or SilentRecorder()
+        self._now = now
+        self._pools: dict[str, PoolStats] = {}
+
+    def pool(self, name: str) -> "PoolStats":
+        """The counts of one pool; goes on with what `data` holds of it."""
+        pool = self._pools.get(name)
+        if pool is None:
+            data = self.data.setdefault(name, {})
+            pool = PoolStats(name, data, self._recorder, self._now)
+            self._pools[name] = pool
+        return pool
+
+    def forget_others(self, pools: Mapping[str, Collection[str]]) -> None:
+        """Keep only these pools, each with these upstreams."""
+        for name in [name for name in self.data if name not in pools]:
+            del self.data[name]
+        self._pools.clear()
+        for name, kept in pools.items():
+            upstreams = self.data.get(name, {}).get("upstreams", {})
+            for upstream in [key for key in upstreams if key not in kept]:
+                del upstreams[upstream]
+
+
+class PoolStats:
+    """The counts of one pool: see the module's docstring."""
+
+    def __init__(
+        self,
+        name: str,
+        data: StatsData,
+        recorder: Recorder,
+        now: Callable[[], float],
+    ) -> None:
+        self._attributes = {"aqueduct.pool": name}
+        self._recorder = recorder
+        self._now = now
+        self._wait: StatsData = data.setdefault("wait", {})
+        self._left: StatsData = data.setdefault("left", {})
+        self._fallbacks: StatsData = data.setdefault("fallbacks", {})
+        self._data: StatsData = data.setdefault("upstreams", {})
+        self._upstreams: dict[str, UpstreamStats] = {}
+
+    def upstream(self, name: str) -> "UpstreamStats":
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            attributes = self._attributes | {"aqueduct.upstream": name}
+            data = self._data.setdefault(name, {})
+            upstream = UpstreamStats(data, attributes, self._recorder, self._now)
+            self._upstreams[name] = upstream
+        return upstream
+
+    def queued(self, kind: str) -> None:
+        """A request of this class (person, background, task) comes."""
+        self._recorder.add("aqueduct.routing.waiting", 1, self._of_class(kind))
+
+    def waited(self, kind: str, seconds: float) -> None:
+        """Its turn came after so many seconds; 0 when it came at once."""
+        histogram = self._wait.get(kind)
+        if histogram is None:
+            histogram = self._wait[kind] = new_histogram()
+        observe(histogram, seconds, int(self._now() // 60))
+        attributes = self._of_class(kind)
+        self._recorder.record("aqueduct.routing.wait", seconds, attributes)
+        self._recorder.add("aqueduct.routing.waiting", -1, attributes)
+
+    def left(self, kind: str, why: str) -> None:
+        """It left without a place: `cancelled`, `expired` or `refused`."""
+        count_one(self._left.setdefault(kind, {}), why)
+        attributes = self._of_class(kind)
+        self._recorder.add("aqueduct.routing.waiting", -1, attributes)
+        self._recorder.add(
+            "aqueduct.routing.left", 1, attributes | {"aqueduct.reason": why}
+        )
+
+    def fell_back(self, target: str) -> None:
+        """Another pool or agent takes a request over."""
+        count_one(self._fallbacks, target)
+        self._recorder.add(
+            "aqueduct.routing.fallbacks",
+            1,
+            self._attributes | {"aqueduct.target": target},
+        )
+
+    def _of_class(self, kind: str) -> dict[str, str]:
+        return self._attributes | {"aqueduct.class": kind}
+
+
+class UpstreamStats:
+    """The counts of one upstream: see the module's docstring."""
+
+    def __init__(
+        self,
+        data: StatsData,
+        attributes: Attributes,
+        recorder: Recorder,
+        now: Callable[[], float],
+    ) -> None:
+        self._data = data
+        self._attributes = dict(attributes)
+        self._recorder = recorder
+        self._now = now
+        data.setdefault("affinity", {})
+        data.setdefault("errors", {})
+        data.setdefault("errors_by_minute", {})
+        data.setdefault("breaker", {})
+        data.setdefault("retries", 0)
+        data.setdefault("first_token", new_histogram())
+        data.setdefault("token_rate", new_histogram())
+
+    def started(self, affinity: str) -> None:
+        """An attempt begins; the chat's upstream was `kept`, `moved` or it is `new`."""
+        count_one(self._data["affinity"], affinity)
+        self._recorder.add("aqueduct.routing.running", 1, self._attributes)
+        self._recorder.add(
+            "aqueduct.routing.attempts",
+            1,
+            self._attributes | {"aqueduct.affinity": affinity},
+        )
+
+    def first_token(self, seconds: float) -> None:
+        """The first token came so many seconds after the attempt began."""
+        self._observe("first_token", seconds)
+
+    def ended(self, error: str = "", *, seconds: float = 0.0, tokens: int = 0) -> None:
+        """An attempt is over: well, with an error's code, or `cancelled`.
+
+        `tokens` came in `seconds` after the first one; 0 where unknown.
+        """
+        self._recorder.add("aqueduct.routing.running", -1, self._attributes)
+        if tokens and seconds > 0:
+            self._observe("token_rate", tokens / seconds)
+        if not error:
+            return
+        count_one(self._data["errors"], error)
+        if error != "cancelled":
+            minutes = self._data["errors_by_minute"]
+            count_one(this_minute(minutes, int(self._now() // 60)), "count")
+        self._recorder.add(
+            "aqueduct.routing.errors", 1, self._attributes | {"error.type": error}
+        )
+
+    def retried(self) -> None:
+        """The request that failed here is tried again."""
+        self._data["retries"] += 1
+        self._recorder.add("aqueduct.routing.retries", 1, self._attributes)
+
+    def breaker(self, state: str) -> None:
+        """The breaker is `closed`, `half_open` or `open` from now on."""
+        count_one(self._data["breaker"], state)
+        self._recorder.record(
+            "aqueduct.routing.breaker", BREAKER_LEVELS[state], self._attributes
+        )
+
+    def _observe(self, name: str, value: float) -> None:
+        observe(self._data[name], value, int(self._now() // 60))
+        self._recorder.record(f"aqueduct.routing.{name}", value, self._attributes)
+
+
+def count_one(counts: dict[str, int], key: str) -> None:
+    """One more of `key`; of `other` when there are too many different ones."""
+    if key not in counts and len(counts) >= MOST_KEYS:
+        key = "other"
+    counts[key] = counts.get(key, 0) + 1
+
+
+# --- shared/routing/router.py ---
+
+# What may still be taken back: nobody has read a word yet.
+UNSAID = (Status, SessionState, Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedUpstream:
+    """An upstream that a request may be sent to.
+
+    `run` begins the model call there; `health` returns when the server is well, and
+    may raise UpstreamError. `names` are fields of sentences: its agent, its host.
+    """
+
+    run: Callable[[], AsyncGenerator[AgentEvent, None]]
+    health: Callable[[], Any]
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedCall:
+    """Who wants what: one model call. `priority` as in Ticket."""
+
+    spec: PoolSpec
+    upstreams: Mapping[str, RoutedUpstream]
+    user: str
+    model: str
+    affinity: str
+    priority: int
+    sentence: Sentence
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one call has come. `status` is a line that still shimmers."""
+
+    entered: float
+    started: float | None = None
+    attempt: int = 0
+    upstream: str = ""
+    excluded: frozenset[str] = frozenset()
+    errors: list[AqueductError] = field(default_factory=list)
+    said: bool = False
+    status: str = ""
+
+    def show(self, text: str) -> Status:
+        self.status = text
+        return Status(text)
+
+    def close(self, text: str = "") -> list[Status]:
+        """End the line that shimmers, if there is one."""
+        shown, self.status = self.status, ""
+        return [Status(text or shown, True)] if shown else []
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Sends calls through the queues of `store`; `clock` in seconds."""
+
+    store: QueueStore
+    stats: RoutingStats
+    clock: Callable[[], float] = time.monotonic
+
+    async def run(self, call: RoutedCall) -> AsyncGenerator[AgentEvent, None]:
+        """The events of the first attempt that says something.
+
+        Raises QueueError when no slot was to be had, the upstream's error when it
+        failed, and AttemptsFailed when several did.
+        """
+        progress = Progress(self.clock())
+        while True:
+            try:
+                async with aclosing(self._attempt(call, progress)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except AqueductError as error:
+                if progress.said:
+                    raise  # the partial answer stays, with this error below it
+                progress.errors.append(error)
+                delay = self._delay(call, progress, error)
+                if delay is None:
+                    raise joined_error(progress.errors) from error
+            self._counts(call, progress.upstream).retried()
+            failed = progress.errors[-1]
+            yield progress.show(call.sentence("retrying", failed.fields))
+            await asyncio.sleep(delay)
+
+    async def _attempt(
+        self, call: RoutedCall, progress: Progress
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """Queue once, and run once."""
+        progress.attempt += 1
+        ticket = Ticket(
+            new_id("ticket"),
+            call.user,
+            call.model,
+            call.priority,
+            call.affinity,
+            progress.entered,
+            ahead=progress.attempt > 1,
+            excluded=progress.excluded,
+        )
+        place = await self.store.enter(call.spec, ticket)
+        served = False
+        try:
+            async with aclosing(self._turn(call, place, progress)) as waiting:
+                async for status in waiting:
+                    yield status
+            async with aclosing(self._served(call, place, progress)) as events:
+                async for event in events:
+                    yield event
+            served = True
+        finally:
+            await self.store.leave(place, served)
+
+    async def _turn(
+        self, call: RoutedCall, place: QueuePlace, progress: Progress
+    ) -> AsyncGenerator[Status, None]:
+        """Wait for a slot, telling where the request stands; raises QueueError."""
+        counts = self.stats.pool(call.spec.name)
+        kind = REQUEST_CLASSES[call.priority]
+        counts.queued(kind)
+        came, why, told = self.clock(), "cancelled", False
+        try:
+            if not place.settled.done():
+                limit = came + getattr(call.spec.queue.deadline, kind)
+                async with aclosing(self._wait(call, place, limit)) as notices:
+                    async for notice in notices:
+                        told = True
+                        yield progress.show(notice)
+            if place.refusal is not None:
+                why = "refused"
+                raise refused(place.refusal)
+            if place.grant is None:
+                why = "expired"
+                raise QueueError("queue_expired", seconds=round(limit - came))
+            why = ""
+        finally:
+            seconds = self.clock() - came
+            if why:
+                counts.left(kind, why)
+            else:
+                counts.waited(kind, seconds)
+        if told:
+            text = call.sentence("waited", {"seconds": math.ceil(seconds)})
+            for status in progress.close(text):
+                yield status
+
+    async def _wait(
+        self, call: RoutedCall, place: QueuePlace, limit: float
+    ) -> AsyncGenerator[str, None]:
+        """Lines to show, until the place is settled or the clock says `limit`."""
+        told = self.clock() + call.spec.queue.notify_after
+        await asyncio.wait([place.settled], timeout=min(told, limit) - self.clock())
+        place.standing = await self.store.standing(place)
+        shown = ""
+        while not place.settled.done() and self.clock() < limit:
+            text = standing_text(call.sentence, place.standing)
+            if text and text != shown:
+                shown = text
+                yield text
+            place.moved = asyncio.get_running_loop().create_future()
+            changes = [place.settled, place.moved]
+            await asyncio.wait(
+                changes,
+                timeout=max(0.0, limit - self.clock()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    async def _served(
+        self, call: RoutedCall, place: QueuePlace, progress: Progress
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """Run on the upstream that the place was given, and learn from how it went."""
+        assert place.grant is not None
+        grant, progress.upstream = place.grant, place.grant.upstream
+        upstream = call.upstreams[grant.upstream]
+        counts = self._counts(call, grant.upstream)
+        counts.started(grant.affinity)
+        begun = self.clock()
+        if progress.started is None:
+            progress.started = begun
+        answer = Answering(outcome="cancelled", first=begun)
+        try:
+            if grant.probe:
+                counts.breaker("half_open")
+                if call.spec.breaker.health:
+                    await upstream.health()
+            async with aclosing(upstream.run()) as events:
+                async for event in events:
+                    if isinstance(event, Usage):
+                        answer.tokens = output_tokens(event.counts)
+                    if not progress.said:
+                        answer.held.append(event)
+                        if isinstance(event, UNSAID):
+                            continue
+                        answer.first = self.clock()
+                        counts.first_token(answer.first - begun)
+                        for held in await self._begins(counts, place, progress, answer):
+                            yield held
+                    else:
+                        yield event
+            for held in await self._begins(counts, place, progress, answer):
+                yield held
+            answer.outcome = ""
+        except AqueductError as error:
+            error.fields = {**upstream.names, **error.fields}
+            answer.outcome = error.code
+            await self._learn(call, place, progress, error)
+            raise
+        finally:
+            seconds = self.clock() - answer.first
+            counts.ended(answer.outcome, seconds=seconds, tokens=answer.tokens)
+
+    async def _begins(
+        self,
+        counts: UpstreamStats,
+        place: QueuePlace,
+        progress: Progress,
+        answer: "Answering",
+    ) -> list[AgentEvent]:
+        """The upstream answers: what was held back until now may be shown."""
+        if progress.said:
+            return []
+        progress.said = True
+        if await self.store.succeeded(place):
+            counts.breaker("closed")
+        return [*progress.close(), *answer.held]
+
+    async def _learn(
+        self, call: RoutedCall, place: QueuePlace, progress: Progress, error: AqueductError
+    ) -> None:
+        """Tell the store how the upstream failed."""
+        assert place.grant is not None
+        meaning = meaning_of(error)
+        if meaning.blame == "upstream":
+            if await self.store.failed(place, error.code):
+                self._counts(call, place.grant.upstream).breaker("open")
+        elif meaning.blame == "pause":
+            seconds = meaning.retry_after
+            if seconds is None:
+                seconds = backoff_seconds(progress.attempt, call.spec.retry)
+            await self.store.pause(place, error.code, seconds)
+
+    def _delay(
+        self, call: RoutedCall, progress: Progress, error: AqueductError
+    ) -> float | None:
+        """The seconds until the next attempt, or None when this was the last.
+
+        Another upstream is asked at once; where there is none that can take it, the
+        same one again.
+        """
+        if isinstance(error, QueueError):
+            # Closed to all that was not tried yet: ask again who failed before.
+            if not progress.excluded or len(progress.errors) < 2:
+                return None
+            error = progress.errors[-2]
+            others: list[str] = []
+        else:
+            tried = progress.excluded | {progress.upstream}
+            others = [u.id for u in call.spec.upstreams if u.id not in tried]
+        rules, meaning = call.spec.retry, meaning_of(error)
+        assert progress.started is not None
+        left = rules.budget - (self.clock() - progress.started)
+        if progress.attempt >= rules.attempts or meaning.blame == "request" or left < 0:
+            return None
+        if others:
+            progress.excluded |= {progress.upstream}
+            return 0.0
+        progress.excluded = frozenset()
+        jitter = backoff_seconds(progress.attempt, rules)
+        delay = max(jitter, meaning.retry_after or 0.0)
+        return delay if meaning.again and delay <= left else None
+
+    def _counts(self, call: RoutedCall, upstream: str) -> UpstreamStats:
+        return self.stats.pool(call.spec.name).upstream(upstream)
+
+
+@dataclass(slots=True)
+class Answering:
+    """One attempt: what was said before anybody could see it, and how it ended."""
+
+    outcome: str
+    first: float
+    tokens: int = 0
+    held: list[AgentEvent] = field(default_factory=list)
+
+
+def refused(refusal: Refusal) -> QueueError:
+    """The error for a request that the queue did not take."""
+    seconds = None if refusal.seconds is None else math.ceil(refusal.seconds)
+    if refusal.reason != BUSY and refusal.cause in LASTING_CODES:
+        return QueueError(refusal.cause)
+    if refusal.reason != BUSY and not refusal.cause.startswith("status_429"):
+        return QueueError("upstreams_shut", seconds=seconds or 0)
+    if seconds is None:
+        return QueueError("queue_busy")
+    return QueueError("queue_busy_wait", seconds=seconds)
+
+
+def standing_text(sentence: Sentence, standing: Standing | None) -> str:
+    """A place in the queue in words; seconds in steps that suit so rough a guess."""
+    if standing is None:
+        return ""
+    fields = {"position": standing.position, "total": standing.total}
+    if standing.seconds is None:
+        return sentence("waiting", fields)
+    step = 5 if standing.seconds < 60 else 30
+    seconds = max(1, math.ceil(standing.seconds / step)) * step
+    return sentence("waiting_time", fields | {"seconds": seconds})
+
+
+def output_tokens(counts: Mapping[str, Any]) -> int:
+    """Tokens of the answer, by the name that this API gives them."""
+    for name in ("completion_tokens", "output_tokens"):
+        if isinstance(counts.get(name), int):
+            return counts[name]
+    return 0
+
+
+# --- shared/agents/routed.py ---
+
+Run = Callable[[Turn], AsyncGenerator[AgentEvent, None]]
+
+
+def request_class(call: PipeRequest) -> str:
+    """Who waits: a person in front of a chat, a program, or a task of Open WebUI.
+
+    Subagents and automations run in chats, too, but nobody watches them.
+    """
+    if call.task:
+        return "task"
+    unwatched = call.metadata.get("internal") or call.metadata.get("automation_id")
+    return "person" if call.in_chat and not unwatched else "background"
+
+
+def pool_of_call(
+    config: AgentsConfig, chain: Sequence[AgentEntry], entry: AgentEntry
+) -> PoolPlan | None:
+    """The pool of one agent of a chain; None where a plain agent stands alone."""
+    routed = len(chain) > 1 or is_routed(entry.agent)
+    return config.plans[entry.agent.id] if routed else None
+
+
+def count_fallback(pool: str, agent_id: str) -> None:
+    make_router().stats.pool(pool).fell_back(agent_id)
+
+
+def make_router() -> Router:
+    """A router over what is kept as long as the server runs."""
+    # Change the names with the shape: a new version finds what an older one kept.
+    store: QueueStore = shared_resource("routing queues 1", MemoryStore)
+    counts: dict[str, Any] = shared_resource("routing stats 1", dict)
+    return Router(store, RoutingStats(counts))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedAgent:
+    """One agent's model in its pool, for one call of the pipe."""
+
+    entry: AgentEntry
+    plan: PoolPlan
+    call: PipeRequest
+    sentence: Sentence
+
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of a model call, when its turn has come; see Router.run."""
+        user_id = str(self.call.user.get("id", ""))
+        chat_id = str(self.call.metadata.get("chat_id") or "")
+        model = self.entry.model or self.entry.agent.id
+        call = RoutedCall(
+            spec=self.plan.spec,
+            upstreams=self._upstreams(turn),
+            user=user_id,
+            model=model,
+            affinity=affinity_key(user_id, chat_id, model, turn.messages),
+            priority=REQUEST_CLASSES.index(request_class(self.call)),
+            sentence=self.sentence,
+        )
+        return make_router().run(call)
+
+    def _upstreams(self, turn: Turn) -> Mapping[str, RoutedUpstream]:
+        upstreams = {}
+        for slots in self.plan.spec.upstreams:
+            agent = self.plan.agent_at(self.entry.agent, slots.id)
+            model = self.plan.model_at(agent, self.entry.model, slots.id)
+            backend = make_backend(agent, model)
+            names = {"agent": agent.label, "host": agent.place or agent.label}
+            upstreams[slots.id] = RoutedUpstream(
+                partial(backend.run, turn), backend.health, names
+            )
+        return upstreams
+
+
+def agent_run(
+    entry: AgentEntry, plan: PoolPlan | None, call: PipeRequest, sentence: Sentence
+) -> Run:
+    """What begins a model call of this agent: through its pool, where it has one."""
+    if plan is None:
+        return make_backend(entry.agent, entry.model).run
+    return RoutedAgent(entry, plan, call, sentence).run
+
+
 # --- shared/host/chats.py ---
 
 
@@ -10321,7 +12610,11 @@ def find_object(text: str, key: str) -> dict[str, Any]:
 
 
 async def task_events(
-    entry: AgentEntry, call: PipeRequest, task: str
+    entry: AgentEntry,
+    call: PipeRequest,
+    task: str,
+    plan: PoolPlan | None,
+    sentence: Sentence,
 ) -> AsyncGenerator[AgentEvent, None]:
     """A title, tags and the like: the model alone, without tools and session.
 
@@ -10335,9 +12628,9 @@ async def task_events(
         yield TextDelta(shape_task_answer(task, title))
         yield Finished()
         return
-    backend = make_backend(agent, agent.task_model or entry.model)
+    entry = replace(entry, agent=agent, model=agent.task_model or entry.model)
     turn = build_turn(agent, call.body, with_tools=False)
-    answered = backend.run(turn)
+    answered = agent_run(entry, plan, call, sentence)(turn)
     if not call.body.get("stream"):
         answered = shaped(answered, task)
     async with aclosing(answered) as events:
@@ -10952,6 +13245,129 @@ class HostToolRunner:
         return {**self.metadata, "params": params}
 
 
+# --- shared/routing/fallback.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An agent of the chain. `names` are fields for sentences of its errors.
+
+    `takes_over` is said before its first word when it is not the first of the chain;
+    `chosen` is called then.
+    """
+
+    events: Callable[[], AsyncGenerator[AgentEvent, None]]
+    names: Mapping[str, str]
+    takes_over: Sequence[AgentEvent] = ()
+    chosen: Callable[[], None] = lambda: None
+
+
+async def first_answer(
+    candidates: Iterable[Candidate],
+) -> AsyncGenerator[AgentEvent, None]:
+    """The events of the first candidate that says something.
+
+    When none does, raises the error of the only one, or AttemptsFailed with all of
+    them. Once a word was said, its error is the end.
+    """
+    errors: list[AqueductError] = []
+    for candidate in candidates:
+        said = False
+        try:
+            async with aclosing(candidate.events()) as events:
+                async for event in events:
+                    if not said and not isinstance(event, Status):
+                        said = True
+                        if errors:
+                            candidate.chosen()
+                            for first in candidate.takes_over:
+                                yield first
+                    yield event
+            return
+        except AqueductError as error:
+            error.fields = {**candidate.names, **error.fields}
+            if said:
+                raise
+            errors.append(error)
+    raise joined_error(errors)
+
+
+# --- shared/routing/texts.py ---
+
+ROUTING_TEXTS: dict[str, dict[str, str]] = {
+    "waiting": {
+        "en": "Waiting: position {position} of {total}",
+        "de": "Warten: Platz {position} von {total}",
+        "es": "En espera: puesto {position} de {total}",
+        "fr": "En attente : position {position} sur {total}",
+        "zh": "排队中：第 {position} 位，共 {total} 位",
+    },
+    "waiting_time": {
+        "en": "Waiting: position {position} of {total}, about {seconds} s",
+        "de": "Warten: Platz {position} von {total}, etwa {seconds} s",
+        "es": "En espera: puesto {position} de {total}, unos {seconds} s",
+        "fr": "En attente : position {position} sur {total}, environ {seconds} s",
+        "zh": "排队中：第 {position} 位，共 {total} 位，约 {seconds} 秒",
+    },
+    "waited": {
+        "en": "Waited {seconds} s",
+        "de": "{seconds} s gewartet",
+        "es": "Espera de {seconds} s",
+        "fr": "Attente de {seconds} s",
+        "zh": "已等待 {seconds} 秒",
+    },
+    "retrying": {
+        "en": "{host} did not answer; trying again",
+        "de": "{host} hat nicht geantwortet; neuer Versuch",
+        "es": "{host} no respondió; nuevo intento",
+        "fr": "{host} n'a pas répondu ; nouvel essai",
+        "zh": "{host} 没有回答，正在重试",
+    },
+    "answered_by": {
+        "en": "{agent} could not answer; {model} answers instead",
+        "de": "{agent} konnte nicht antworten; stattdessen antwortet {model}",
+        "es": "{agent} no pudo responder; responde {model} en su lugar",
+        "fr": "{agent} n'a pas pu répondre ; {model} répond à sa place",
+        "zh": "{agent} 无法回答，由 {model} 代答",
+    },
+    "queue_busy": {
+        "en": "{agent} is busy: too many are waiting. Please try again later.",
+        "de": "{agent} ist ausgelastet: Zu viele warten. Bitte später noch einmal.",
+        "es": "{agent} está ocupado: hay demasiados en espera. Inténtelo más tarde.",
+        "fr": "{agent} est occupé : trop de demandes attendent. Réessayez plus tard.",
+        "zh": "{agent} 正忙：排队人数过多，请稍后再试。",
+    },
+    "queue_busy_wait": {
+        "en": "{agent} is busy. Please try again in about {seconds} s.",
+        "de": "{agent} ist ausgelastet. Bitte in etwa {seconds} s noch einmal.",
+        "es": "{agent} está ocupado. Inténtelo de nuevo en unos {seconds} s.",
+        "fr": "{agent} est occupé. Réessayez dans environ {seconds} s.",
+        "zh": "{agent} 正忙，请约 {seconds} 秒后再试。",
+    },
+    "queue_expired": {
+        "en": "{agent} had no time for this within {seconds} s. Please try again later.",
+        "de": "{agent} hatte binnen {seconds} s keine Zeit. Bitte später noch einmal.",
+        "es": "{agent} no tuvo tiempo en {seconds} s. Inténtelo más tarde.",
+        "fr": "{agent} n'a pas eu le temps en {seconds} s. Réessayez plus tard.",
+        "zh": "{agent} 在 {seconds} 秒内没有空闲，请稍后再试。",
+    },
+    "upstreams_shut": {
+        "en": "{agent} failed several times and is left alone for {seconds} s.",
+        "de": "{agent} ist mehrmals gescheitert und wird {seconds} s in Ruhe gelassen.",
+        "es": "{agent} falló varias veces; se le deja en paz {seconds} s.",
+        "fr": "{agent} a échoué plusieurs fois ; on le laisse tranquille {seconds} s.",
+        "zh": "{agent} 多次失败，暂停使用 {seconds} 秒。",
+    },
+    "all_attempts_failed": {
+        "en": "Nobody could answer:\n{tried}",
+        "de": "Niemand konnte antworten:\n{tried}",
+        "es": "Nadie pudo responder:\n{tried}",
+        "fr": "Personne n'a pu répondre :\n{tried}",
+        "zh": "没有可用的回答者：\n{tried}",
+    },
+}
+
+
 # --- shared/toolcalls/sentences.py ---
 
 RECOVERY_TEXTS: dict[str, dict[str, str]] = {
@@ -10974,7 +13390,14 @@ RECOVERY_TEXTS: dict[str, dict[str, str]] = {
 
 # --- shared/agents/service.py ---
 
-PIPE_TEXTS = AGENT_TEXTS | PROGRAM_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
+PIPE_TEXTS = {
+    **AGENT_TEXTS,
+    **PROGRAM_TEXTS,
+    **A2A_TEXTS,
+    **DIALOG_TEXTS,
+    **RECOVERY_TEXTS,
+    **ROUTING_TEXTS,
+}
 
 
 async def answer(
@@ -10985,16 +13408,50 @@ async def answer(
     if model_id in (PROBLEM_MODEL, EMPTY_MODEL):
         return "" if call.task else configuration_help(config)
     entry = find_entry(config, model_id)
-    if entry is None:
-        sentence = partial(sentence_for, call.language, {"agent": model_id})
-        return await respond(unknown_agent(), call, model_id, sentence)
-    names = {"agent": entry.agent.label, "host": entry.agent.place}
-    sentence = partial(sentence_for, call.language, names)
+    chain = answering_chain(config, entry)
+    if entry is None or not chain:
+        gone = partial(sentence_for, call.language, {"agent": model_id})
+        return await respond(unknown_agent(), call, model_id, gone)
+    first = chain[0]
+    sentence = own_sentence(call, first)
+    plan = pool_of_call(config, chain, first)
     if call.task:
-        events = task_events(entry, call, call.task)
+        events = task_events(first, call, call.task, plan, sentence)
+    elif len(chain) == 1:
+        events = turn_events(first, call, plan)
     else:
-        events = turn_events(entry, call, sentence)
-    return await respond(events, call, entry.agent.id, sentence)
+        events = first_answer(candidates(config, chain, call, entry))
+    return await respond(events, call, first.agent.id, sentence)
+
+
+def own_sentence(call: PipeRequest, entry: AgentEntry) -> Sentence:
+    """Sentences that name this agent and its place unless told otherwise."""
+    return partial(sentence_for, call.language, names_of(entry))
+
+
+def names_of(entry: AgentEntry) -> dict[str, str]:
+    return {"agent": entry.agent.label, "host": entry.agent.place or entry.agent.label}
+
+
+def candidates(
+    config: AgentsConfig,
+    chain: Sequence[AgentEntry],
+    call: PipeRequest,
+    asked: AgentEntry,
+) -> Iterator[Candidate]:
+    """Who may answer, in order; whoever takes over says so."""
+    first = chain[0].agent
+    for entry in chain:
+        agent = entry.agent
+        fields = {"agent": asked.agent.label, "model": agent.label}
+        notice = sentence_for(call.language, {}, "answered_by", fields)
+        pool = config.plans[first.id].spec.name
+        yield Candidate(
+            partial(turn_events, entry, call, pool_of_call(config, chain, entry)),
+            names_of(entry),
+            (Handover(agent.id, agent.label), Status(notice, True)),
+            partial(count_fallback, pool, agent.id),
+        )
 
 
 async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
@@ -11004,15 +13461,15 @@ async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
 
 
 async def turn_events(
-    entry: AgentEntry, call: PipeRequest, sentence: Sentence
+    entry: AgentEntry, call: PipeRequest, plan: PoolPlan | None
 ) -> AsyncGenerator[AgentEvent, None]:
     """A turn from its preparation to its end: whatever fails, fails in here."""
     agent = entry.agent
-    backend = make_backend(agent, entry.model)
+    sentence = own_sentence(call, entry)
+    run = agent_run(entry, plan, call, sentence)
     turn = await prepare_turn(agent, call, sentence)
-    run = backend.run
     if agent.recover_tool_calls:
-        run = partial(run_recovering, backend, sentence)
+        run = partial(run_recovering, run, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
     answered = store_files(answered, call.request, call.user)
     answered = warn_of_login(answered, agent, sentence)
@@ -11022,10 +13479,10 @@ async def turn_events(
 
 
 def run_recovering(
-    backend: Backend, sentence: Sentence, turn: Turn
+    run: Run, sentence: Sentence, turn: Turn
 ) -> AsyncGenerator[AgentEvent, None]:
-    """A backend's run, leaked calls recovered; without tools there are none."""
-    events = backend.run(turn)
+    """A model call, leaked tool calls recovered; without tools there are none."""
+    events = run(turn)
     return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
@@ -11101,7 +13558,14 @@ async def respond(
 def sentence_for(
     language: str, names: Mapping[str, Any], code: str, fields: Mapping[str, Any]
 ) -> str:
-    return translate(PIPE_TEXTS, code, language, {**names, **fields})
+    """The sentence for a code; of several attempts, each on a line of its own."""
+    known = {**names, **fields}
+    if "attempts" in fields:
+        tried = (
+            sentence_for(language, names, *attempt) for attempt in fields["attempts"]
+        )
+        known["tried"] = "\n".join(f"- {sentence}" for sentence in tried)
+    return translate(PIPE_TEXTS, code, language, known)
 
 
 # --- functions/agents.py ---

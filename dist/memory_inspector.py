@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8b3db0b8842c87bb
+# Content hash: e2fcd405994fe172
 
 import asyncio
 import json
@@ -46,6 +46,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -520,38 +521,64 @@ def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
 
 # --- shared/host/vectors.py ---
 
+# Open WebUI brings a cosine from -1..1 to 0..1, but not in these of its clients.
+RAW_COSINE_CLIENTS = frozenset({"milvus_multitenancy", "mariadb_vector", "valkey"})
+
+
+class VectorStoreError(Exception):
+    """The vector store failed, or there is none."""
+
 
 class HostVectors:
-    """Open WebUI's own client for it; there is none on the slim image."""
+    """Open WebUI's own client for it. Ids have to be UUIDs: Qdrant takes no others.
+
+    Each method raises VectorStoreError.
+    """
 
     def available(self) -> bool:
         return vector_client() is not None
 
     async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None:
         """Insert or replace items (id, text, vector, metadata)."""
-        await vector_client().upsert(collection, list(items))
+        with vector_errors():
+            # For Milvus, whose client inserts a second item of the same id.
+            await self.drop(collection, [item["id"] for item in items])
+            await vector_client().upsert(collection, list(items))
 
     async def nearest(
         self, collection: str, vector: Sequence[float], limit: int
     ) -> dict[str, float] | None:
-        """Ids and cosines of the nearest; None where nothing of the collection is left."""
-        client = vector_client()
-        if client is None or not await client.has_collection(collection):
-            return None
-        found = await client.search(collection, [list(vector)], limit=limit)
-        if found is None or not found.ids or not found.ids[0]:
-            return None
-        # Open WebUI brings every store's cosine from -1..1 to 0..1.
+        """Ids and cosines of the nearest; None where the collection is gone."""
+        with vector_errors():
+            client = vector_client()
+            if client is None or not await client.has_collection(collection):
+                return None
+            found = await client.search(collection, [list(vector)], limit=limit)
+            if found is None or not found.ids:
+                return {}
+            raw = type(client.sync).__module__.rpartition(".")[2] in RAW_COSINE_CLIENTS
         return {
-            item: 2 * score - 1
+            item: score if raw else 2 * score - 1
             for item, score in zip(found.ids[0], found.distances[0], strict=True)
         }
 
     async def drop(self, collection: str, ids: Sequence[str]) -> None:
-        """Delete these items."""
-        client = vector_client()
-        if client is not None and await client.has_collection(collection):
-            await client.delete(collection, ids=list(ids))
+        """Delete these items, as far as they are there."""
+        with vector_errors():
+            client = vector_client()
+            if client is not None and await client.has_collection(collection):
+                await client.delete(collection, ids=list(ids))
+
+
+@contextmanager
+def vector_errors() -> Iterator[None]:
+    """Turns whatever a client's library raises into VectorStoreError."""
+    try:
+        yield
+    except VectorStoreError:
+        raise
+    except Exception as error:
+        raise VectorStoreError(f"{type(error).__name__}: {error}") from error
 
 
 def vector_client() -> Any:
@@ -811,6 +838,8 @@ POSTGRES_MIGRATIONS = (
     CREATE INDEX forgotten_chat ON aqueduct_memory.forgotten (chat_id);
     CREATE TABLE aqueduct_memory.state (name text PRIMARY KEY, value text NOT NULL)
     """,
+    # Ids of vectors became UUIDs; the vectors are made anew.
+    "UPDATE aqueduct_memory.exchange SET embedder = NULL",
 )
 
 
@@ -917,6 +946,11 @@ def embedder_label(embedder: Embedder) -> str:
     return f"{embedder.name}:{embedder.dimension}"
 
 
+def point_id(row_id: int) -> str:
+    """The id of a row's vector: a UUID, as vector stores want it."""
+    return str(UUID(int=row_id))
+
+
 class VectorStore(Protocol):
     """Where vectors are kept, by collection: `HostVectors` says what is what."""
 
@@ -932,7 +966,8 @@ class VectorStore(Protocol):
 
 
 class PostgresStore:
-    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store.
+    """See `MemoryStore`. Errors are those of SQLAlchemy; `set_vectors` may also raise
+    VectorStoreError, the others do without vectors then.
 
     `sessions()` opens a SQLAlchemy AsyncSession.
     """
@@ -987,15 +1022,20 @@ class PostgresStore:
         if not any(row[6] == label for row in rows):
             return dense
         collection = collection_name(user_id, embedder)
-        near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
+        try:
+            near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
+        except VectorStoreError as error:
+            postgres_log.warning("Recall by words alone, no vectors: %s", error)
+            return dense
         if near is None:
             await self._vectors_were_lost(user_id)
+        if not near:
             return dense
         farthest = min(near.values())
         for place, row in enumerate(rows):
             if row[6] == label:
                 # The store compares directions only; ours are means of two.
-                dense[place] = near.get(str(row[0]), farthest) * row[7]
+                dense[place] = near.get(point_id(row[0]), farthest) * row[7]
         return dense
 
     async def _vectors_were_lost(self, user_id: str) -> None:
@@ -1091,9 +1131,13 @@ class PostgresStore:
             if label:
                 name, _, dimension = label.rpartition(":")
                 embedder = Embedder(name, int(dimension))
-                gone[collection_name(user_id, embedder)].append(str(row_id))
+                gone[collection_name(user_id, embedder)].append(point_id(row_id))
         for collection, ids in gone.items():
-            await self._vectors.drop(collection, ids)
+            try:
+                await self._vectors.drop(collection, ids)
+            except VectorStoreError as error:
+                # They hold no text, and nothing leads from them to one any more.
+                postgres_log.warning("Vectors without an exchange stay: %s", error)
         return len(rows)
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -1126,7 +1170,7 @@ class PostgresStore:
         for user_id, row_id, _, vector in vectors:
             by_user[user_id].append(
                 {
-                    "id": str(row_id),
+                    "id": point_id(row_id),
                     "text": "",  # texts stay in SQL, where they can be deleted
                     "vector": vector.tolist(),
                     "metadata": {"exchange": row_id},

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 604fb410cfc3257e
+# Content hash: ba457101a0947f64
 
 import asyncio
 import contextlib
@@ -216,7 +216,7 @@ def reported_tokens(usage: Mapping[str, Any]) -> int:
 async def is_running(request: Any, chat_id: str, message: Mapping[str, Any]) -> bool:
     """Whether an answer is being written now, on whichever worker.
 
-    An answer that was stopped, or that a server's end cut off, is not done either.
+    An answer that a server's end cut off is not done either.
     """
     from open_webui.tasks import list_task_ids_by_item_id
 
@@ -1451,14 +1451,18 @@ async def chat_answer(caller: Caller, chat_id: str, message_id: str) -> ChatAnsw
 
 
 def answer_status(message: Mapping[str, Any], text: str, running: bool) -> str:
-    """What has become of an answer. One that was stopped is never marked as done."""
+    """What has become of an answer.
+
+    One that was stopped while its text was coming has an item that is incomplete; one
+    that was stopped before is never marked as done.
+    """
     if running:
         return "running"
     if message.get("error"):
         return "failed"
     if any(is_unanswered(item, message) for item in message.get("output") or []):
         return "waiting_for_user"
-    if message.get("done") is False:
+    if message.get("done") is False or is_incomplete(message):
         return "stopped"
     return "answered" if text.strip() else "failed"
 
@@ -1476,6 +1480,11 @@ def is_unanswered(item: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
         and item.get("status") in UNANSWERED_CALLS
         and item.get("call_id") not in answered
     )
+
+
+def is_incomplete(message: Mapping[str, Any]) -> bool:
+    items = message.get("output") or []
+    return any(item.get("status") == "incomplete" for item in items)
 
 
 def answer_problem(message: Mapping[str, Any]) -> str:
@@ -2377,7 +2386,7 @@ class ModelQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChatPlace:
     """The chat in which something is asked; `tip` is the message it goes below."""
 
     chat_id: str
@@ -2445,10 +2454,10 @@ async def open_place(
     chat: Any,
     models: list[UsableModel],
     question: ModelQuestion,
-) -> Place:
+) -> ChatPlace:
     """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
     if chat is not None:
-        return Place(chat.id, str(chat.title), tip_of(chat), is_new=False)
+        return ChatPlace(chat.id, str(chat.title), tip_of(chat), is_new=False)
     names = ", ".join(model.name for model in models)
     first_line = " ".join(question.message.split())
     title = question.title or clipped(f"{names}: {first_line}", TITLE_LIMIT)
@@ -2462,11 +2471,11 @@ async def open_place(
         meta={"tags": [ORCHESTRATED], ORCHESTRATED: link},
     )
     await keep_chat_tag(caller.person, ORCHESTRATED)
-    return Place(chat_id, title, None, is_new=True)
+    return ChatPlace(chat_id, title, None, is_new=True)
 
 
 async def start_question(
-    caller: Caller, errand: Errand, place: Place, target: UsableModel, words: str
+    caller: Caller, errand: Errand, place: ChatPlace, target: UsableModel, words: str
 ) -> StartedTurn:
     """Ask, and return once the model is at work; a new chat goes if it cannot be."""
     line = await asked_line(caller, place)
@@ -2488,7 +2497,7 @@ async def start_question(
         raise
 
 
-async def asked_line(caller: Caller, place: Place) -> str:
+async def asked_line(caller: Caller, place: ChatPlace) -> str:
     """The line above a question: who asks, from where, and which chat this is."""
     models = await caller.models()
     asker = models.get(caller.model_id)
@@ -2513,7 +2522,7 @@ def session_for(caller: Caller, chat_id: str) -> str:
 async def await_answer(
     caller: Caller,
     errand: Errand,
-    place: Place,
+    place: ChatPlace,
     target: UsableModel,
     started: StartedTurn,
 ) -> dict[str, Any]:
@@ -2539,7 +2548,7 @@ async def await_answer(
 async def leave_to_answer(
     caller: Caller,
     errand: Errand,
-    place: Place,
+    place: ChatPlace,
     target: UsableModel,
     started: StartedTurn,
 ) -> dict[str, Any]:
@@ -2889,7 +2898,7 @@ async def hold_group_talk(
 async def run_talk(
     caller: Caller,
     errand: Errand,
-    place: Place,
+    place: ChatPlace,
     opening_id: str,
     speakers: Sequence[UsableModel],
     turns: int,
@@ -2921,7 +2930,7 @@ async def run_talk(
 
 
 def talk_desk(
-    caller: Caller, errand: Errand, place: Place, opening_id: str, first: str
+    caller: Caller, errand: Errand, place: ChatPlace, opening_id: str, first: str
 ) -> ErrandDesk:
     """What “Let them talk” has at hand, as if its button were pressed below the
     opening."""
@@ -2950,7 +2959,7 @@ async def no_dialog(event: dict[str, Any]) -> Any:
 
 
 async def talk_result(
-    caller: Caller, place: Place, model_ids: Sequence[str]
+    caller: Caller, place: ChatPlace, model_ids: Sequence[str]
 ) -> dict[str, Any]:
     """What was said, clipped to the limit altogether, and how it ended."""
     chat = await own_chat(caller.person, place.chat_id)

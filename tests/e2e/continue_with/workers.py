@@ -1,0 +1,83 @@
+"""Two Open WebUI processes on one Redis and one database, as behind a balancer."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devkit.demo_agent import DemoAgent
+from devkit.demo_config import agents_yaml
+from devkit.process import Child, free_port
+from devkit.server import OpenWebUI
+from devkit.webui import Account, sign_in
+from tests.e2e.continue_with.models import agent_entries
+from tests.postgres import PostgresServer
+from tests.webui import WebUI
+
+ADMIN = ("admin@example.org", "correct horse")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The addresses of two workers of one Open WebUI, and somebody who uses it."""
+
+    one: str
+    other: str
+    user: Account
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """A Redis of our own; its address. Skips the test where there is none."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("needs Redis: apt-get install redis-server")
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    command = [program, *options, "--dir", str(folder)]
+    child = Child("Redis", command, folder / "redis.log")
+    try:
+        child.wait_until(lambda: accepts(port), seconds=30)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        child.stop()
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def two_workers(folder: Path, demo: DemoAgent, slow_url: str) -> Iterator[Workers]:
+    """Start everything, install the suite, and add a user."""
+    with ExitStack() as running:
+        redis = running.enter_context(redis_server(folder))
+        database = running.enter_context(PostgresServer()).url
+        env = {
+            # Psycopg 3, which Open WebUI brings along, for its synchronous part too.
+            "DATABASE_URL": database.replace(":", "+psycopg:", 1),
+            "REDIS_URL": redis,
+            "WEBSOCKET_MANAGER": "redis",
+            "WEBUI_ADMIN_EMAIL": ADMIN[0],
+            "WEBUI_ADMIN_PASSWORD": ADMIN[1],
+        }
+        servers = [
+            OpenWebUI(folder / name, secret_key="of no use outside the tests", env=env)
+            for name in ("one", "other")
+        ]
+        # One after the other: the first makes the tables.
+        one, other = (running.enter_context(server) for server in servers)
+        place = WebUI(one, sign_in(one.url, *ADMIN), demo)
+        place.install()
+        place.set_active("conversation_memory", False)
+        place.set_agents(agents_yaml(agent_entries(demo.url, slow_url)))
+        with place.client() as admin:
+            admin.get("/api/models").raise_for_status()
+        yield Workers(one.url, other.url, place.create_user("Bea"))
