@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: a90d512b686f65ee
+# Content hash: 3b8ba6e703bc3711
 
 import asyncio
 import base64
@@ -3022,7 +3022,9 @@ async def follow_task(
     """Send a message and follow its task to the end, also past a lost stream."""
     operation: Operation = "stream" if connection.streaming else "send"
     try:
-        async with aclosing(connection.results(operation, {"message": message})) as results:
+        async with aclosing(
+            connection.results(operation, {"message": message})
+        ) as results:
             async for result in results:
                 for event in read_result(decoder, result):
                     yield event
@@ -7097,9 +7099,8 @@ async def whole_completion(
 
 def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingResponse:
     # Of several attempts the last one tells what to do.
-    code, fields = [(failed.code, failed.fields), *failed.fields.get("attempts", ())][
-        -1
-    ]
+    tried = [(failed.code, failed.fields), *failed.fields.get("attempts", ())]
+    code, fields = tried[-1]
     status = HTTP_STATUS_OF_CODE.get(code, 502)
     seconds = fields.get("seconds") if status == 429 else None
     headers = {"Retry-After": str(seconds)} if seconds is not None else {}
@@ -12114,7 +12115,11 @@ class Router:
         return [*progress.close(), *answer.held]
 
     async def _learn(
-        self, call: RoutedCall, place: QueuePlace, progress: Progress, error: AqueductError
+        self,
+        call: RoutedCall,
+        place: QueuePlace,
+        progress: Progress,
+        error: AqueductError,
     ) -> None:
         """Tell the store how the upstream failed."""
         assert place.grant is not None

@@ -40,8 +40,8 @@ from shared.events import AgentEvent, Finished, SessionState, TextDelta
 
 CARD_PATHS = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 MAX_QUESTIONS = 50
-# A stream is attached again this often in a row without a word coming through.
-MAX_ATTACHMENTS = 4
+# How often in a row the agent may be out of reach while its task is watched.
+MAX_FAILURES = 4
 PAUSE_SECONDS = 1.0
 TASK_NOT_FOUND = -32001
 
@@ -235,56 +235,70 @@ def first_message(interface: A2AInterface, turn: Turn) -> dict[str, Any]:
 async def follow_task(
     connection: A2AConnection, decoder: A2ADecoder, message: Mapping[str, Any]
 ) -> AsyncGenerator[AgentEvent, None]:
-    """Send a message and follow its task; a stream that was lost is attached again."""
+    """Send a message and follow its task to the end, also past a lost stream."""
     operation: Operation = "stream" if connection.streaming else "send"
-    params: Mapping[str, Any] = {"message": message}
-    attachments = 0
-    while attachments <= MAX_ATTACHMENTS:
-        try:
-            async with aclosing(connection.results(operation, params)) as results:
-                async for result in results:
-                    attachments = 0
-                    for event in read_result(decoder, result):
-                        yield event
-        except UpstreamError as error:
-            if decoder.ended or not decoder.task_id:
-                raise
-            if operation == "subscribe" and not lost(error):
-                break
-            if operation != "subscribe" and not lost(error):
-                raise
-        if decoder.ended:
-            return
-        if not decoder.task_id:
-            raise UpstreamBroken("cut_short")
-        if not connection.streaming:
-            break
-        if attachments:
-            await asyncio.sleep(PAUSE_SECONDS)
-        attachments += 1
-        operation, params = "subscribe", {"id": decoder.task_id}
-    async with aclosing(poll_task(connection, decoder)) as events:
+    try:
+        async with aclosing(
+            connection.results(operation, {"message": message})
+        ) as results:
+            async for result in results:
+                for event in read_result(decoder, result):
+                    yield event
+    except UpstreamError as error:
+        if decoder.ended or not (decoder.task_id and lost(error)):
+            raise
+    if decoder.ended:
+        return
+    if not decoder.task_id:
+        raise UpstreamBroken("cut_short")
+    async with aclosing(watch_task(connection, decoder)) as events:
         async for event in events:
             yield event
 
 
-async def poll_task(
+async def watch_task(
     connection: A2AConnection, decoder: A2ADecoder
 ) -> AsyncGenerator[AgentEvent, None]:
-    """Look at the task until it has ended, for an agent without streams."""
+    """Catch up with a task again and again until it has ended."""
     limit = connection.endpoint.timeouts.between_tokens
     loop = asyncio.get_running_loop()
     heard = loop.time()
-    while True:
-        task = await connection.call("get", {"id": decoder.task_id})
-        for event in read_result(decoder, task):
-            heard = loop.time()
-            yield event
+    failures = 0
+    while loop.time() - heard <= limit:
+        try:
+            async with aclosing(catch_up(connection, decoder)) as events:
+                async for event in events:
+                    heard = loop.time()
+                    yield event
+            failures = 0
+        except UpstreamError as error:
+            failures += 1
+            if decoder.ended or failures > MAX_FAILURES or not lost(error):
+                raise
         if decoder.ended:
             return
-        if loop.time() - heard > limit:
-            raise UpstreamSilent("silent_between", seconds=limit)
         await asyncio.sleep(PAUSE_SECONDS)
+    raise UpstreamSilent("silent_between", seconds=limit)
+
+
+async def catch_up(
+    connection: A2AConnection, decoder: A2ADecoder
+) -> AsyncGenerator[AgentEvent, None]:
+    """What was missed of a task, and then its stream, where it can be attached to."""
+    params = {"id": decoder.task_id}
+    for event in read_result(decoder, await connection.call("get", params)):
+        yield event
+    if decoder.ended or not connection.streaming:
+        return
+    try:
+        async with aclosing(connection.results("subscribe", params)) as results:
+            async for result in results:
+                for event in read_result(decoder, result):
+                    yield event
+    except UpstreamError:
+        # Whatever kept us from listening, the task can be looked at again.
+        if decoder.ended:
+            raise
 
 
 def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEvent]:

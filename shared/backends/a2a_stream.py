@@ -123,16 +123,16 @@ class A2ADecoder:
         artifact_id = str(artifact.get("artifactId") or "")
         parts = part_list(artifact)
         said = "".join(part_text(part) or part_data(part) for part in parts)
-        if append:
-            thoughts = [part for part in parts if is_thought(part)]
-            events = [ReasoningDelta(str(part["text"])) for part in thoughts]
-            return [*events, *self._told_of(artifact_id, said), *self._sent(parts)]
         known = self._artifacts.get(artifact_id, "")
-        if said.startswith(known):
-            fresh = said[len(known) :]
-        else:  # replaced by another text, unless by one that is not yet as long
-            fresh = "" if known.startswith(said) else f"\n\n{said}"
-        return [*self._told_of(artifact_id, fresh), *self._sent(parts)]
+        events: list[AgentEvent] = []
+        if append or not known:
+            thoughts = (part for part in parts if is_thought(part))
+            events += [ReasoningDelta(str(part["text"])) for part in thoughts]
+        if not append and said.startswith(known):
+            said = said[len(known) :]
+        elif not append:  # another text in its place, or not yet all that we know
+            said = "" if known.startswith(said) else f"\n\n{said}"
+        return [*events, *self._told_of(artifact_id, said), *self._sent(parts)]
 
     def _told_of(self, artifact_id: str, text: str) -> list[AgentEvent]:
         """More text of an artifact; each artifact is a paragraph of its own."""
