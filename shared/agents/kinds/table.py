@@ -7,6 +7,7 @@ from typing import Any
 from shared.agents.config import AgentConfig
 from shared.agents.kinds.a2a import A2AAgent, make_a2a
 from shared.agents.kinds.acp import AcpAgent, make_acp
+from shared.agents.kinds.agui import AGUIAgent, make_agui
 from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
 from shared.agents.kinds.openai import OpenAIAgent, make_openai
 from shared.backends.base import Backend
@@ -32,6 +33,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
     "acp": AgentKind(AcpAgent, make_acp),
     "a2a": AgentKind(A2AAgent, make_a2a),
+    "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
 }
 

@@ -175,7 +175,7 @@ def agui(folder: Path, upstream: ScriptedUpstream) -> Iterator[str]:
     python = installed(PROGRAMS / "agui" / "bin" / "python")
     port = free_port()
     command = [python, str(SERVERS / "agui_server.py"), str(port), upstream.url]
-    with serving("The AG-UI agent", command, folder, port, "/health") as url:
+    with serving("The AG-UI agent", command, folder, port, "/runs") as url:
         yield f"{url}/"
 
 
