@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 3b8ba6e703bc3711
+# Content hash: 39d4cfa1b97496b5
 
 import asyncio
 import base64
@@ -5062,6 +5062,8 @@ class AGUIBackend:
                     clock.token()
                     for event in events:
                         yield event
+                    if decoder.ended and not clock.complete:
+                        clock.answer_complete()
         if not decoder.ended:
             raise UpstreamBroken("cut_short")
         if self.keeps_threads and decoder.state:
@@ -5173,6 +5175,612 @@ def make_agui(agent: AGUIAgent, model: str) -> Backend:
     """The backend for this agent."""
     client = shared_resource("http client", new_http_client)
     return AGUIBackend(client, agent.endpoint, agent.session, agent.forwarded_props)
+
+
+# --- shared/backends/anthropic_messages.py ---
+
+DEFAULT_ANSWER_TOKENS = 8192
+# Chat Completions parameters that the API does not know, or knows by another name.
+NOT_ANTHROPIC = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "min_p",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "repeat_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "stream_options",
+        "tool_choice",
+        "top_logprobs",
+        "user",
+    }
+)
+# With thinking, the API takes none of these.
+ANTHROPIC_SAMPLING = frozenset({"temperature", "top_p", "top_k"})
+ANTHROPIC_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+ANTHROPIC_PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+CACHE_MARK = {"cache_control": {"type": "ephemeral"}}
+
+# The content of answers that called tools, as it came, by the id of the first call.
+KeptAnswers = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def anthropic_body(
+    model: str,
+    turn: Turn,
+    kept: KeptAnswers,
+    server_tools: Sequence[Mapping[str, Any]] = (),
+    cache: bool = True,
+) -> dict[str, Any]:
+    """The request for this turn, always streaming.
+
+    The API demands the thinking before a call back, which only `kept` has. Where that
+    is gone, the rounds after this call do without thinking. With `cache`, what the
+    next request will repeat is marked for the prompt cache.
+    """
+    system = [anthropic_text(t) for t in system_prompts(turn.messages)]
+    messages = anthropic_messages(turn.messages, kept)
+    tools = [*map(anthropic_tool, turn.tools), *map(dict, server_tools)]
+    params = anthropic_params(turn.params, bool(tools))
+    if lacks_thoughts(turn.messages, kept):
+        params.pop("thinking", None)
+    if params.get("thinking"):
+        params = {k: v for k, v in params.items() if k not in ANTHROPIC_SAMPLING}
+    if cache:
+        mark_for_cache(system, tools, messages)
+    body = {
+        **params,
+        "model": model,
+        "system": system,
+        "messages": messages,
+        "tools": tools,
+        "stream": True,
+    }
+    return {k: v for k, v in body.items() if v not in (None, [])}
+
+
+def anthropic_params(params: Mapping[str, Any], with_tools: bool) -> dict[str, Any]:
+    """Chat Completions parameters in the API's names; its own go through as they are."""
+    mapped = {k: v for k, v in params.items() if k not in NOT_ANTHROPIC}
+    limit = params.get("max_completion_tokens") or params.get("max_tokens")
+    budget = (mapped.get("thinking") or {}).get("budget_tokens") or 0
+    mapped["max_tokens"] = limit or DEFAULT_ANSWER_TOKENS + budget
+    stop = params.get("stop")
+    if stop:
+        mapped["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    if params.get("reasoning_effort") in ANTHROPIC_EFFORTS:
+        effort = {"effort": params["reasoning_effort"]}
+        mapped["output_config"] = {**effort, **(mapped.get("output_config") or {})}
+    if with_tools:
+        mapped["tool_choice"] = anthropic_choice(params)
+    return mapped
+
+
+def anthropic_choice(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`tool_choice` and `parallel_tool_calls` in the API's words."""
+    wanted = params.get("tool_choice")
+    choice: dict[str, Any] | None = None
+    if isinstance(wanted, Mapping):
+        function = wanted.get("function") or {}
+        choice = {"type": "tool", "name": function.get("name")}
+    elif wanted:
+        choice = {"type": {"required": "any"}.get(wanted, wanted)}
+    if params.get("parallel_tool_calls") is False:
+        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    return choice
+
+
+def anthropic_tool(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool of Chat Completions as the API's."""
+    function = spec.get("function") or spec
+    return {
+        "name": function.get("name"),
+        "description": function.get("description") or "",
+        "input_schema": function.get("parameters") or {"type": "object"},
+    }
+
+
+def system_prompts(messages: Iterable[Mapping[str, Any]]) -> list[str]:
+    found = (m for m in messages if m.get("role") in ("system", "developer"))
+    return [text for text in map(message_text, found) if text]
+
+
+def anthropic_messages(
+    messages: Iterable[Mapping[str, Any]], kept: KeptAnswers
+) -> list[dict[str, Any]]:
+    """Chat Completions messages as the API's: only user and assistant, by turns.
+
+    All results of a round of calls have to stand in one message.
+    """
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        role = "assistant" if message.get("role") == "assistant" else "user"
+        if message.get("role") in ("system", "developer"):
+            continue
+        blocks = anthropic_blocks(message, kept)
+        if merged and merged[-1]["role"] == role:
+            merged[-1]["content"] += blocks
+        elif blocks:
+            merged.append({"role": role, "content": blocks})
+    if merged and merged[-1]["role"] == "assistant":
+        trim_last_text(merged[-1]["content"])
+    return merged
+
+
+def anthropic_blocks(
+    message: Mapping[str, Any], kept: KeptAnswers
+) -> list[dict[str, Any]]:
+    """The content blocks of one message; the API takes no empty texts."""
+    text = message_text(message)
+    if message.get("role") == "tool":
+        result = content_text(message.get("content"))
+        return [
+            {
+                "type": "tool_result",
+                "tool_use_id": message.get("tool_call_id"),
+                "content": result or "(no output)",
+            }
+        ]
+    blocks = [anthropic_text(text)] if text.strip() else []
+    if message.get("role") == "assistant":
+        calls = message.get("tool_calls") or ()
+        if calls and (content := kept.get(str(calls[0].get("id")))):
+            return [*map(dict, content)]
+        return [*blocks, *map(tool_use_block, calls)]
+    return [*map(attachment_block, message_files(message)), *blocks]
+
+
+def anthropic_text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def tool_use_block(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of an assistant message; arguments that are no object become none."""
+    function = call.get("function") or {}
+    try:
+        arguments = orjson.loads(function.get("arguments") or "{}")
+    except orjson.JSONDecodeError:
+        arguments = {}
+    return {
+        "type": "tool_use",
+        "id": call.get("id"),
+        "name": function.get("name"),
+        "input": arguments if isinstance(arguments, dict) else {},
+    }
+
+
+def attachment_block(file: TurnFile) -> dict[str, Any]:
+    """An attachment: pictures, PDF and text; the model is told of any other by name."""
+    kind = "image" if file.mime_type in ANTHROPIC_PICTURES else "document"
+    readable = kind == "image" or file.mime_type == "application/pdf"
+    if file.data is None and readable:
+        return {"type": kind, "source": {"type": "url", "url": file.url}}
+    if file.data is not None and file.mime_type.startswith("text/"):
+        text = file.data.decode("utf-8", "replace")
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+        return {"type": "document", "source": source, "title": file.name}
+    if file.data is None or not readable:
+        return anthropic_text(f"(A file that cannot be read: {file.name}.)")
+    source = {
+        "type": "base64",
+        "media_type": file.mime_type,
+        "data": base64.b64encode(file.data).decode(),
+    }
+    return {"type": kind, "source": source}
+
+
+def trim_last_text(blocks: list[dict[str, Any]]) -> None:
+    """An answer that is to be continued must not end in white space."""
+    if blocks[-1]["type"] == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip()
+
+
+def lacks_thoughts(messages: Sequence[Mapping[str, Any]], kept: KeptAnswers) -> bool:
+    """Whether a call since the user's last message has lost the thoughts before it."""
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            return False
+        calls = message.get("tool_calls") or ()
+        if calls and not kept.get(str(calls[0].get("id"))):
+            return True
+    return False
+
+
+def mark_for_cache(
+    system: list[dict[str, Any]],
+    tools: list[dict[str, Any]],
+    messages: list[dict[str, Any]],
+) -> None:
+    """Mark the ends of what stays the same; the API allows four marks.
+
+    The tools, the system prompt, and the last two user messages: the one before this
+    turn is where the turn before it has left its mark.
+    """
+    if tools:
+        tools[-1] = {**tools[-1], **CACHE_MARK}
+    if system:
+        system[-1] |= CACHE_MARK
+    users = [m for m in messages if m["role"] == "user"]
+    for message in users[-2:]:
+        message["content"][-1] |= CACHE_MARK
+
+
+# --- shared/backends/anthropic_stream.py ---
+
+ANTHROPIC_STOPS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+ANTHROPIC_ERRORS = {"overloaded_error": "overloaded", "rate_limit_error": "status_429"}
+ANTHROPIC_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+
+
+@dataclass(slots=True)
+class OpenBlock:
+    """A content block under way: as it began, and what its deltas add."""
+
+    start: Mapping[str, Any]
+    said: list[str] = field(default_factory=list)
+    json: list[str] = field(default_factory=list)
+    signature: str = ""
+
+    @property
+    def arguments(self) -> str:
+        """The JSON text of a call's input."""
+        given = orjson.dumps(self.start.get("input") or {}).decode()
+        return "".join(self.json).strip() or given
+
+    def whole(self) -> dict[str, Any]:
+        """The block as a further request has to repeat it.
+
+        What has no deltas (a redacted thought, a result of the API's own tools) is as
+        it came. A call that was cut off by the limit of tokens loses its input.
+        """
+        block = dict(self.start)
+        for key in ("text", "thinking"):
+            if key in block:
+                block[key] = "".join(self.said)
+        if self.signature:
+            block["signature"] = self.signature
+        if "input" in block:
+            with suppress(orjson.JSONDecodeError):
+                block["input"] = orjson.loads(self.arguments)
+        return block
+
+
+class AnthropicDecoder:
+    """Reads one message, and those that go on after `pause_turn`.
+
+    `content` is all that was said, in the API's words; `calls` are the ids of the
+    calls that are for us to run. `paused` says that the API wants to be asked again
+    with `content` to go on.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.told = False
+        self.content: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+        self._blocks: dict[int, OpenBlock] = {}
+        self._usage: dict[str, Any] = {}
+        self._usage_before: dict[str, Any] = {}
+        self._reason = ""
+
+    @property
+    def paused(self) -> bool:
+        return self._reason == "pause_turn"
+
+    @property
+    def must_be_kept(self) -> bool:
+        """Whether `content` holds what Chat Completions messages cannot."""
+        plain = ("text", "tool_use")
+        return any(block["type"] not in plain for block in self.content)
+
+    def feed(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        """One event, decoded; raises UpstreamBroken where it reports an error."""
+        events = self._read(payload)
+        self.told = self.told or bool(events)
+        return events
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains to be told when the message has ended."""
+        usage = added_counts(self._usage_before, self._usage)
+        counted: list[AgentEvent] = [Usage(usage)] if usage else []
+        return [*counted, Finished(ANTHROPIC_STOPS.get(self._reason, "stop"))]
+
+    def _read(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        match payload.get("type"):
+            case "message_start":
+                self._usage_before = added_counts(self._usage_before, self._usage)
+                self._usage, self._reason, self.ended = {}, "", False
+                self._count(payload["message"])
+            case "content_block_start":
+                return self._start(payload["index"], payload["content_block"])
+            case "content_block_delta":
+                return self._delta(self._blocks[payload["index"]], payload["delta"])
+            case "content_block_stop":
+                return self._stop(payload["index"])
+            case "message_delta":
+                self._count(payload)
+                self._reason = str(payload["delta"].get("stop_reason") or "")
+            case "message_stop":
+                self.ended = True
+            case "message":
+                return self._whole(payload)
+            case "error":
+                raise anthropic_error(payload)
+            case None:
+                raise UpstreamBroken("said_error", detail=error_detail(payload))
+        return []
+
+    def _whole(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        """A message in one piece, from a server that does not stream."""
+        events: list[AgentEvent] = []
+        for index, block in enumerate(message["content"]):
+            events += [*self._start(index, block), *self._stop(index)]
+        self._count(message)
+        self._reason = str(message.get("stop_reason") or "")
+        self.ended = True
+        return events
+
+    def _count(self, counted: Mapping[str, Any]) -> None:
+        """Counts are those so far, not those of one event."""
+        self._usage.update(read_counts(counted.get("usage") or {}))
+
+    def _start(self, index: int, block: Mapping[str, Any]) -> list[AgentEvent]:
+        opened = self._blocks[index] = OpenBlock(block)
+        kind = str(block.get("type"))
+        if kind in ANTHROPIC_CALLS:
+            return [ToolCallStarted(str(block["id"]), str(block["name"]))]
+        if kind.endswith("_tool_result"):
+            return [server_tool_result(block)]
+        events: list[AgentEvent] = []
+        for key in ("text", "thinking"):
+            if block.get(key):
+                said = {"type": f"{key}_delta", key: block[key]}
+                events += self._delta(opened, said)
+        for citation in block.get("citations") or ():
+            events += cited(citation)
+        return events
+
+    def _delta(self, block: OpenBlock, delta: Mapping[str, Any]) -> list[AgentEvent]:
+        match delta.get("type"):
+            case "text_delta":
+                text = must_be_text(delta["text"])
+                block.said.append(text)
+                return [TextDelta(text)] if text else []
+            case "thinking_delta":
+                thought = must_be_text(delta["thinking"])
+                block.said.append(thought)
+                return [ReasoningDelta(thought)] if thought else []
+            case "signature_delta":
+                block.signature += must_be_text(delta["signature"])
+            case "input_json_delta":
+                piece = must_be_text(delta["partial_json"])
+                block.json.append(piece)
+                call_id = str(block.start["id"])
+                return [ToolCallArgumentsDelta(call_id, piece)] if piece else []
+            case "citations_delta":
+                return cited(delta["citation"])
+        return []
+
+    def _stop(self, index: int) -> list[AgentEvent]:
+        block = self._blocks.pop(index)
+        whole = block.whole()
+        if whole.get("text") != "":  # the API takes no empty texts
+            self.content.append(whole)
+        kind = block.start.get("type")
+        if kind not in ANTHROPIC_CALLS:
+            return []
+        if kind == "tool_use":
+            self.calls.append(str(whole["id"]))
+        name = str(whole["name"])
+        return [ToolCallCompleted(str(whole["id"]), name, block.arguments)]
+
+
+def added_counts(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Token counts of two messages together; what is no number is the later one's."""
+    total = {**one, **other}
+    for key in one.keys() & other.keys():
+        if isinstance(one[key], int) and isinstance(other[key], int):
+            total[key] = one[key] + other[key]
+    return total
+
+
+def anthropic_error(payload: Mapping[str, Any]) -> UpstreamBroken:
+    """The error in an event {type: error, error: {type, message}}."""
+    kind = (payload.get("error") or {}).get("type")
+    code = ANTHROPIC_ERRORS.get(str(kind), "said_error")
+    return UpstreamBroken(code, detail=error_detail(payload))
+
+
+def server_tool_result(block: Mapping[str, Any]) -> ToolResult:
+    """What a tool gave back that the API has run itself, such as a web search."""
+    content = block.get("content")
+    if isinstance(content, list) and all("text" in part for part in content):
+        output = content_text(content)
+    elif isinstance(content, list):
+        lines = (part.get("title") or part.get("url") for part in content)
+        output = "\n".join(str(line) for line in lines if line)
+    else:
+        output = orjson.dumps(content).decode()
+    failed = bool(block.get("is_error")) or "error_code" in output
+    return ToolResult(str(block["tool_use_id"]), output, failed)
+
+
+def cited(citation: Mapping[str, Any]) -> list[AgentEvent]:
+    """A source with an address; passages of attached documents have none."""
+    url = citation.get("url")
+    if not url:
+        return []
+    title, text = citation.get("title") or url, citation.get("cited_text") or ""
+    return [Citation(str(url), str(title), str(text))]
+
+
+# --- shared/backends/anthropic.py ---
+
+ANTHROPIC_VERSION = "2023-06-01"
+OVERLOADED_STATUS = 529
+# A chat's tool rounds take seconds to minutes; so many answers may come in between.
+MAX_KEPT_ANSWERS = 200
+# An API that pauses again and again would go on for ever.
+MAX_PAUSES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class AnthropicBackend:
+    """One model of the API behind `endpoint`.
+
+    `kept` holds answers that called tools, by the id of the first call: with its
+    result the API wants the thinking before it back, which Open WebUI does not keep.
+    It may serve several backends.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    model: str
+    server_tools: Sequence[Mapping[str, Any]] = ()
+    cache: bool = True
+    kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The models of GET /models, newest first."""
+        found = await get_json(self.client, self.endpoint, "/models?limit=1000")
+        entries = found.get("data") if isinstance(found, Mapping) else None
+        if not isinstance(entries, list):
+            raise UpstreamBroken("unreadable")
+        return [
+            DiscoveredModel(str(e["id"]), str(e.get("display_name") or e["id"]))
+            for e in entries
+            if isinstance(e, Mapping) and e.get("id")
+        ]
+
+    async def health(self) -> None:
+        await self.discover()
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: an answer ends with its connection."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator closes the connection."""
+        decoder = AnthropicDecoder()
+        body = anthropic_body(
+            self.model, turn, self.kept, self.server_tools, self.cache
+        )
+        asked = list(body["messages"])
+        for _ in range(MAX_PAUSES):
+            async with aclosing(self._stream(body, decoder)) as events:
+                async for event in events:
+                    yield event
+            if not decoder.paused:
+                break
+            said = {"role": "assistant", "content": decoder.content}
+            body["messages"] = [*asked, said]
+        # After a tool's result a model may have nothing to add: that is no error.
+        if not decoder.told and turn.messages[-1].get("role") == "user":
+            raise UpstreamBroken("empty_answer")
+        if decoder.calls and (decoder.must_be_kept or body.get("thinking")):
+            self._keep(decoder)
+        for event in decoder.finish():
+            yield event
+
+    async def _stream(
+        self, body: Mapping[str, Any], decoder: AnthropicDecoder
+    ) -> AsyncGenerator[AgentEvent, None]:
+        opening = open_stream(self.client, self.endpoint, "/messages", body)
+        async with (
+            overload_told(),
+            opening as (response, clock),
+            aclosing(read_events(response, clock)) as messages,
+        ):
+            async for message in messages:
+                try:
+                    events = decoder.feed(load_json(message.data))
+                except (AttributeError, LookupError, TypeError, ValueError) as bad:
+                    raise UpstreamBroken("unreadable") from bad
+                if events:  # a ping is none
+                    clock.token()
+                for event in events:
+                    yield event
+                if decoder.ended and not clock.complete:
+                    clock.answer_complete()
+        if not decoder.ended:
+            raise UpstreamBroken("cut_short")
+
+    def _keep(self, decoder: AnthropicDecoder) -> None:
+        while len(self.kept) >= MAX_KEPT_ANSWERS:
+            del self.kept[next(iter(self.kept))]
+        self.kept[decoder.calls[0]] = decoder.content
+
+
+@asynccontextmanager
+async def overload_told() -> AsyncIterator[None]:
+    """The API's own status for "try again soon" has its own sentence."""
+    try:
+        yield
+    except UpstreamRefused as error:
+        if error.status == OVERLOADED_STATUS:
+            error.code = "overloaded"
+        raise
+
+
+def anthropic_endpoint(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with the API's own headers; configured ones win."""
+    headers = {"anthropic-version": ANTHROPIC_VERSION}
+    if endpoint.key:
+        headers["x-api-key"] = endpoint.key
+    configured = {name.lower(): value for name, value in endpoint.headers.items()}
+    return Endpoint(
+        agent=endpoint.agent,
+        url=endpoint.url,
+        headers={**headers, **configured},
+        timeouts=endpoint.timeouts,
+    )
+
+
+# --- shared/agents/kinds/anthropic.py ---
+
+
+class AnthropicAgent(HttpAgent):
+    """A model of Claude's; `server_tools` are tools that the API runs itself."""
+
+    url: str = Field(
+        default="https://api.anthropic.com/v1", pattern=r"^https?://", repr=False
+    )
+    session: bool = False
+    cache: bool = True
+    server_tools: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "AnthropicAgent":
+        if self.session:
+            raise ValueError("the Messages API keeps no sessions")
+        if not self.model and not self.discover:
+            raise ValueError("give a `model`, or `discover: true` to list them all")
+        if any(not (t.get("type") and t.get("name")) for t in self.server_tools):
+            raise ValueError("each of `server_tools` needs a `type` and a `name`")
+        return self
+
+
+def make_anthropic(agent: AnthropicAgent, model: str) -> Backend:
+    """The backend for one of the models."""
+    return AnthropicBackend(
+        client=shared_resource("http client", new_http_client),
+        endpoint=anthropic_endpoint(agent.endpoint),
+        model=model,
+        server_tools=agent.server_tools,
+        cache=agent.cache,
+        kept=shared_resource("anthropic answers", dict),
+    )
 
 
 # --- shared/backends/langgraph_stream.py ---
@@ -5298,12 +5906,16 @@ class LangGraphDecoder:
         return [*events, ToolResult(call_id, output, failed)]
 
     def _update(self, update: Mapping[str, Any]) -> list[AgentEvent]:
-        """Messages in an update repeat those streamed; interrupts are only here."""
+        """What the nodes wrote. LangChain's messages in it repeat those streamed."""
         waiting = update.get("__interrupt__")
         for entry in waiting if isinstance(waiting, list) else ():
             found = GraphInterrupt(str(entry.get("id") or ""), entry.get("value"))
             self.interrupts.append(found)
-        return self._complete_calls()
+        events = self._complete_calls()
+        for written in update.values():
+            if isinstance(written, Mapping):
+                events += map(TextDelta, plain_answers(written.get("messages")))
+        return events
 
     def _complete_calls(self) -> list[AgentEvent]:
         events = [e for calls in self._calls.values() for e in calls.complete()]
@@ -5312,6 +5924,27 @@ class LangGraphDecoder:
             if isinstance(event, ToolCallCompleted):
                 self._unanswered[event.call_id] = None
         return events
+
+
+def plain_answers(written: Any) -> list[str]:
+    """The agent's words among messages that a node wrote without LangChain's classes.
+
+    Shapes: (role, text) and {role, content}; these are in no event of `messages`.
+    What stands before a user's message is the past.
+    """
+    said: list[str] = []
+    for entry in written if isinstance(written, list) else [written]:
+        if isinstance(entry, list) and len(entry) == 2:
+            role, content = entry
+        elif isinstance(entry, Mapping) and "role" in entry:
+            role, content = entry["role"], entry.get("content")
+        else:
+            continue
+        if role in ("user", "human"):
+            said = []
+        elif role in ("assistant", "ai") and (text := content_text(content)):
+            said.append(text)
+    return said
 
 
 def openai_fragment(chunk: Mapping[str, Any]) -> dict[str, Any]:
@@ -5696,6 +6329,7 @@ class AgentKind:
 
 AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+    "anthropic": AgentKind(AnthropicAgent, make_anthropic, writes_titles=True),
     "acp": AgentKind(AcpAgent, make_acp),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
@@ -12745,6 +13379,13 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "es": "{agent} está ocupado (429). Inténtelo de nuevo en {seconds} s.{detail}",
         "fr": "{agent} est occupé (429). Réessayez dans {seconds} s.{detail}",
         "zh": "{agent} 正忙（429），请 {seconds} 秒后再试。{detail}",
+    },
+    "overloaded": {
+        "en": "{agent} is overloaded. Please try again in a minute.{detail}",
+        "de": "{agent} ist überlastet. Bitte in einer Minute noch einmal.{detail}",
+        "es": "{agent} está sobrecargado. Inténtelo de nuevo en un minuto.{detail}",
+        "fr": "{agent} est surchargé. Réessayez dans une minute.{detail}",
+        "zh": "{agent} 负载过高，请一分钟后再试。{detail}",
     },
     "status_5xx": {
         "en": "{agent} has a fault on its own side ({status}). Please try again later.{detail}",

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: ba457101a0947f64
+# Content hash: d042f8e5d3272aa1
 
 import asyncio
 import contextlib
@@ -3183,7 +3183,7 @@ def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
     width = max(LEAST_WIDTH, 2 * (radius + LABEL_WIDTH))
     middle = Spot(width / 2, MARGIN + radius + 24)
     spots = node_spots(graph.nodes, middle, radius)
-    legend_top = middle.y + radius + MARGIN
+    legend_top = max((spot.y for spot in spots.values()), default=0) + MARGIN
     height = legend_top + LEGEND_LINE * (len(relations) + 1)
     parts = [
         f'<text class="title" x="24" y="32">{escape(title)}</text>',

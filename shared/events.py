@@ -112,6 +112,14 @@ class SessionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """From here on another agent answers, as the one that was asked could not."""
+
+    agent_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The turn ended in an error: a key of the table of texts and its fields."""
 
@@ -138,6 +146,7 @@ AgentEvent = (
     | Status
     | Usage
     | SessionState
+    | Handover
     | Failed
     | Finished
 )

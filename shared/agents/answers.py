@@ -25,6 +25,10 @@ HTTP_STATUS_OF_CODE = {
     "silent_between": 504,
     "connect_timeout": 504,
     "unknown_agent": 404,
+    "queue_busy": 429,
+    "queue_busy_wait": 429,
+    "queue_expired": 504,
+    "upstreams_shut": 503,
     "internal": 500,
 }
 
@@ -122,8 +126,11 @@ async def whole_completion(
 
 
 def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingResponse:
-    status = HTTP_STATUS_OF_CODE.get(failed.code, 502)
-    seconds = failed.fields.get("seconds") if status == 429 else None
+    # Of several attempts the last one tells what to do.
+    tried = [(failed.code, failed.fields), *failed.fields.get("attempts", ())]
+    code, fields = tried[-1]
+    status = HTTP_STATUS_OF_CODE.get(code, 502)
+    seconds = fields.get("seconds") if status == 429 else None
     headers = {"Retry-After": str(seconds)} if seconds is not None else {}
     return StreamingResponse(
         iter([dump_json(error)]),

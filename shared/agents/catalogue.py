@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.agents.config import AgentConfig
 from shared.agents.parsing import AgentsConfig
+from shared.agents.roles import RoleAgent
 from shared.backends.base import Backend, DiscoveredModel
 from shared.errors import UpstreamError
 
@@ -21,12 +22,16 @@ catalogue_log = logging.getLogger("aqueduct.catalogue")
 
 @dataclass(frozen=True, slots=True)
 class AgentEntry:
-    """One virtual model: `id` is the part after the pipe's own id."""
+    """One virtual model: `id` is the part after the pipe's own id.
+
+    `pinned`: no other agent answers in its place.
+    """
 
     id: str
     name: str
     agent: AgentConfig
     model: str
+    pinned: bool = False
 
 
 async def discover_models(
@@ -64,12 +69,43 @@ async def refresh_models(
 
 
 def find_entry(config: AgentsConfig, model_id: str) -> AgentEntry | None:
-    """The entry that a model id names: `agent`, or `agent.model` of a discovery."""
+    """The entry that a model id names.
+
+    That is `agent`, `agent.model` of a discovery, or `role.slot` of a role.
+    """
     agent = config.find(model_id)
     if agent is not None and not agent.discover:
         return AgentEntry(agent.id, agent.label, agent, agent.model)
-    agent_id, _, model = model_id.partition(".")
+    agent_id, _, rest = model_id.partition(".")
     agent = config.find(agent_id)
-    if agent is None or not agent.discover or not model:
+    if isinstance(agent, RoleAgent):
+        return slot_entry(config, agent, rest)
+    if agent is None or not agent.discover or not rest:
         return None
-    return AgentEntry(model_id, f"{agent.label}: {model}", agent, model)
+    return AgentEntry(model_id, f"{agent.label}: {rest}", agent, rest)
+
+
+def slot_entry(config: AgentsConfig, role: RoleAgent, slot: str) -> AgentEntry | None:
+    """The agent in a role's slot, as a model that never falls back."""
+    if not role.offer_slots or slot not in role.slots:
+        return None
+    player = find_entry(config, role.slots[slot])
+    if player is None:
+        return None
+    name = f"{role.label}: {slot}"
+    return replace(player, id=f"{role.id}.{slot}", name=name, pinned=True)
+
+
+def answering_chain(config: AgentsConfig, entry: AgentEntry | None) -> list[AgentEntry]:
+    """Who may answer for a model, in order; empty where nobody is left."""
+    if entry is None:
+        return []
+    if entry.pinned:
+        return [entry]
+    if isinstance(entry.agent, RoleAgent):
+        names = [*entry.agent.slots.values()]
+    else:
+        names = [*entry.agent.fallback]
+    found = [find_entry(config, name) for name in names]
+    chain = {e.id: e for e in (entry, *found) if e is not None}
+    return [e for e in chain.values() if not isinstance(e.agent, RoleAgent)]

@@ -1,10 +1,10 @@
 """What an entry of the AGENTS valve may say, whatever protocol the agent speaks."""
 
 from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from shared.agents.pools import HttpServer, PoolRules, UpstreamSettings
 from shared.backends.http import Endpoint, Timeouts
 
 # Models of the pipe that are no agents.
@@ -40,8 +40,8 @@ class ApprovalSettings(BaseModel):
     seconds: int = Field(default=120, ge=60, le=240)
 
 
-class AgentConfig(BaseModel):
-    """One entry of AGENTS. docs/agents.md explains every key."""
+class AgentConfig(PoolRules):
+    """One entry of AGENTS. docs/agents.md and docs/routing.md explain every key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     # The keys in which ${env:NAME} and ${secret:NAME} are filled in.
@@ -53,7 +53,7 @@ class AgentConfig(BaseModel):
     backend: str = "openai"
     model: str = ""
     system: str = ""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     timeouts: TimeoutSettings = TimeoutSettings()
     discover: bool = False
     session: bool = True
@@ -65,6 +65,9 @@ class AgentConfig(BaseModel):
     files: Literal["text", "attach"] = "text"
     approvals: ApprovalSettings = ApprovalSettings()
     access: Literal["private", "public"] = "private"
+    pool: str = ""
+    concurrency: int | None = Field(default=None, ge=1, le=100_000)
+    fallback: tuple[str, ...] = ()
 
     @field_validator("id")
     @classmethod
@@ -72,6 +75,14 @@ class AgentConfig(BaseModel):
         if agent_id in RESERVED_IDS:
             raise ValueError(f"`{agent_id}` is an id of our own")
         return agent_id
+
+    @model_validator(mode="after")
+    def _leaves_rules_to_its_pool(self) -> "AgentConfig":
+        if self.pool:
+            own = {*PoolRules.model_fields, "concurrency", "upstreams"}
+            if said := sorted(own & self.model_fields_set):
+                raise ValueError(f"with `pool`, write `{said[0]}` there")
+        return self
 
     @property
     def label(self) -> str:
@@ -88,39 +99,22 @@ class AgentConfig(BaseModel):
         return Timeouts(**self.timeouts.model_dump())
 
 
-class HttpAgent(AgentConfig):
+class HttpAgent(AgentConfig, HttpServer):
     """An agent that is reached over HTTP."""
 
-    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("url", "key", "headers")
+    WITH_VARIABLES: ClassVar[tuple[str, ...]] = ("url", "key", "headers", "upstreams")
 
-    url: str = Field(pattern=r"^https?://", repr=False)
-    key: SecretStr = SecretStr("")
-    headers: dict[str, SecretStr] = {}
+    upstreams: tuple[UpstreamSettings, ...] = ()
 
-    @field_validator("url")
+    @model_validator(mode="before")
     @classmethod
-    def _has_a_host(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.port is None or parts.port > 0
-        except ValueError as error:
-            raise ValueError("this is not a valid address") from error
-        if not (parts.hostname and usable):
-            raise ValueError("the address names no host")
-        return url
-
-    @field_validator("key", "headers")
-    @classmethod
-    def _can_be_sent(cls, value: Any) -> Any:
-        """HTTP headers are ASCII; the message must not hold the value."""
-        secrets = value.values() if isinstance(value, dict) else [value]
-        for secret in secrets:
-            text = secret.get_secret_value()
-            if not (text.isascii() and text.isprintable()):
-                raise ValueError("there is a character that no HTTP header can hold")
-            if "${" in text:
-                raise ValueError("write ${env:NAME} or ${secret:NAME}")
-        return value
+    def _is_where_its_upstreams_are(cls, data: Any) -> Any:
+        """With `upstreams` an agent needs no `url` of its own."""
+        upstreams = data.get("upstreams")
+        if "url" in data or not (isinstance(upstreams, list) and upstreams):
+            return data
+        first = upstreams[0]
+        return {**data, "url": first.get("url")} if isinstance(first, dict) else data
 
     @property
     def place(self) -> str:

@@ -7,6 +7,7 @@ from shared.agents.catalogue import AgentEntry, discover_models
 from shared.agents.config import RESERVED_IDS, AgentConfig
 from shared.agents.kinds.table import make_backend
 from shared.agents.parsing import AgentsConfig
+from shared.agents.roles import RoleAgent
 from shared.host.models import publish_model
 from shared.host.resources import shared_resource
 
@@ -48,7 +49,11 @@ async def list_models(config: AgentsConfig, pipe_id: str) -> list[dict[str, str]
 
 
 async def entries_of(agent: AgentConfig, kept: dict[str, Any]) -> list[AgentEntry]:
-    """The virtual models of one agent: itself, or what its server offers."""
+    """The virtual models of one agent: itself, its slots, or what its server offers."""
+    if isinstance(agent, RoleAgent) and agent.offer_slots:
+        slots = [(f"{agent.id}.{s}", f"{agent.label}: {s}") for s in agent.slots]
+        names = [(agent.id, agent.label), *slots]
+        return [AgentEntry(model_id, name, agent, "") for model_id, name in names]
     if not agent.discover:
         return [AgentEntry(agent.id, agent.label, agent, agent.model)]
     models = await discover_models(agent, make_backend(agent, ""), kept)

@@ -2,19 +2,23 @@
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from shared.agents.config import AgentConfig
+from shared.agents.config import AgentConfig, HttpAgent
 from shared.agents.kinds.table import AGENT_KINDS, DEFAULT_BACKEND
+from shared.agents.plans import PoolPlan, pool_plan
+from shared.agents.pools import PoolEntry
+from shared.agents.roles import RoleAgent
 
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
+EntryLines = dict[tuple[str, ...], int]
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -48,6 +52,7 @@ class AgentsConfig:
 
     agents: tuple[AgentConfig, ...] = ()
     problems: tuple[ConfigProblem, ...] = ()
+    plans: Mapping[str, PoolPlan] = field(default_factory=dict)
 
     def find(self, agent_id: str) -> AgentConfig | None:
         return next((a for a in self.agents if a.id == agent_id), None)
@@ -62,18 +67,47 @@ def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
     """
     known = dict(pair.split("=", 1) for pair in secrets.split() if "=" in pair)
     agents: dict[str, AgentConfig] = {}
+    pools: dict[str, PoolEntry] = {}
+    lines: dict[str, EntryLines] = {}
     problems: list[ConfigProblem] = []
-    for node, offset in entry_nodes(text, problems):
-        agent = read_entry(node, offset, known, problems)
-        if agent is None:
+    nodes = entry_nodes(text, problems)
+    for node, offset in sorted(nodes, key=lambda entry: not is_pool(entry[0])):
+        entry = read_entry(node, offset, known, pools, problems)
+        if isinstance(entry, PoolEntry):
+            pools[entry.pool] = entry
+        if not isinstance(entry, AgentConfig):
             continue
-        if agent.id in agents:
+        if entry.id in agents:
             line = node.start_mark.line + 1 + offset
-            problems.append(ConfigProblem(line, "id", f"`{agent.id}` is used twice"))
+            problems.append(ConfigProblem(line, "id", f"`{entry.id}` is used twice"))
             continue
-        agents[agent.id] = agent
+        agents[entry.id] = entry
+        lines[entry.id] = key_lines(node, offset)
+    problems += strange_references(agents, lines)
     problems.sort(key=lambda problem: problem.line)
-    return AgentsConfig(tuple(agents.values()), tuple(problems))
+    plans = {agent.id: pool_plan(agent, pools) for agent in agents.values()}
+    return AgentsConfig(tuple(agents.values()), tuple(problems), plans)
+
+
+def is_pool(node: yaml.Node) -> bool:
+    """Whether an entry is a pool, and no agent that names one."""
+    if not isinstance(node, yaml.MappingNode):
+        return False
+    keys = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    return "pool" in keys and "id" not in keys
+
+
+def strange_references(
+    agents: Mapping[str, AgentConfig], lines: Mapping[str, EntryLines]
+) -> Iterator[ConfigProblem]:
+    """Agents that another one falls back to, but which are not there."""
+    for agent in agents.values():
+        slots = agent.slots.values() if isinstance(agent, RoleAgent) else ()
+        for key, names in (("fallback", agent.fallback), ("slots", slots)):
+            for name in names:
+                if name.partition(".")[0] not in agents:
+                    line = lines[agent.id][(key,)]
+                    yield ConfigProblem(line, key, f"there is no agent `{name}`")
 
 
 def entry_nodes(
@@ -151,9 +185,10 @@ def read_entry(
     node: yaml.Node,
     offset: int,
     secrets: Mapping[str, str],
+    pools: Mapping[str, PoolEntry],
     problems: list[ConfigProblem],
-) -> AgentConfig | None:
-    """One entry as an agent, or None with its problems added."""
+) -> AgentConfig | PoolEntry | None:
+    """One entry as an agent or a pool, or None with its problems added."""
     first_line = node.start_mark.line + 1 + offset
     if not isinstance(node, yaml.MappingNode):
         message = "an agent is written as `key: value` lines"
@@ -169,7 +204,19 @@ def read_entry(
             problems.append(ConfigProblem(line, "backend", message))
             return None
         missing: list[tuple[str, str]] = []
-        for key in kind.settings.WITH_VARIABLES:
+        settings: type[AgentConfig] | type[PoolEntry] = kind.settings
+        variables = kind.settings.WITH_VARIABLES
+        if is_pool(node):
+            settings, variables = PoolEntry, ("upstreams",)
+        elif "slots" in data:
+            settings = RoleAgent
+        elif "pool" in data and issubclass(settings, HttpAgent):
+            if data["pool"] not in pools:
+                message = f"there is no pool `{data['pool']}`"
+                problems.append(ConfigProblem(lines[("pool",)], "pool", message))
+                return None
+            data.setdefault("url", pools[data["pool"]].upstreams[0].url)
+        for key in variables:
             if key in data:
                 data[key] = fill_variables(data[key], key, secrets, missing)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -182,7 +229,7 @@ def read_entry(
     if missing:
         return None
     try:
-        agent = kind.settings.model_validate(data)
+        return settings.model_validate(data)
     except ValidationError as error:
         for detail in error.errors():
             path = tuple(str(part) for part in detail["loc"])
@@ -194,7 +241,6 @@ def read_entry(
                 message = PATTERN_WORDS.get(path[0], message)
             problems.append(ConfigProblem(line, shown_path(path), message))
         return None
-    return agent
 
 
 def shown_path(path: tuple[str, ...]) -> str:
@@ -212,7 +258,7 @@ def shown_path(path: tuple[str, ...]) -> str:
     return ".".join(shown)
 
 
-def key_lines(node: yaml.MappingNode, offset: int) -> dict[tuple[str, ...], int]:
+def key_lines(node: yaml.Node, offset: int) -> EntryLines:
     """The line of each key, and of each key one level below."""
     lines: dict[tuple[str, ...], int] = {}
     for key, value in node.value:
@@ -233,6 +279,8 @@ def fill_variables(
     """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
     if isinstance(value, dict):
         return {k: fill_variables(v, key, secrets, missing) for k, v in value.items()}
+    if isinstance(value, list):
+        return [fill_variables(v, key, secrets, missing) for v in value]
     if not isinstance(value, str):
         return value
 

@@ -1,6 +1,6 @@
 """What the agents pipe does with one call."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -15,15 +15,16 @@ from shared.agents.answers import (
 )
 from shared.agents.approvals import ChatDialogs, Grants
 from shared.agents.attachments import store_files
-from shared.agents.catalogue import AgentEntry, find_entry
+from shared.agents.catalogue import AgentEntry, answering_chain, find_entry
 from shared.agents.config import AgentConfig
 from shared.agents.dialog_texts import DIALOG_TEXTS
-from shared.agents.kinds.table import make_backend
 from shared.agents.listing import EMPTY_MODEL, PROBLEM_MODEL, configuration_help
 from shared.agents.login_warnings import warn_of_login
 from shared.agents.parsing import AgentsConfig
+from shared.agents.plans import PoolPlan
 from shared.agents.recovery import recover_leaked_calls
 from shared.agents.request import PipeRequest
+from shared.agents.routed import Run, agent_run, count_fallback, pool_of_call
 from shared.agents.sessions import parent_session
 from shared.agents.tasks import task_events
 from shared.agents.texts import AGENT_TEXTS
@@ -31,17 +32,26 @@ from shared.agents.texts_a2a import A2A_TEXTS
 from shared.agents.texts_programs import PROGRAM_TEXTS
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
 from shared.agents.turns import attach_files, build_turn, call_ids
-from shared.backends.base import Backend, Turn
+from shared.backends.base import Turn
 from shared.errors import AqueductError
-from shared.events import AgentEvent
+from shared.events import AgentEvent, Handover, Status
 from shared.host.resources import shared_resource
 from shared.host.tools import HostToolRunner
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer
+from shared.routing.fallback import Candidate, first_answer
+from shared.routing.texts import ROUTING_TEXTS
 from shared.texts import Sentence, translate
 from shared.toolcalls.sentences import RECOVERY_TEXTS
 
-PIPE_TEXTS = AGENT_TEXTS | PROGRAM_TEXTS | A2A_TEXTS | DIALOG_TEXTS | RECOVERY_TEXTS
+PIPE_TEXTS = {
+    **AGENT_TEXTS,
+    **PROGRAM_TEXTS,
+    **A2A_TEXTS,
+    **DIALOG_TEXTS,
+    **RECOVERY_TEXTS,
+    **ROUTING_TEXTS,
+}
 
 
 async def answer(
@@ -52,16 +62,50 @@ async def answer(
     if model_id in (PROBLEM_MODEL, EMPTY_MODEL):
         return "" if call.task else configuration_help(config)
     entry = find_entry(config, model_id)
-    if entry is None:
-        sentence = partial(sentence_for, call.language, {"agent": model_id})
-        return await respond(unknown_agent(), call, model_id, sentence)
-    names = {"agent": entry.agent.label, "host": entry.agent.place}
-    sentence = partial(sentence_for, call.language, names)
+    chain = answering_chain(config, entry)
+    if entry is None or not chain:
+        gone = partial(sentence_for, call.language, {"agent": model_id})
+        return await respond(unknown_agent(), call, model_id, gone)
+    first = chain[0]
+    sentence = own_sentence(call, first)
+    plan = pool_of_call(config, chain, first)
     if call.task:
-        events = task_events(entry, call, call.task)
+        events = task_events(first, call, call.task, plan, sentence)
+    elif len(chain) == 1:
+        events = turn_events(first, call, plan)
     else:
-        events = turn_events(entry, call, sentence)
-    return await respond(events, call, entry.agent.id, sentence)
+        events = first_answer(candidates(config, chain, call, entry))
+    return await respond(events, call, first.agent.id, sentence)
+
+
+def own_sentence(call: PipeRequest, entry: AgentEntry) -> Sentence:
+    """Sentences that name this agent and its place unless told otherwise."""
+    return partial(sentence_for, call.language, names_of(entry))
+
+
+def names_of(entry: AgentEntry) -> dict[str, str]:
+    return {"agent": entry.agent.label, "host": entry.agent.place or entry.agent.label}
+
+
+def candidates(
+    config: AgentsConfig,
+    chain: Sequence[AgentEntry],
+    call: PipeRequest,
+    asked: AgentEntry,
+) -> Iterator[Candidate]:
+    """Who may answer, in order; whoever takes over says so."""
+    first = chain[0].agent
+    for entry in chain:
+        agent = entry.agent
+        fields = {"agent": asked.agent.label, "model": agent.label}
+        notice = sentence_for(call.language, {}, "answered_by", fields)
+        pool = config.plans[first.id].spec.name
+        yield Candidate(
+            partial(turn_events, entry, call, pool_of_call(config, chain, entry)),
+            names_of(entry),
+            (Handover(agent.id, agent.label), Status(notice, True)),
+            partial(count_fallback, pool, agent.id),
+        )
 
 
 async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
@@ -71,15 +115,15 @@ async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
 
 
 async def turn_events(
-    entry: AgentEntry, call: PipeRequest, sentence: Sentence
+    entry: AgentEntry, call: PipeRequest, plan: PoolPlan | None
 ) -> AsyncGenerator[AgentEvent, None]:
     """A turn from its preparation to its end: whatever fails, fails in here."""
     agent = entry.agent
-    backend = make_backend(agent, entry.model)
+    sentence = own_sentence(call, entry)
+    run = agent_run(entry, plan, call, sentence)
     turn = await prepare_turn(agent, call, sentence)
-    run = backend.run
     if agent.recover_tool_calls:
-        run = partial(run_recovering, backend, sentence)
+        run = partial(run_recovering, run, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
     answered = store_files(answered, call.request, call.user)
     answered = warn_of_login(answered, agent, sentence)
@@ -89,10 +133,10 @@ async def turn_events(
 
 
 def run_recovering(
-    backend: Backend, sentence: Sentence, turn: Turn
+    run: Run, sentence: Sentence, turn: Turn
 ) -> AsyncGenerator[AgentEvent, None]:
-    """A backend's run, leaked calls recovered; without tools there are none."""
-    events = backend.run(turn)
+    """A model call, leaked tool calls recovered; without tools there are none."""
+    events = run(turn)
     return recover_leaked_calls(events, turn, sentence) if turn.tools else events
 
 
@@ -168,4 +212,11 @@ async def respond(
 def sentence_for(
     language: str, names: Mapping[str, Any], code: str, fields: Mapping[str, Any]
 ) -> str:
-    return translate(PIPE_TEXTS, code, language, {**names, **fields})
+    """The sentence for a code; of several attempts, each on a line of its own."""
+    known = {**names, **fields}
+    if "attempts" in fields:
+        tried = (
+            sentence_for(language, names, *attempt) for attempt in fields["attempts"]
+        )
+        known["tried"] = "\n".join(f"- {sentence}" for sentence in tried)
+    return translate(PIPE_TEXTS, code, language, known)

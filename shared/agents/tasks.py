@@ -3,16 +3,20 @@
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from shared.agents.catalogue import AgentEntry
-from shared.agents.kinds.table import AGENT_KINDS, make_backend
+from shared.agents.kinds.table import AGENT_KINDS
+from shared.agents.plans import PoolPlan
 from shared.agents.request import PipeRequest
+from shared.agents.routed import agent_run
 from shared.agents.turns import build_turn
 from shared.backends.transcript import message_text
 from shared.events import AgentEvent, Finished, TextDelta
+from shared.texts import Sentence
 
 MAX_TASK_CHARS = 20_000
 TITLE_CHARS = 50
@@ -68,7 +72,11 @@ def find_object(text: str, key: str) -> dict[str, Any]:
 
 
 async def task_events(
-    entry: AgentEntry, call: PipeRequest, task: str
+    entry: AgentEntry,
+    call: PipeRequest,
+    task: str,
+    plan: PoolPlan | None,
+    sentence: Sentence,
 ) -> AsyncGenerator[AgentEvent, None]:
     """A title, tags and the like: the model alone, without tools and session.
 
@@ -82,9 +90,9 @@ async def task_events(
         yield TextDelta(shape_task_answer(task, title))
         yield Finished()
         return
-    backend = make_backend(agent, agent.task_model or entry.model)
+    entry = replace(entry, agent=agent, model=agent.task_model or entry.model)
     turn = build_turn(agent, call.body, with_tools=False)
-    answered = backend.run(turn)
+    answered = agent_run(entry, plan, call, sentence)(turn)
     if not call.body.get("stream"):
         answered = shaped(answered, task)
     async with aclosing(answered) as events:

@@ -16,6 +16,7 @@ from shared.events import (
     Failed,
     FileOutput,
     Finished,
+    Handover,
     ReasoningDelta,
     TextDelta,
     ToolCallCompleted,
@@ -70,6 +71,8 @@ class CompletionRenderer:
                 return [self._chunk({"images": [image]})]
             case Usage(counts):
                 self._usage = add_usage(self._usage or {}, chat_usage(counts))
+            case Handover(agent_id):
+                self._head["answered_by"] = agent_id
             case Failed(code, fields):
                 message = self._sentence(code, fields)
                 return [{"error": {"message": message, "code": code}}]

@@ -14,6 +14,7 @@ from shared.events import (
     Failed,
     FileOutput,
     Finished,
+    Handover,
     ReasoningDelta,
     SessionState,
     Status,
@@ -28,6 +29,7 @@ from shared.ids import new_id
 from shared.render.sending import server_sent
 
 STATE_ITEM_TYPE = "x_aqueduct:state"
+ANSWERED_BY_ITEM_TYPE = "x_aqueduct:answered_by"
 
 HostEvent = dict[str, Any]
 
@@ -90,6 +92,9 @@ class ChatRenderer:
                 return [{"usage": dict(counts)}]
             case SessionState(data):
                 return self._state(data)
+            case Handover(agent_id, name):
+                self._agent_id = agent_id
+                return self._note(ANSWERED_BY_ITEM_TYPE, {"name": name})
             case Failed(code, fields):
                 error = {"message": self._sentence(code, fields)}
                 return [*self._close_all(give_up=True), {"error": error}]
@@ -258,11 +263,15 @@ class ChatRenderer:
         return events
 
     def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
+        return self._note(STATE_ITEM_TYPE, {"data": dict(data)})
+
+    def _note(self, kind: str, fields: Mapping[str, Any]) -> list[HostEvent]:
+        """An item that is kept with the message and not drawn."""
         item = {
-            "type": STATE_ITEM_TYPE,
+            "type": kind,
             "id": new_id("state"),
             "agent": self._agent_id,
-            "data": dict(data),
+            **fields,
             "status": "completed",
         }
         closed = self._close_item()

@@ -11,7 +11,7 @@ from shared.routing.breaker import (
 )
 from shared.routing.dispatcher import ANY, CLOSED, Dispatcher
 from shared.routing.settings import REQUEST_CLASSES, PoolSpec
-from shared.routing.store import Place, PoolView, Refusal
+from shared.routing.store import QueuePlace, PoolView, Refusal
 from shared.routing.tickets import (
     Gate,
     GateView,
@@ -30,13 +30,13 @@ class MemoryPool:
 
     def __init__(self, spec: PoolSpec, clock: Callable[[], float]) -> None:
         self.desk = Dispatcher(spec)
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, QueuePlace] = {}
         self.records: dict[str, BreakerRecord] = {}
         self._clock = clock
         self._telling: asyncio.TimerHandle | None = None
         self._opening: asyncio.TimerHandle | None = None
 
-    def enter(self, place: Place) -> None:
+    def enter(self, place: QueuePlace) -> None:
         self.desk.spec = place.spec
         now = self._clock()
         ticket = place.ticket
@@ -147,18 +147,18 @@ class MemoryStore:
             pool = self._pools[spec.name] = MemoryPool(spec, self._clock)
         return pool
 
-    async def enter(self, spec: PoolSpec, ticket: Ticket) -> Place:
-        place = Place(spec, ticket)
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
+        place = QueuePlace(spec, ticket)
         self.pool(spec).enter(place)
         return place
 
-    async def leave(self, place: Place, served: bool = False) -> None:
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
         self.pool(place.spec).leave(place.ticket.id, served)
 
-    async def standing(self, place: Place) -> Standing | None:
+    async def standing(self, place: QueuePlace) -> Standing | None:
         return self.pool(place.spec).standing(place.ticket.id)
 
-    async def succeeded(self, place: Place) -> bool:
+    async def succeeded(self, place: QueuePlace) -> bool:
         assert place.grant is not None
         pool, upstream = self.pool(place.spec), place.grant.upstream
         for name in gate_names(upstream, place.ticket.model):
@@ -170,7 +170,7 @@ class MemoryStore:
             pool.reopen(upstream, place.ticket.model)
         return reopens
 
-    async def failed(self, place: Place, code: str) -> bool:
+    async def failed(self, place: QueuePlace, code: str) -> bool:
         assert place.grant is not None
         pool = self.pool(place.spec)
         name = failing_gate(place, code)
@@ -186,7 +186,7 @@ class MemoryStore:
             pool.shut(name, shut.seconds, code, False)
         return shut is not None
 
-    async def pause(self, place: Place, code: str, seconds: float) -> None:
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         assert place.grant is not None
         short = seconds <= place.spec.retry.budget
         self.pool(place.spec).shut(place.grant.upstream, seconds, code, short)
@@ -201,7 +201,7 @@ class MemoryStore:
         return []
 
 
-def failing_gate(place: Place, code: str) -> str:
+def failing_gate(place: QueuePlace, code: str) -> str:
     """What this failure counts against: a model that is not there is no other's fault."""
     assert place.grant is not None
     upstream, model = gate_names(place.grant.upstream, place.ticket.model)

@@ -17,7 +17,7 @@ from shared.routing.failures import QueueError, joined_error
 from shared.routing.retry import backoff_seconds, meaning_of
 from shared.routing.settings import REQUEST_CLASSES, PoolSpec
 from shared.routing.stats import RoutingStats, UpstreamStats
-from shared.routing.store import Place, QueueStore, Refusal
+from shared.routing.store import QueuePlace, QueueStore, Refusal
 from shared.routing.tickets import Standing, Ticket
 from shared.texts import Sentence
 
@@ -136,7 +136,7 @@ class Router:
             await self.store.leave(place, served)
 
     async def _turn(
-        self, call: RoutedCall, place: Place, progress: Progress
+        self, call: RoutedCall, place: QueuePlace, progress: Progress
     ) -> AsyncGenerator[Status, None]:
         """Wait for a slot, telling where the request stands; raises QueueError."""
         counts = self.stats.pool(call.spec.name)
@@ -169,7 +169,7 @@ class Router:
                 yield status
 
     async def _wait(
-        self, call: RoutedCall, place: Place, limit: float
+        self, call: RoutedCall, place: QueuePlace, limit: float
     ) -> AsyncGenerator[str, None]:
         """Lines to show, until the place is settled or the clock says `limit`."""
         told = self.clock() + call.spec.queue.notify_after
@@ -190,7 +190,7 @@ class Router:
             )
 
     async def _served(
-        self, call: RoutedCall, place: Place, progress: Progress
+        self, call: RoutedCall, place: QueuePlace, progress: Progress
     ) -> AsyncGenerator[AgentEvent, None]:
         """Run on the upstream that the place was given, and learn from how it went."""
         assert place.grant is not None
@@ -236,7 +236,7 @@ class Router:
     async def _begins(
         self,
         counts: UpstreamStats,
-        place: Place,
+        place: QueuePlace,
         progress: Progress,
         answer: "Answering",
     ) -> list[AgentEvent]:
@@ -249,7 +249,11 @@ class Router:
         return [*progress.close(), *answer.held]
 
     async def _learn(
-        self, call: RoutedCall, place: Place, progress: Progress, error: AqueductError
+        self,
+        call: RoutedCall,
+        place: QueuePlace,
+        progress: Progress,
+        error: AqueductError,
     ) -> None:
         """Tell the store how the upstream failed."""
         assert place.grant is not None

@@ -22,7 +22,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class Place:
+class QueuePlace:
     """A request of this process. When `settled` is done, it has a grant or a refusal.
 
     Who sets `moved` to a new future is told once that its standing has changed.
@@ -73,22 +73,22 @@ class QueueStore(Protocol):
     attributes above are all that passes between old and new code.
     """
 
-    async def enter(self, spec: PoolSpec, ticket: Ticket) -> Place:
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
         """Join the queue; the place may be settled already."""
 
-    async def leave(self, place: Place, served: bool = False) -> None:
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
         """Give the place or the slot back, whatever state it is in; idempotent."""
 
-    async def standing(self, place: Place) -> Standing | None:
+    async def standing(self, place: QueuePlace) -> Standing | None:
         """Where the request stands in the queue; None when it has its turn."""
 
-    async def succeeded(self, place: Place) -> bool:
+    async def succeeded(self, place: QueuePlace) -> bool:
         """The upstream has begun to answer; whether that opened it again."""
 
-    async def failed(self, place: Place, code: str) -> bool:
+    async def failed(self, place: QueuePlace, code: str) -> bool:
         """The upstream failed in this way; whether it is left alone now."""
 
-    async def pause(self, place: Place, code: str, seconds: float) -> None:
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         """The upstream asked for a pause.
 
         A short one is waited for in the queue; past the budget of retries nobody is
