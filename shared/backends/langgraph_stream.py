@@ -146,12 +146,16 @@ class LangGraphDecoder:
         return [*events, ToolResult(call_id, output, failed)]
 
     def _update(self, update: Mapping[str, Any]) -> list[AgentEvent]:
-        """Messages in an update repeat those streamed; interrupts are only here."""
+        """What the nodes wrote. LangChain's messages in it repeat those streamed."""
         waiting = update.get("__interrupt__")
         for entry in waiting if isinstance(waiting, list) else ():
             found = GraphInterrupt(str(entry.get("id") or ""), entry.get("value"))
             self.interrupts.append(found)
-        return self._complete_calls()
+        events = self._complete_calls()
+        for written in update.values():
+            if isinstance(written, Mapping):
+                events += map(TextDelta, plain_answers(written.get("messages")))
+        return events
 
     def _complete_calls(self) -> list[AgentEvent]:
         events = [e for calls in self._calls.values() for e in calls.complete()]
@@ -160,6 +164,27 @@ class LangGraphDecoder:
             if isinstance(event, ToolCallCompleted):
                 self._unanswered[event.call_id] = None
         return events
+
+
+def plain_answers(written: Any) -> list[str]:
+    """The agent's words among messages that a node wrote without LangChain's classes.
+
+    Shapes: (role, text) and {role, content}; these are in no event of `messages`.
+    What stands before a user's message is the past.
+    """
+    said: list[str] = []
+    for entry in written if isinstance(written, list) else [written]:
+        if isinstance(entry, list) and len(entry) == 2:
+            role, content = entry
+        elif isinstance(entry, Mapping) and "role" in entry:
+            role, content = entry["role"], entry.get("content")
+        else:
+            continue
+        if role in ("user", "human"):
+            said = []
+        elif role in ("assistant", "ai") and (text := content_text(content)):
+            said.append(text)
+    return said
 
 
 def openai_fragment(chunk: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,22 @@ def test_a_question_and_a_message_that_no_model_streamed():
     assert text_of(decoded("question-answered")) == "You chose Bern."
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        [["assistant", "Yes."]],
+        {"role": "assistant", "content": "Yes."},
+        [["ai", "Earlier."], ["human", "Well?"], ["ai", "Yes."]],
+        [{"role": "ai", "content": [{"type": "text", "text": "Yes."}]}, "?", None],
+    ],
+)
+def test_answers_that_a_node_wrote_without_langchains_messages(written):
+    decoder = LangGraphDecoder()
+    events = decoder.feed("updates", {"node": {"messages": written}, "other": None})
+    assert text_of(events) == "Yes."
+    assert decoder.told
+
+
 def test_a_call_without_a_result_gets_an_empty_one():
     call = {"name": "look", "args": "{}", "id": "c1", "index": 0}
     events = chunks({"content": "", "tool_call_chunks": [call]})

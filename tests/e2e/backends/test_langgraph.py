@@ -1,0 +1,189 @@
+"""Graphs on a LangGraph server, with a scripted model behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.e2e.agents.answers import cards, error, eventually, items
+from tests.e2e.backends.programs import ScriptedUpstream
+from tests.e2e.backends.script import HELLO, TOOL_ANSWER, TOOL_INTRODUCTION
+from tests.e2e.backends.seen import seen
+from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel, open_tab
+from tests.webui import WebUI
+
+GRAPH = "agents.graph"
+CAREFUL = "agents.careful"
+PROGRAM = "LangGraph server"
+
+
+@pytest.fixture(autouse=True)
+def entries(
+    langgraph_server: str,
+    scripted_upstream: ScriptedUpstream,
+    set_agents: Callable[[str], None],
+    suite_installed: WebUI,
+) -> None:
+    """The two graphs, and all that the server has."""
+    server = {"backend": "langgraph", "url": langgraph_server}
+    agents = [
+        {"id": "graph", "name": "Graph", "model": "agent", **server},
+        {"id": "careful", "name": "Careful", "model": "careful", **server},
+        {"id": "all", "name": "All", "discover": True, **server},
+    ]
+    set_agents(json.dumps(agents))
+    with suite_installed.client() as admin:
+        # Open WebUI looks for new models when somebody lists them.
+        admin.get("/api/models").raise_for_status()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
+    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
+        yield tab
+
+
+def asked_last(upstream: ScriptedUpstream) -> str:
+    """What the model was told last."""
+    return str(upstream.journal()[-1]["body"])
+
+
+async def test_text_and_tokens(tab: Tab):
+    answer = await (await tab.send(GRAPH, "Good morning")).answer()
+    assert answer["content"] == HELLO
+    assert answer["usage"]["output_tokens"] > 0
+    seen("langgraph", PROGRAM, "text")
+    seen("langgraph", PROGRAM, "usage")
+
+
+async def test_a_graphs_own_tool_has_its_card(tab: Tab):
+    answer = await (await tab.send(GRAPH, "TOOL_WEATHER")).answer()
+    assert cards(answer) == [("get_weather", "21 degrees in Bern", "completed")]
+    said = [item["content"][0]["text"] for item in items(answer, "message")]
+    assert said == [TOOL_INTRODUCTION, TOOL_ANSWER]
+    seen("langgraph", PROGRAM, "tool cards")
+
+
+@pytest.mark.parametrize(
+    ("fill", "status", "result"),
+    [
+        (answering(allow="once"), "completed", "21 degrees in Bern"),
+        (cancel, "failed", "The user did not allow this."),
+    ],
+)
+async def test_a_graph_asks_before_it_uses_its_tool(
+    tab: Tab, fill: Fill, status: str, result: str
+):
+    tab.fill = fill
+    answer = await (await tab.send(CAREFUL, "TOOL_WEATHER")).answer()
+    assert '"city": "Bern"' in tab.forms[0]["message"]
+    [(name, output, ended)] = cards(answer)
+    assert (name, ended) == ("get_weather", status)
+    assert result in output
+    assert answer["content"].endswith(TOOL_ANSWER)
+    seen("langgraph", PROGRAM, "approvals")
+
+
+async def test_a_graph_asks_a_question(tab: Tab):
+    tab.fill = answering(answer="Bern")
+    answer = await (await tab.send(GRAPH, "ASK_CITY")).answer()
+    assert tab.forms[0]["message"] == "Which city?"
+    assert answer["content"] == "You chose Bern."
+
+
+async def test_a_question_may_be_answered_in_the_next_message(tab: Tab):
+    asked = await tab.send(GRAPH, "ASK_CITY")
+    assert (await asked.answer())["content"] == "Which city?"
+    answer = await (await tab.send(GRAPH, "Rome", after=asked)).answer()
+    assert answer["content"] == "You chose Rome."
+
+
+async def test_each_branch_of_a_chat_has_its_own_past_in_one_thread(
+    tab: Tab, scripted_upstream: ScriptedUpstream, langgraph_server: str
+):
+    first = await tab.send(GRAPH, "My word is plum.")
+    await first.answer()
+    second = await tab.send(GRAPH, "The second is pear.", after=first)
+    await second.answer()
+    asked = asked_last(scripted_upstream)
+    assert asked.count("plum") == asked.count("pear") == 1
+    seen("langgraph", PROGRAM, "sessions")
+
+    other = await tab.send(GRAPH, "The second is quince.", after=first)
+    answer = await other.answer()
+    asked = asked_last(scripted_upstream)
+    assert asked.count("plum") == asked.count("quince") == 1
+    assert "pear" not in asked
+
+    back = await tab.send(GRAPH, "The third is fig.", after=second)
+    await back.answer()
+    asked = asked_last(scripted_upstream)
+    assert asked.count("plum") == asked.count("pear") == asked.count("fig") == 1
+    assert "quince" not in asked
+    threads = {
+        item["data"]["thread_id"]
+        for turn in (first, second, other, back)
+        for item in items(await turn.stored(), "x_aqueduct:state")
+    }
+    assert len(threads) == 1
+    assert answer["content"] == HELLO
+    seen("langgraph", PROGRAM, "forks")
+
+
+async def test_a_picture_reaches_the_model(
+    tab: Tab, scripted_upstream: ScriptedUpstream
+):
+    picture = "data:image/png;base64,bm90IG11Y2ggb2YgYSBwaWN0dXJl"
+    question = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": picture}},
+    ]
+    turn = await tab.send(GRAPH, question)  # type: ignore[arg-type]
+    assert (await turn.answer())["content"] == HELLO
+    assert picture in asked_last(scripted_upstream)
+    seen("langgraph", PROGRAM, "files in")
+
+
+async def test_an_error_is_told(tab: Tab):
+    answer = await (await tab.send(GRAPH, "ERR401")).answer()
+    assert error(answer).startswith("Graph reported an error.")
+
+
+async def test_stop_ends_the_run_and_the_thread_goes_on(
+    tab: Tab, langgraph_server: str, scripted_upstream: ScriptedUpstream
+):
+    turn = await tab.send(GRAPH, "SLOWLY")
+    async for event in turn.events():
+        if "word1" in str(event["data"]):
+            break
+    await turn.stop()
+    answer = await turn.answer()
+    assert "word99" not in answer["content"]
+    [state] = [item["data"] for item in items(answer, "x_aqueduct:state")]
+    run = f"/threads/{state['thread_id']}/runs/{state['run_id']}"
+
+    def status() -> str:
+        found = httpx.get(langgraph_server + run, trust_env=False).json()
+        return str(found["status"])
+
+    await eventually(lambda: status() == "interrupted", "the end of the run")
+    seen("langgraph", PROGRAM, "cancel")
+
+    again = await (await tab.send(GRAPH, "And now?", after=turn)).answer()
+    assert again["content"] == HELLO
+    assert "SLOWLY" in asked_last(scripted_upstream)
+    states = [item["data"] for item in items(again, "x_aqueduct:state")]
+    assert states[-1]["thread_id"] == state["thread_id"]
+
+
+async def test_the_servers_graphs_are_models(suite_installed: WebUI):
+    with suite_installed.client() as admin:
+        listed = admin.get("/api/models").raise_for_status().json()["data"]
+    names = {model["id"]: model["name"] for model in listed}
+    assert names["agents.all.agent"] == "All: agent"
+    assert names["agents.all.careful"] == "All: careful"
+    seen("langgraph", PROGRAM, "discovery")
