@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 39d4cfa1b97496b5
+# Content hash: 13c0b4571214881d
 
 import asyncio
 import base64
@@ -3712,7 +3712,6 @@ class AcpPool:
 
     def __init__(self) -> None:
         self.known_models: dict[tuple[str, ...], dict[str, str]] = {}
-        self._learning: dict[tuple[str, ...], asyncio.Future[None]] = {}
         self._idle: dict[tuple[str, ...], AcpAgentProcess] = {}
         self._busy: dict[AcpAgentProcess, None] = {}
         self._starting: list[str] = []
@@ -3771,21 +3770,6 @@ class AcpPool:
     def find(self, session_id: str) -> AcpAgentProcess | None:
         """The process that is at work on this session."""
         return next((p for p in self._busy if session_id in p.sessions), None)
-
-    async def models(
-        self, agent: tuple[str, ...], learn: Callable[[], Awaitable[None]]
-    ) -> dict[str, str]:
-        """The ids and names of an agent's models; `learn` makes them known.
-
-        It goes on when who asked no longer waits: then the next one finds them.
-        """
-        if agent not in self.known_models:
-            learning = self._learning.get(agent)
-            if learning is None or learning.done():
-                learning = asyncio.ensure_future(learn())
-                self._learning[agent] = learning
-            await asyncio.shield(learning)
-        return self.known_models.get(agent, {})
 
     def retire(self) -> None:
         """End what idles now and what works when it is done: another pool takes over."""
@@ -4471,7 +4455,9 @@ class AcpBackend:
         Starting an agent takes seconds, so it is done once for this: later the list
         is that of the last session.
         """
-        models = await self.pool.models(self.settings.key, self.health)
+        if self.settings.key not in self.pool.known_models:
+            await self.health()
+        models = self.pool.known_models[self.settings.key]
         return [DiscoveredModel(id_, name) for id_, name in models.items()]
 
     async def health(self) -> None:
@@ -6733,7 +6719,10 @@ def fill_variables(
 # --- shared/agents/catalogue.py ---
 
 DISCOVERY_TTL = 60.0
-DISCOVERY_TIMEOUT = 3.0
+# How long the list of models waits for a server it knows nothing of yet, and how long
+# the server has altogether: an agent that is started for it takes longer.
+DISCOVERY_WAIT = 3.0
+DISCOVERY_TIMEOUT = 60.0
 
 # Ids and names, when the server was asked (monotonic), and a refresh under way.
 KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
@@ -6758,7 +6747,7 @@ class AgentEntry:
 async def discover_models(
     agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
 ) -> list[DiscoveredModel]:
-    """What this server offers; the first time waited for, briefly.
+    """What this server offers; the first time waited for, briefly: then it comes later.
 
     `kept` holds each agent's list between calls. One that is older than a minute is
     still given at once and asked for again in the background, so that a server that
@@ -6771,7 +6760,7 @@ async def discover_models(
         refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
         kept[key] = (models, asked_at, refresh)
     if refresh is not None and not models:
-        await asyncio.wait([refresh])
+        await asyncio.wait([refresh], timeout=DISCOVERY_WAIT)
     return [DiscoveredModel(*model) for model in kept[key][0]]
 
 

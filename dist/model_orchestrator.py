@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: d042f8e5d3272aa1
+# Content hash: c1c51c38048e4a5e
 
 import asyncio
 import contextlib
@@ -615,6 +615,25 @@ async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
     answer is being written in it or a model is not this user's; the tree then is as
     it was. So it is when this is cancelled.
     """
+    # A cancellation between the first look and the last task would leave half a turn.
+    starting = asyncio.ensure_future(begin_turn(request, person, turn))
+    try:
+        _, started = await unbroken(starting)
+    except asyncio.CancelledError:
+        if starting.exception() is None:
+            chat, _ = starting.result()
+            await unbroken(withdraw_turn(request, person, chat, turn))
+        raise
+    return started
+
+
+async def begin_turn(
+    request: Any, person: Any, turn: NewTurn
+) -> tuple[Any, StartedTurn]:
+    """Write the turn and start every model, or take all of it back.
+
+    Gives the chat as it was before, too.
+    """
     chat = await writable_chat(turn.chat_id, person)
     models = [
         await require_model(request, person, answerer.model_id)
@@ -625,25 +644,6 @@ async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
     if turn.stored and turn.user_message["id"] not in chat_messages(chat):
         # Open WebUI would put a question that was deleted meanwhile back.
         raise AqueductError("message_gone")
-    # Between the insertion and the last task, a cancellation would leave half a turn.
-    starting = asyncio.ensure_future(begin_turn(request, person, chat, turn, models))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await asyncio.wait({starting})
-        if starting.exception() is None:
-            await withdraw_turn(request, person, chat, turn)
-        raise
-
-
-async def begin_turn(
-    request: Any,
-    person: Any,
-    chat: Any,
-    turn: NewTurn,
-    models: Sequence[UsableModel],
-) -> StartedTurn:
-    """Write the turn and start every model, or take all of it back."""
     await insert_turn(person, turn)
     task_ids: list[str] = []
     try:
@@ -654,7 +654,7 @@ async def begin_turn(
         raise
     await keep_chat_fields(chat)
     ids = tuple(answerer.message_id for answerer in turn.answerers)
-    return StartedTurn(turn.chat_id, ids, tuple(task_ids))
+    return chat, StartedTurn(turn.chat_id, ids, tuple(task_ids))
 
 
 async def require_model(request: Any, person: Any, model_id: str) -> UsableModel:
@@ -869,17 +869,21 @@ async def stop_tasks(request: Any, task_ids: Sequence[str], grace: float = 0.0) 
         await asyncio.wait(running, timeout=STOP_SECONDS)
 
 
-async def unbroken(work: Coroutine[Any, Any, Found]) -> Found:
-    """Let a step end before a cancellation counts.
+async def unbroken(work: Awaitable[Found]) -> Found:
+    """Let a step come to its end before a cancellation counts, or a second one.
 
-    One that hits a database write in its middle keeps Open WebUI's SQLite locked.
+    One that hits a look into the database, or a write, keeps Open WebUI's SQLite locked.
     """
     step = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        await asyncio.wait({step})
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not step.done():
+        try:
+            await asyncio.wait({step})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return step.result()
 
 
 async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:
@@ -2770,7 +2774,7 @@ async def speak(
     message = new_user_message(tip, talk.line(desk, number), speaker)
     message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
     extra: dict[str, Any] = {"background_tasks": {}}
-    if not await is_global_filter(ROLES_FILTER):
+    if not await unbroken(is_global_filter(ROLES_FILTER)):
         # Then at least the last words come as the user's, said once more.
         extra["regeneration_prompt"] = words
     system = desk.line(
@@ -2801,7 +2805,7 @@ async def listen(
         raise
     except AqueductError:
         return "talk_late", ""
-    message = await stored_message(started.chat_id, message_id)
+    message = await unbroken(stored_message(started.chat_id, message_id))
     words = message_text(message)
     if not finished:
         return "talk_stopped", words

@@ -12,7 +12,10 @@ from shared.backends.base import Backend, DiscoveredModel
 from shared.errors import UpstreamError
 
 DISCOVERY_TTL = 60.0
-DISCOVERY_TIMEOUT = 3.0
+# How long the list of models waits for a server it knows nothing of yet, and how long
+# the server has altogether: an agent that is started for it takes longer.
+DISCOVERY_WAIT = 3.0
+DISCOVERY_TIMEOUT = 60.0
 
 # Ids and names, when the server was asked (monotonic), and a refresh under way.
 KeptModels = tuple[list[tuple[str, str]], float, "asyncio.Task[None] | None"]
@@ -37,7 +40,7 @@ class AgentEntry:
 async def discover_models(
     agent: AgentConfig, backend: Backend, kept: dict[str, KeptModels]
 ) -> list[DiscoveredModel]:
-    """What this server offers; the first time waited for, briefly.
+    """What this server offers; the first time waited for, briefly: then it comes later.
 
     `kept` holds each agent's list between calls. One that is older than a minute is
     still given at once and asked for again in the background, so that a server that
@@ -50,7 +53,7 @@ async def discover_models(
         refresh = asyncio.create_task(refresh_models(agent, backend, kept, key))
         kept[key] = (models, asked_at, refresh)
     if refresh is not None and not models:
-        await asyncio.wait([refresh])
+        await asyncio.wait([refresh], timeout=DISCOVERY_WAIT)
     return [DiscoveredModel(*model) for model in kept[key][0]]
 
 

@@ -72,7 +72,9 @@ class AcpBackend:
         Starting an agent takes seconds, so it is done once for this: later the list
         is that of the last session.
         """
-        models = await self.pool.models(self.settings.key, self.health)
+        if self.settings.key not in self.pool.known_models:
+            await self.health()
+        models = self.pool.known_models[self.settings.key]
         return [DiscoveredModel(id_, name) for id_, name in models.items()]
 
     async def health(self) -> None:

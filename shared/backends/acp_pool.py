@@ -42,7 +42,6 @@ class AcpPool:
 
     def __init__(self) -> None:
         self.known_models: dict[tuple[str, ...], dict[str, str]] = {}
-        self._learning: dict[tuple[str, ...], asyncio.Future[None]] = {}
         self._idle: dict[tuple[str, ...], AcpAgentProcess] = {}
         self._busy: dict[AcpAgentProcess, None] = {}
         self._starting: list[str] = []
@@ -101,21 +100,6 @@ class AcpPool:
     def find(self, session_id: str) -> AcpAgentProcess | None:
         """The process that is at work on this session."""
         return next((p for p in self._busy if session_id in p.sessions), None)
-
-    async def models(
-        self, agent: tuple[str, ...], learn: Callable[[], Awaitable[None]]
-    ) -> dict[str, str]:
-        """The ids and names of an agent's models; `learn` makes them known.
-
-        It goes on when who asked no longer waits: then the next one finds them.
-        """
-        if agent not in self.known_models:
-            learning = self._learning.get(agent)
-            if learning is None or learning.done():
-                learning = asyncio.ensure_future(learn())
-                self._learning[agent] = learning
-            await asyncio.shield(learning)
-        return self.known_models.get(agent, {})
 
     def retire(self) -> None:
         """End what idles now and what works when it is done: another pool takes over."""

@@ -1,0 +1,48 @@
+"""ACP agents in Open WebUI: their entries, and what runs because of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import yaml
+
+from shared.backends.processes import marked_processes
+from tests.e2e.backends.programs import CommandLine
+
+ALLOW_ALL = {"allow": [{"tool": "*"}]}
+
+
+def acp_entry(line: CommandLine, **more: Any) -> dict[str, Any]:
+    """An entry of AGENTS for this program; nobody is asked for permission."""
+    return {
+        "id": f"acp-{line.name}",
+        "name": line.name.title(),
+        "backend": "acp",
+        "command": list(line.acp),
+        "env": dict(line.env),
+        "approvals": ALLOW_ALL,
+        **more,
+    }
+
+
+def agents_valve(*entries: dict[str, Any]) -> str:
+    return yaml.safe_dump(list(entries), sort_keys=False)
+
+
+def running(word: str = "") -> list[int]:
+    """The processes that live because of an agent, with `word` in their command."""
+    return [p.pid for p, _ in marked_processes() if word in " ".join(command_of(p))]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def sessions(answer: dict[str, Any]) -> list[str]:
+    """The ids of the agent's session that an answer has kept."""
+    items = answer.get("output") or ()
+    return [i["data"]["session_id"] for i in items if "session_id" in i.get("data", {})]
