@@ -56,6 +56,8 @@ POSTGRES_MIGRATIONS = (
     CREATE INDEX forgotten_chat ON aqueduct_memory.forgotten (chat_id);
     CREATE TABLE aqueduct_memory.state (name text PRIMARY KEY, value text NOT NULL)
     """,
+    # Ids of vectors became UUIDs; the vectors are made anew.
+    "UPDATE aqueduct_memory.exchange SET embedder = NULL",
 )
 
 

@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Protocol
+from uuid import UUID
 
 import numpy as np
 
+from shared.host.vectors import VectorStoreError
 from shared.memory.base import Candidates, Embedder, Floats, Matches
 from shared.memory.exchanges import (
     Exchange,
@@ -50,6 +52,11 @@ def embedder_label(embedder: Embedder) -> str:
     return f"{embedder.name}:{embedder.dimension}"
 
 
+def point_id(row_id: int) -> str:
+    """The id of a row's vector: a UUID, as vector stores want it."""
+    return str(UUID(int=row_id))
+
+
 class VectorStore(Protocol):
     """Where vectors are kept, by collection: `HostVectors` says what is what."""
 
@@ -65,7 +72,8 @@ class VectorStore(Protocol):
 
 
 class PostgresStore:
-    """See `MemoryStore`. Errors are those of SQLAlchemy and of the vector store.
+    """See `MemoryStore`. Errors are those of SQLAlchemy; `set_vectors` may also raise
+    VectorStoreError, the others do without vectors then.
 
     `sessions()` opens a SQLAlchemy AsyncSession.
     """
@@ -120,15 +128,20 @@ class PostgresStore:
         if not any(row[6] == label for row in rows):
             return dense
         collection = collection_name(user_id, embedder)
-        near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
+        try:
+            near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
+        except VectorStoreError as error:
+            postgres_log.warning("Recall by words alone, no vectors: %s", error)
+            return dense
         if near is None:
             await self._vectors_were_lost(user_id)
+        if not near:
             return dense
         farthest = min(near.values())
         for place, row in enumerate(rows):
             if row[6] == label:
                 # The store compares directions only; ours are means of two.
-                dense[place] = near.get(str(row[0]), farthest) * row[7]
+                dense[place] = near.get(point_id(row[0]), farthest) * row[7]
         return dense
 
     async def _vectors_were_lost(self, user_id: str) -> None:
@@ -224,9 +237,13 @@ class PostgresStore:
             if label:
                 name, _, dimension = label.rpartition(":")
                 embedder = Embedder(name, int(dimension))
-                gone[collection_name(user_id, embedder)].append(str(row_id))
+                gone[collection_name(user_id, embedder)].append(point_id(row_id))
         for collection, ids in gone.items():
-            await self._vectors.drop(collection, ids)
+            try:
+                await self._vectors.drop(collection, ids)
+            except VectorStoreError as error:
+                # They hold no text, and nothing leads from them to one any more.
+                postgres_log.warning("Vectors without an exchange stay: %s", error)
         return len(rows)
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -259,7 +276,7 @@ class PostgresStore:
         for user_id, row_id, _, vector in vectors:
             by_user[user_id].append(
                 {
-                    "id": str(row_id),
+                    "id": point_id(row_id),
                     "text": "",  # texts stay in SQL, where they can be deleted
                     "vector": vector.tolist(),
                     "metadata": {"exchange": row_id},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
+from shared.host.vectors import VectorStoreError
 from shared.memory.postgres_schema import migrate_postgres, run_sql
 from shared.memory.postgres_store import PostgresStore
 from shared.memory.sqlite_file import NewerSchemaError
@@ -27,6 +28,7 @@ class VectorsInMemory:
     def __init__(self) -> None:
         self.collections: dict[str, dict[str, Any]] = {}
         self.there = True
+        self.broken = False
 
     def available(self) -> bool:
         return self.there
@@ -38,18 +40,26 @@ class VectorsInMemory:
     async def nearest(
         self, collection: str, vector: Sequence[float], limit: int
     ) -> dict[str, float] | None:
-        kept = self.collections.get(collection) or {}
+        self._fail_if_broken()
+        kept = self.collections.get(collection)
+        if kept is None:
+            return None
         query = np.array(vector)
         found = {
             key: float(one @ query / np.linalg.norm(one) / np.linalg.norm(query))
             for key, one in kept.items()
         }
         best = sorted(found, key=lambda key: -found[key])[:limit]
-        return {key: found[key] for key in best} or None
+        return {key: found[key] for key in best}
 
     async def drop(self, collection: str, ids: Sequence[str]) -> None:
+        self._fail_if_broken()
         for one in ids:
             self.collections.get(collection, {}).pop(one, None)
+
+    def _fail_if_broken(self) -> None:
+        if self.broken:
+            raise VectorStoreError("no connection")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +107,33 @@ async def test_lost_vectors_are_made_again(store, vectors, model):
     assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
     assert await model.index(store) == 2
     assert not np.isnan(await cosines(store, model, "tyre")).any()
+
+
+async def test_a_broken_vector_store_costs_no_recall_and_no_deletion(
+    store, vectors, model
+):
+    await store.save("ada", [CAT, BIKE])
+    await model.index(store)
+    vectors.broken = True
+    assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
+    assert await store.forget_user("ada") == 2
+    assert await store.count("ada") == 0
+    vectors.broken = False
+    # Nothing was lost, so nothing is made again.
+    await store.save("ada", [CAT])
+    await model.index(store)
+    vectors.broken = True
+    await find(store, model, "ada", "cat", limit=1)
+    assert await store.pending(model.embedder, 5) == []
+
+
+async def test_a_store_that_finds_nothing_near_has_lost_nothing(store, vectors, model):
+    await store.save("ada", [CAT])
+    await model.index(store)
+    for kept in vectors.collections.values():
+        kept.clear()
+    assert await find(store, model, "ada", "my cat", limit=1) == [CAT]
+    assert await store.pending(model.embedder, 5) == []
 
 
 async def test_vectors_go_with_their_exchange(store, vectors, model):
