@@ -118,7 +118,7 @@ def reported_tokens(usage: Mapping[str, Any]) -> int:
 async def is_running(request: Any, chat_id: str, message: Mapping[str, Any]) -> bool:
     """Whether an answer is being written now, on whichever worker.
 
-    An answer that was stopped, or that a server's end cut off, is not done either.
+    An answer that a server's end cut off is not done either.
     """
     from open_webui.tasks import list_task_ids_by_item_id
 

@@ -78,14 +78,18 @@ async def chat_answer(caller: Caller, chat_id: str, message_id: str) -> ChatAnsw
 
 
 def answer_status(message: Mapping[str, Any], text: str, running: bool) -> str:
-    """What has become of an answer. One that was stopped is never marked as done."""
+    """What has become of an answer.
+
+    One that was stopped while its text was coming has an item that is incomplete; one
+    that was stopped before is never marked as done.
+    """
     if running:
         return "running"
     if message.get("error"):
         return "failed"
     if any(is_unanswered(item, message) for item in message.get("output") or []):
         return "waiting_for_user"
-    if message.get("done") is False:
+    if message.get("done") is False or is_incomplete(message):
         return "stopped"
     return "answered" if text.strip() else "failed"
 
@@ -103,6 +107,11 @@ def is_unanswered(item: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
         and item.get("status") in UNANSWERED_CALLS
         and item.get("call_id") not in answered
     )
+
+
+def is_incomplete(message: Mapping[str, Any]) -> bool:
+    items = message.get("output") or []
+    return any(item.get("status") == "incomplete" for item in items)
 
 
 def answer_problem(message: Mapping[str, Any]) -> str:

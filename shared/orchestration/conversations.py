@@ -55,7 +55,7 @@ class ModelQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChatPlace:
     """The chat in which something is asked; `tip` is the message it goes below."""
 
     chat_id: str
@@ -123,10 +123,10 @@ async def open_place(
     chat: Any,
     models: list[UsableModel],
     question: ModelQuestion,
-) -> Place:
+) -> ChatPlace:
     """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
     if chat is not None:
-        return Place(chat.id, str(chat.title), tip_of(chat), is_new=False)
+        return ChatPlace(chat.id, str(chat.title), tip_of(chat), is_new=False)
     names = ", ".join(model.name for model in models)
     first_line = " ".join(question.message.split())
     title = question.title or clipped(f"{names}: {first_line}", TITLE_LIMIT)
@@ -140,11 +140,11 @@ async def open_place(
         meta={"tags": [ORCHESTRATED], ORCHESTRATED: link},
     )
     await keep_chat_tag(caller.person, ORCHESTRATED)
-    return Place(chat_id, title, None, is_new=True)
+    return ChatPlace(chat_id, title, None, is_new=True)
 
 
 async def start_question(
-    caller: Caller, errand: Errand, place: Place, target: UsableModel, words: str
+    caller: Caller, errand: Errand, place: ChatPlace, target: UsableModel, words: str
 ) -> StartedTurn:
     """Ask, and return once the model is at work; a new chat goes if it cannot be."""
     line = await asked_line(caller, place)
@@ -166,7 +166,7 @@ async def start_question(
         raise
 
 
-async def asked_line(caller: Caller, place: Place) -> str:
+async def asked_line(caller: Caller, place: ChatPlace) -> str:
     """The line above a question: who asks, from where, and which chat this is."""
     models = await caller.models()
     asker = models.get(caller.model_id)
@@ -191,7 +191,7 @@ def session_for(caller: Caller, chat_id: str) -> str:
 async def await_answer(
     caller: Caller,
     errand: Errand,
-    place: Place,
+    place: ChatPlace,
     target: UsableModel,
     started: StartedTurn,
 ) -> dict[str, Any]:
@@ -217,7 +217,7 @@ async def await_answer(
 async def leave_to_answer(
     caller: Caller,
     errand: Errand,
-    place: Place,
+    place: ChatPlace,
     target: UsableModel,
     started: StartedTurn,
 ) -> dict[str, Any]:

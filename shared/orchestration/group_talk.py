@@ -15,7 +15,7 @@ from shared.orchestration.answers_told import chat_answer, cite_answer
 from shared.orchestration.caller import Caller
 from shared.orchestration.conversations import (
     ModelQuestion,
-    Place,
+    ChatPlace,
     await_answer,
     open_place,
     session_for,
@@ -102,7 +102,7 @@ async def hold_group_talk(
 async def run_talk(
     caller: Caller,
     errand: Errand,
-    place: Place,
+    place: ChatPlace,
     opening_id: str,
     speakers: Sequence[UsableModel],
     turns: int,
@@ -134,7 +134,7 @@ async def run_talk(
 
 
 def talk_desk(
-    caller: Caller, errand: Errand, place: Place, opening_id: str, first: str
+    caller: Caller, errand: Errand, place: ChatPlace, opening_id: str, first: str
 ) -> ErrandDesk:
     """What “Let them talk” has at hand, as if its button were pressed below the
     opening."""
@@ -163,7 +163,7 @@ async def no_dialog(event: dict[str, Any]) -> Any:
 
 
 async def talk_result(
-    caller: Caller, place: Place, model_ids: Sequence[str]
+    caller: Caller, place: ChatPlace, model_ids: Sequence[str]
 ) -> dict[str, Any]:
     """What was said, clipped to the limit altogether, and how it ended."""
     chat = await own_chat(caller.person, place.chat_id)

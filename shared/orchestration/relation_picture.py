@@ -60,7 +60,7 @@ def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
     width = max(LEAST_WIDTH, 2 * (radius + LABEL_WIDTH))
     middle = Spot(width / 2, MARGIN + radius + 24)
     spots = node_spots(graph.nodes, middle, radius)
-    legend_top = middle.y + radius + MARGIN
+    legend_top = max((spot.y for spot in spots.values()), default=0) + MARGIN
     height = legend_top + LEGEND_LINE * (len(relations) + 1)
     parts = [
         f'<text class="title" x="24" y="32">{escape(title)}</text>',

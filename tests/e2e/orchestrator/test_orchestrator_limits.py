@@ -1,0 +1,117 @@
+"""What an Orchestrator may not do: round in circles, on for ever, or at others' cost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.orchestrator.calls import chat, go_on, results, work
+from tests.e2e.orchestrator.upstream import Script
+
+NESTED = {"model": "deputy", "message": "below"}
+
+
+async def test_a_model_below_asks_a_model_below(tab, upstream):
+    upstream.scripts["below"] = Script([[chat("deep down")]])
+    [told] = await work(tab, upstream, [("chat_with_model", NESTED)])
+    [deeper] = json.loads(told["answer"])
+    assert deeper["answer"] == "Luna says: deep down"
+
+
+async def test_at_the_bottom_nobody_asks_on(tab, upstream, set_valves):
+    set_valves(MAX_DEPTH=1)
+    upstream.scripts["below"] = Script([[chat("deep down")]])
+    [told] = await work(tab, upstream, [("chat_with_model", NESTED)])
+    [refused] = json.loads(told["answer"])
+    assert "1 deep" in refused["error"]
+    assert upstream.heard("luna") == []
+
+
+async def test_a_chat_by_hand_is_at_the_top_again(tab, upstream, set_valves):
+    set_valves(MAX_DEPTH=1)
+    upstream.scripts["below"] = Script([[chat("deep down")]])
+    turn = await tab.send("deputy", "below", tool_ids=["model_orchestrator"])
+    [told] = results(await turn.answer())
+    assert told["answer"] == "Luna says: deep down"
+
+
+@pytest.mark.parametrize("model", ["orchestrator", "deputy"])
+async def test_models_do_not_ask_those_who_wait_for_them(tab, upstream, model):
+    upstream.scripts["below"] = Script([[chat("up again", model=model)]])
+    [told] = await work(tab, upstream, [("chat_with_model", NESTED)])
+    [refused] = json.loads(told["answer"])
+    assert "may not ask itself" in refused["error"]
+
+
+async def test_chats_and_turns_are_limited_across_depths(tab, upstream, set_valves):
+    set_valves(MAX_CHATS=2, MAX_TURNS=4)
+    upstream.scripts["below"] = Script([[chat("one"), chat("two")]])
+    upstream.scripts["go"] = Script(
+        [[("chat_with_model", NESTED)], [go_on("three")], [go_on("four")], [go_on("5")]]
+    )
+    told = results(await (await tab.say("go")).answer())
+    [one, two] = json.loads(told[0]["answer"])
+    assert "answer" in one
+    assert "2 chats are the limit" in two["error"]
+    assert "answer" in told[2]
+    assert "4 turns are the limit" in told[3]["error"]
+
+
+async def test_tokens_are_limited(tab, upstream, set_valves):
+    set_valves(MAX_TOKENS=50)
+    told = await work(tab, upstream, [chat("one")], [chat("two")], [chat("three")])
+    # Thirty each, as the models report.
+    assert ["error" in each for each in told] == [False, False, True]
+    assert "50 tokens" in told[2]["error"]
+
+
+async def test_time_is_limited(tab, upstream, set_valves):
+    set_valves(MAX_SECONDS=4)
+    [told, refused] = await work(
+        tab, upstream, [chat("hello", model="slow")], [chat("x")]
+    )
+    assert told["status"] == "stopped"
+    assert "time for this request is over" in told["error"]
+    assert "time for this request is over" in refused["error"]
+    assert await tab.tasks(told["chat_id"]) == []
+
+
+@pytest.mark.parametrize("name", ["secret", "nobody-at-all"])
+async def test_models_of_others_are_as_if_they_did_not_exist(tab, upstream, name):
+    told = await work(
+        tab,
+        upstream,
+        [
+            chat("hello", model=name),
+            ("find_model", {"name": name}),
+            ("get_models_by_tag", {"tag": name}),
+            ("add_capability_tag", {"model": name, "capability": "spy"}),
+        ],
+    )
+    gone = f"There is no model '{name}'."
+    assert told[0]["error"] == told[3]["error"] == gone
+    assert told[1]["match"] == "none"
+    assert told[2]["total"] == 0
+    assert tab.asked == []
+
+
+async def test_chats_of_others_are_as_if_they_did_not_exist(tab, other_tab, upstream):
+    [own] = await work(other_tab, upstream, [chat("mine", title="Private rivers")])
+    for chat_id in (own["chat_id"], "00000000-0000-0000-0000-000000000000"):
+        told = await work(
+            tab,
+            upstream,
+            [
+                ("read_chat", {"chat_id": chat_id}),
+                ("chat_with_model", {"chat_id": chat_id, "message": "let me in"}),
+                ("collect", {"chat_ids": [chat_id]}),
+                ("find_chats", {"title": "Private rivers"}),
+            ],
+        )
+        gone = "There is no such chat."
+        assert [told[0]["error"], told[1]["error"]] == [gone, gone]
+        assert told[2]["chats"][0]["error"] == gone
+        assert told[3]["chats"] == []
+    messages = await other_tab.messages(own["chat_id"])
+    assert len(messages) == 2
