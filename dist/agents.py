@@ -12,11 +12,12 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 13c0b4571214881d
+# Content hash: e9acc5710cc193ac
 
 import asyncio
 import base64
 import binascii
+import codecs
 import contextlib
 import difflib
 import email.utils
@@ -40,6 +41,7 @@ import ssl
 import stat
 import time
 import uuid
+from base64 import b64encode
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import (
@@ -54,17 +56,20 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    MutableMapping,
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, partial
+from hashlib import sha256
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from itertools import accumulate
 from json import JSONDecoder
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import httpx
@@ -76,7 +81,9 @@ import yarl
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -86,7 +93,7 @@ from pydantic import (
 )
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 # --- shared/routing/settings.py ---
 
@@ -3200,6 +3207,7 @@ RUN_MARK = "AQUEDUCT_RUN"
 # Ctrl-C first: some agents leave their children alone on SIGTERM.
 STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
 EOF_SECONDS = 1.0
+WRITE_SECONDS = 60.0
 ERROR_LINES_KEPT = 20
 READ_BYTES = 64 * 1024
 
@@ -3261,11 +3269,14 @@ class AgentProcess:
         return self._process.returncode is None
 
     async def write(self, data: bytes) -> None:
-        """Give it input; UpstreamBroken when it no longer listens."""
+        """Give it input; UpstreamError when it does not take it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(data)
-            await self._process.stdin.drain()
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._process.stdin.drain()
+        except TimeoutError:
+            raise UpstreamSilent("program_silent", seconds=WRITE_SECONDS) from None
         except (OSError, RuntimeError) as error:
             raise UpstreamBroken("program_ended") from error
 
@@ -5769,6 +5780,611 @@ def make_anthropic(agent: AnthropicAgent, model: str) -> Backend:
     )
 
 
+# --- shared/backends/cli_lines.py ---
+
+TERMINAL_CODES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))")
+# What a line of Codex's says beside the call itself.
+CODEX_RESULT_KEYS = frozenset(
+    {"id", "type", "status", "aggregated_output", "exit_code", "result", "error"}
+)
+
+
+class CliDecoder(Protocol):
+    """One format's lines in, agent events out.
+
+    `done` says that the program told the turn's end; `error` is what it told of a turn
+    that failed.
+    """
+
+    done: bool
+    error: UpstreamBroken | None
+
+    def feed(self, line: bytes) -> list[AgentEvent]: ...
+
+
+class JsonLines:
+    """Lines of JSON objects; a line that is none, or of an odd shape, is noise."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.error: UpstreamBroken | None = None
+
+    def feed(self, line: bytes) -> list[AgentEvent]:
+        try:
+            return self.event(load_json(line))
+        except (UpstreamBroken, AttributeError, LookupError, TypeError, ValueError):
+            return []
+
+    def event(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        """The events of one line."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The turn has ended well."""
+        self.done = True
+
+    def fail(self, detail: str) -> None:
+        """The turn has ended, and not well."""
+        self.done = True
+        self.error = UpstreamBroken(failure_code(detail), detail=detail)
+
+
+class GeminiLines(JsonLines):
+    """The lines of `gemini -o stream-json`."""
+
+    def event(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        call_id = str(payload.get("tool_id") or "")
+        match payload.get("type"):
+            case "init":
+                return [SessionState({"session_id": str(payload.get("session_id"))})]
+            case "message" if payload.get("role") == "assistant":
+                return [TextDelta(str(payload.get("content") or ""))]
+            case "tool_use":
+                given = dump_json(payload.get("parameters") or {}).decode()
+                return whole_call(call_id, str(payload.get("tool_name")), given)
+            case "tool_result":
+                failed = payload.get("status") != "success"
+                output = payload.get("output") or said_in(payload.get("error"))
+                return [ToolResult(call_id, str(output or ""), failed=failed)]
+            case "result":
+                if payload.get("status") == "success":
+                    self.end()
+                else:
+                    self.fail(said_in(payload.get("error")))
+                return token_counts(payload.get("stats"))
+        return []
+
+
+class CodexLines(JsonLines):
+    """The lines of `codex exec --json`; only `turn.*` says how a turn ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: set[str] = set()
+        self._in_text = False
+
+    def event(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        match payload.get("type"):
+            case "thread.started":
+                return [SessionState({"session_id": str(payload.get("thread_id"))})]
+            case "item.started" | "item.updated" | "item.completed" as kind:
+                item = payload.get("item")
+                whole = kind == "item.completed"
+                return self._item(item, whole) if isinstance(item, Mapping) else []
+            case "turn.completed":
+                self.end()
+                return token_counts(payload.get("usage"))
+            case "turn.failed":
+                self.fail(said_in(payload.get("error")))
+        return []
+
+    def _item(self, item: Mapping[str, Any], whole: bool) -> list[AgentEvent]:
+        text = str(item.get("text") or "")
+        match item.get("type"):
+            case "agent_message":
+                # A further message begins a paragraph of its own.
+                text = f"\n\n{text}" if self._in_text else text
+                self._in_text = self._in_text or whole
+                return [TextDelta(text)] if whole else []
+            case "reasoning":
+                return [ReasoningDelta(f"{text}\n\n")] if whole else []
+            case "todo_list":
+                return todo_events(item.get("items"))
+            case "error":
+                return []  # a warning: the turn goes on
+        self._in_text = False
+        return self._tool(item, whole)
+
+    def _tool(self, item: Mapping[str, Any], whole: bool) -> list[AgentEvent]:
+        """A command, a change of files, a search: everything that is a tool's."""
+        call_id = str(item.get("id") or "")
+        events: list[AgentEvent] = []
+        if call_id not in self._started:
+            self._started.add(call_id)
+            given = {k: v for k, v in item.items() if k not in CODEX_RESULT_KEYS}
+            name = str(item.get("tool") or item.get("type"))
+            events += whole_call(call_id, name, dump_json(given).decode())
+        if whole:
+            failed = item.get("status") in ("failed", "declined")
+            told = item.get("aggregated_output") or said_in(item.get("error"))
+            told = told or item.get("result") or ""
+            output = told if isinstance(told, str) else dump_json(told).decode()
+            events.append(ToolResult(call_id, output, failed=failed))
+        return events
+
+
+class TextLines:
+    """What a program prints, without its noise and the codes for a terminal.
+
+    Lines that one of the `noise` patterns matches as a whole are left out.
+    """
+
+    def __init__(self, noise: Sequence[str] = ()) -> None:
+        self._noise = [re.compile(pattern) for pattern in noise]
+        self._begun = False
+        # Text has no other end than the program's.
+        self.done = True
+        self.error: UpstreamBroken | None = None
+
+    def feed(self, line: bytes) -> list[AgentEvent]:
+        text = TERMINAL_CODES.sub("", line.decode("utf-8", "replace")).rstrip("\r\n")
+        if any(pattern.fullmatch(text.strip()) for pattern in self._noise):
+            return []
+        if not self._begun and not text.strip():
+            return []
+        self._begun = True
+        return [TextDelta(f"{text}\n")]
+
+
+def whole_call(call_id: str, name: str, arguments: str) -> list[AgentEvent]:
+    """A call whose arguments are known at once."""
+    call = ToolCallCompleted(call_id, name, arguments)
+    return [ToolCallStarted(call_id, name), call]
+
+
+def said_in(error: Any) -> str:
+    """The sentence of an error object."""
+    message = error.get("message") if isinstance(error, Mapping) else error
+    return plain_detail(str(message)) if message else ""
+
+
+def token_counts(usage: Any) -> list[AgentEvent]:
+    """Token counts, in the names of Chat Completions where there is such a name."""
+    names = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+    counts = {
+        names.get(str(name), str(name)): count
+        for name, count in (usage.items() if isinstance(usage, Mapping) else ())
+        if isinstance(count, int)
+    }
+    return [Usage(counts)] if any(counts.values()) else []
+
+
+def todo_events(items: Any) -> list[AgentEvent]:
+    """A list of steps as a line: how many are done, and the next one."""
+    steps = [step for step in items or () if isinstance(step, Mapping)]
+    rest = [step for step in steps if not step.get("completed")]
+    if not steps:
+        return []
+    shown = " ".join(str((rest or steps[-1:])[0].get("text") or "").split())
+    line = f"{len(steps) - len(rest)}/{len(steps)} · {shown}"
+    return [Status(line, done=not rest)]
+
+
+# --- shared/backends/cli_claude.py ---
+
+# The model of messages that Claude Code writes itself, such as its errors.
+SYNTHETIC = "<synthetic>"
+
+
+class ClaudeLines(JsonLines):
+    """The lines of one turn; what subagents say among themselves is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._streamed: set[str] = set()
+        # The calls whose arguments are coming, by the index of their block.
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+
+    def event(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        if payload.get("parent_tool_use_id"):
+            return []
+        message = payload.get("message")
+        match payload.get("type"):
+            case "system" if payload.get("subtype") == "init":
+                return [SessionState({"session_id": str(payload.get("session_id"))})]
+            case "stream_event" if isinstance(payload.get("event"), Mapping):
+                return self._stream_event(payload["event"])
+            case "assistant" if isinstance(message, Mapping):
+                return self._whole_message(message)
+            case "user" if isinstance(message, Mapping):
+                return tool_results(message.get("content"))
+            case "result":
+                self._result(payload)
+                return token_counts(payload.get("usage"))
+        return []
+
+    def _stream_event(self, event: Mapping[str, Any]) -> list[AgentEvent]:
+        index = int(event.get("index") or 0)
+        match event.get("type"):
+            case "message_start":
+                self._streamed.add(str(event["message"].get("id")))
+            case "content_block_start":
+                block = event["content_block"]
+                if block.get("type") == "tool_use":
+                    call_id, name = str(block["id"]), str(block["name"])
+                    self._calls[index] = (call_id, name, [])
+                    return [ToolCallStarted(call_id, name)]
+            case "content_block_delta":
+                return self._delta(index, event["delta"])
+            case "content_block_stop" if index in self._calls:
+                call_id, name, parts = self._calls.pop(index)
+                return [ToolCallCompleted(call_id, name, "".join(parts) or "{}")]
+        return []
+
+    def _delta(self, index: int, delta: Mapping[str, Any]) -> list[AgentEvent]:
+        match delta.get("type"):
+            case "text_delta":
+                return [TextDelta(str(delta["text"]))]
+            case "thinking_delta":
+                return [ReasoningDelta(str(delta["thinking"]))]
+            case "input_json_delta" if index in self._calls:
+                call_id, _, parts = self._calls[index]
+                parts.append(str(delta["partial_json"]))
+                return [ToolCallArgumentsDelta(call_id, parts[-1])]
+        return []
+
+    def _result(self, result: Mapping[str, Any]) -> None:
+        """The end; its `subtype` may say success all the same when it failed."""
+        if not result.get("is_error"):
+            return self.end()
+        errors = "; ".join(map(str, result.get("errors") or ()))
+        return self.fail(plain_detail(str(result.get("result") or errors)))
+
+    def _whole_message(self, message: Mapping[str, Any]) -> list[AgentEvent]:
+        """A message that was not streamed; errors come again in `result`."""
+        streamed = str(message.get("id")) in self._streamed
+        if streamed or message.get("model") == SYNTHETIC:
+            return []
+        events: list[AgentEvent] = []
+        for block in message.get("content") or ():
+            match block.get("type"):
+                case "text":
+                    events.append(TextDelta(str(block["text"])))
+                case "thinking":
+                    events.append(ReasoningDelta(str(block["thinking"])))
+                case "tool_use":
+                    given = dump_json(block.get("input") or {}).decode()
+                    events += whole_call(str(block["id"]), str(block["name"]), given)
+        return events
+
+
+def tool_results(content: Any) -> list[AgentEvent]:
+    """The results of tools in a user message."""
+    return [
+        ToolResult(
+            str(block.get("tool_use_id")),
+            result_text(block.get("content")),
+            failed=bool(block.get("is_error")),
+        )
+        for block in (content if isinstance(content, list) else ())
+        if block.get("type") == "tool_result"
+    ]
+
+
+def result_text(content: Any) -> str:
+    """A tool's result: text, or a list of blocks of which the texts are taken."""
+    if isinstance(content, str):
+        return content
+    blocks: Iterable[Any] = content if isinstance(content, list) else ()
+    return "\n".join(str(b.get("text")) for b in blocks if b.get("type") == "text")
+
+
+# --- shared/backends/cli.py ---
+
+MAX_PRINTED_LINE = 64 * 1024 * 1024
+
+# The processes under way, and the agents they belong to.
+CliRuns = MutableMapping[AgentProcess, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CliFormat:
+    """How a program is told to print what `decoder` reads.
+
+    Its command is followed by `flags`, by `model` and `resume` before their values,
+    and by `last`. The prompt comes on its stdin, out of everybody's sight.
+    """
+
+    decoder: Callable[[], CliDecoder]
+    flags: tuple[str, ...] = ()
+    model: str = ""
+    resume: str = ""
+    last: tuple[str, ...] = ()
+
+
+CLI_FORMATS: Mapping[str, CliFormat] = {
+    "claude": CliFormat(
+        ClaudeLines,
+        flags=(
+            *("-p", "--output-format", "stream-json"),
+            *("--include-partial-messages", "--verbose"),
+        ),
+        model="--model",
+        resume="--resume",
+    ),
+    "gemini": CliFormat(
+        GeminiLines, flags=("-o", "stream-json"), model="-m", resume="--resume"
+    ),
+    "codex": CliFormat(
+        CodexLines,
+        flags=("--json", "--skip-git-repo-check"),
+        model="-m",
+        resume="resume",
+        last=("-",),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CliSettings:
+    """How a program is run. `noise` are patterns of lines that are no answer."""
+
+    agent_id: str
+    program: Program
+    timeouts: Timeouts
+    format: str = "text"
+    noise: tuple[str, ...] = ()
+    max_processes: int = 8
+
+
+@dataclass(slots=True)
+class CliRun:
+    """One run of the program, and the files there were before."""
+
+    process: AgentProcess
+    decoder: CliDecoder
+    workspace: Workspace
+    files: Snapshot
+    temporary: bool
+    writing: "asyncio.Task[None]"
+
+
+@dataclass(frozen=True, slots=True)
+class CliBackend:
+    """One program, and one of its models ("" for its default).
+
+    Below `workspaces`, every chat of every user has a folder of its own. `runs` is
+    shared by all that run programs, so that a shutdown can end them.
+    """
+
+    settings: CliSettings
+    workspaces: Path
+    runs: CliRuns
+    model: str = ""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """Programs have no list of their models."""
+        return []
+
+    async def health(self) -> None:
+        """Return when the program is there."""
+        program = self.settings.program
+        find_program(program, program_environment(program.env))
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: closing the run ends the program."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator ends the program.
+
+        A program that has forgotten the session gets the whole conversation.
+        """
+        said = False
+        try:
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    said = said or not isinstance(event, SessionState | Usage)
+                    yield event
+        except UpstreamBroken as error:
+            if said or not session_of(turn) or error.code == "login_expired":
+                raise
+            anew = replace(turn, session=None)
+            async with aclosing(self._run_once(anew)) as events:
+                async for event in events:
+                    yield event
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        run = await self._begin(turn)
+        said = False
+        try:
+            async with aclosing(self._lines(run)) as lines:
+                async for line in lines:
+                    for event in run.decoder.feed(line):
+                        said = said or isinstance(event, TextDelta)
+                        yield event
+            await self._check_end(run, said)
+            for file in await asyncio.to_thread(run.workspace.made_since, run.files):
+                yield file
+            yield Finished()
+        finally:
+            await run_cancel(self._end(run))
+
+    async def _begin(self, turn: Turn) -> CliRun:
+        """Start the program in the chat's folder and give it the prompt."""
+        settings = self.settings
+        working = sum(agent == settings.agent_id for agent in self.runs.values())
+        if working >= settings.max_processes:
+            raise UpstreamError("too_many_programs", limit=settings.max_processes)
+        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
+        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
+        workspace = await asyncio.to_thread(
+            Workspace.of_chat, self.workspaces, turn.user_id, place
+        )
+        prompt = await prompt_text(turn, workspace)
+        files = await asyncio.to_thread(workspace.snapshot)
+        command = cli_command(settings, self.model, session_of(turn))
+        program = replace(settings.program, command=command)
+        process = await AgentProcess.start(program, workspace.folder)
+        self.runs[process] = settings.agent_id
+        return CliRun(
+            process,
+            new_decoder(settings),
+            workspace,
+            files,
+            temporary,
+            asyncio.create_task(give_prompt(process, prompt)),
+        )
+
+    async def _lines(self, run: CliRun) -> AsyncGenerator[bytes, None]:
+        """The lines it prints; UpstreamSilent when none come for too long."""
+        timeouts = self.settings.timeouts
+        seconds, code = timeouts.first_token, "silent_first"
+        lines = LineBuffer(MAX_PRINTED_LINE)
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    data = await run.process.read()
+            except TimeoutError:
+                raise UpstreamSilent(code, seconds=seconds) from None
+            if not data:
+                break
+            seconds, code = timeouts.between_tokens, "silent_between"
+            for line in lines.feed(data):
+                yield line
+        for line in lines.finish():
+            yield line
+
+    async def _check_end(self, run: CliRun, said: bool) -> None:
+        """Raise what went wrong; an exit code of 0 does not say that nothing did."""
+        error, code = run.decoder.error, await run.process.exit_code()
+        if error is not None:
+            detail = run.process.without_secrets(error.fields["detail"])
+            raise UpstreamBroken(error.code, detail=detail)
+        if not run.decoder.done or code:
+            raise await run.process.ending()
+        if not said:
+            raise UpstreamBroken("empty_answer")
+
+    async def _end(self, run: CliRun) -> None:
+        """End the program and what it left running."""
+        run.writing.cancel()
+        try:
+            await run.process.stop()
+        finally:
+            self.runs.pop(run.process, None)
+            if run.temporary:
+                folder = run.workspace.folder
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def session_of(turn: Turn) -> str:
+    """The program's session that this turn goes on with, or ""."""
+    return str((turn.continued or {}).get("session_id") or "")
+
+
+def cli_command(settings: CliSettings, model: str, session_id: str) -> tuple[str, ...]:
+    """The command with what the format needs.
+
+    The session's id comes out of our own record, and is one argument all the same:
+    one that would be read as an option is left out.
+    """
+    command = settings.program.command
+    format_ = CLI_FORMATS.get(settings.format)
+    if format_ is None:
+        return command
+    chosen = (format_.model, model) if model else ()
+    resumes = session_id and not session_id.startswith("-")
+    resumed = (format_.resume, session_id) if resumes else ()
+    return (*command, *format_.flags, *chosen, *resumed, *format_.last)
+
+
+def new_decoder(settings: CliSettings) -> CliDecoder:
+    format_ = CLI_FORMATS.get(settings.format)
+    return format_.decoder() if format_ else TextLines(settings.noise)
+
+
+async def prompt_text(turn: Turn, workspace: Workspace) -> str:
+    """What the program is told; files lie in its folder and are named."""
+    messages = turn.news() if session_of(turn) else turn.messages
+    names = [
+        (await asyncio.to_thread(workspace.save, file.name, file.data)).name
+        for message in messages
+        for file in message_files(message)
+        if file.data is not None
+    ]
+    listed = "\n".join(f"- {name}" for name in names)
+    files = f"\n\nFiles in the working folder:\n{listed}" if names else ""
+    return transcript(messages) + files
+
+
+async def give_prompt(process: AgentProcess, prompt: str) -> None:
+    """Write the prompt while the output is read: a program may print first."""
+    with suppress(UpstreamError):  # its end tells more
+        await process.write(prompt.encode("utf-8", "replace"))
+    process.close_input()
+
+
+# --- shared/agents/kinds/cli.py ---
+
+# What programs print to stdout beside their answer.
+USUAL_NOISE = (
+    r"Loaded cached credentials\.?",
+    r"\(node:\d+\) \w*Warning: .*",
+    r"\(Use `node --trace-.*",
+)
+
+
+class CliAgent(ProgramAgent):
+    """A program that takes a prompt on stdin and prints its answer as `format`."""
+
+    format: Literal["claude", "gemini", "codex", "text"] = "text"
+    noise: tuple[str, ...] = USUAL_NOISE
+    max_processes: int = Field(default=8, ge=1)
+
+    @field_validator("noise")
+    @classmethod
+    def _are_patterns(cls, noise: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in noise:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"this is no regular expression: {error}") from error
+        return noise
+
+    @model_validator(mode="after")
+    def _offers_what_programs_can(self) -> "CliAgent":
+        if self.discover:
+            raise ValueError("`discover` is not possible: programs list no models")
+        if self.model and self.format == "text":
+            raise ValueError("write the model into the `command` of a text program")
+        return self
+
+
+def make_cli(agent: CliAgent, model: str) -> Backend:
+    """The backend for a program and the model it is started with."""
+    settings = CliSettings(
+        agent_id=agent.id,
+        program=agent.program,
+        timeouts=agent.timeout_seconds,
+        format=agent.format,
+        noise=agent.noise,
+        max_processes=agent.max_processes,
+    )
+    return CliBackend(settings, data_folder() / WORKSPACES, cli_runs(), model)
+
+
+def cli_runs() -> MutableMapping[Any, str]:
+    """The programs that run now, whatever version of this function started them."""
+    runs: dict[Any, str] = shared_resource("cli programs", dict)
+
+    async def end_all() -> None:
+        for process in list(runs):
+            await process.stop()
+
+    at_shutdown("cli programs", end_all)
+    return runs
+
+
 # --- shared/backends/langgraph_stream.py ---
 
 FINISH_REASON_OF_STOP = {"length": "length", "max_tokens": "length"}
@@ -6294,6 +6910,637 @@ def make_openai(agent: OpenAIAgent, model: str) -> Backend:
     return OpenAIBackend(client, agent.endpoint, model, agent.api, agent.session)
 
 
+# --- shared/backends/webhook_paths.py ---
+
+PATH_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\*|-?[0-9]+)\]")
+PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+@lru_cache(maxsize=256)
+def path_steps(path: str) -> tuple[str | int | None, ...]:
+    """The keys and indices of a path, None for `[*]`; raises ValueError."""
+    rest = path.removeprefix("$")
+    steps: list[str | int | None] = []
+    while rest:
+        step = PATH_STEP.match(rest)
+        if step is None:
+            raise ValueError(f"`{path}` is no path such as `data.items[0].text`")
+        name, index = step.groups()
+        steps.append(name if name is not None else None if index == "*" else int(index))
+        rest = rest[step.end() :]
+    return tuple(steps)
+
+
+def look_up(value: Any, path: str) -> list[Any]:
+    """The values at a path, none of them null; [] where there is nothing."""
+    found = [value]
+    for step in path_steps(path):
+        found = [below for one in found for below in step_down(one, step)]
+    return [one for one in found if one is not None]
+
+
+def step_down(value: Any, step: str | int | None) -> list[Any]:
+    if step is None:
+        return list(value) if isinstance(value, list) else []
+    if isinstance(step, str):
+        return [value[step]] if isinstance(value, Mapping) and step in value else []
+    if isinstance(value, list) and -len(value) <= step < len(value):
+        return [value[step]]
+    return []
+
+
+def placeholders(pattern: Any) -> set[str]:
+    """The names of all `{name}` in the texts of a pattern."""
+    if isinstance(pattern, str):
+        return set(PLACEHOLDER.findall(pattern))
+    if isinstance(pattern, Mapping):
+        return {name for inner in pattern.values() for name in placeholders(inner)}
+    if isinstance(pattern, list):
+        return {name for inner in pattern for name in placeholders(inner)}
+    return set()
+
+
+def fill_in(pattern: Any, values: Mapping[str, Any]) -> Any:
+    """The pattern with every `{name}` replaced by its value.
+
+    A text that is nothing but one `{name}` becomes the value itself, which may be a
+    list; inside a longer text a value stands as text. What is filled in is not
+    searched again.
+    """
+    if isinstance(pattern, Mapping):
+        return {key: fill_in(inner, values) for key, inner in pattern.items()}
+    if isinstance(pattern, list):
+        return [fill_in(inner, values) for inner in pattern]
+    if not isinstance(pattern, str):
+        return pattern
+    whole = PLACEHOLDER.fullmatch(pattern)
+    if whole:
+        return values[whole[1]]
+    return PLACEHOLDER.sub(lambda match: str(values[match[1]]), pattern)
+
+
+# --- shared/backends/webhook_mapping.py ---
+
+# The name of a server-sent event, where a condition asks for it.
+EVENT_NAME = "@event"
+# A text of this length that says all over again what was said is a repetition.
+REPEATED_CHARS = 40
+
+
+def checked_path(path: str) -> str:
+    if path != EVENT_NAME:
+        path_steps(path)
+    return path
+
+
+def as_picks(value: Any) -> Any:
+    """A path alone, or a mapping alone, as a list of one."""
+    entries = value if isinstance(value, list | tuple) else [value]
+    return tuple({"path": e} if isinstance(e, str) else e for e in entries)
+
+
+def as_values(value: Any) -> Any:
+    """What a value may be, as a list of texts: YAML knows more kinds."""
+    entries = value if isinstance(value, list | tuple) else [value]
+    return tuple(shown_value(entry) for entry in entries)
+
+
+def shown_value(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+ValuePath = Annotated[str, AfterValidator(checked_path)]
+Values = Annotated[tuple[str, ...], BeforeValidator(as_values)]
+
+
+class Pick(BaseModel):
+    """A path, in those events only where every path of `when` has one of its values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: ValuePath = ""
+    when: dict[ValuePath, Values] = {}
+
+    def fits(self, payload: Any, name: str) -> bool:
+        for path, allowed in self.when.items():
+            found = [name] if path == EVENT_NAME else look_up(payload, path)
+            if not any(shown_value(value) in allowed for value in found):
+                return False
+        return True
+
+    def values(self, payload: Any, name: str) -> list[Any]:
+        return look_up(payload, self.path) if self.fits(payload, name) else []
+
+
+Picks = Annotated[tuple[Pick, ...], BeforeValidator(as_picks)]
+
+
+class ToolPick(Pick):
+    """Tool calls: the paths of a call's fields begin at the value that `path` names."""
+
+    id: ValuePath = "id"
+    name: ValuePath = "name"
+    arguments: ValuePath = "arguments"
+    result: ValuePath = "result"
+
+
+class AnswerMapping(BaseModel):
+    """Where everything is; of several picks the first one that finds something counts.
+
+    For text and thoughts it counts to the end of the answer: once a pick found
+    something, those behind it are not looked at any more, so that a last event with
+    all of the text may stand behind the pieces. With `cumulative` every event has the
+    whole text so far.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Picks = ()
+    thoughts: Picks = ()
+    session: Picks = ()
+    task: Picks = ()
+    usage: Picks = ()
+    error: Picks = ()
+    done: Picks = ()
+    tools: Annotated[tuple[ToolPick, ...], BeforeValidator(as_picks)] = ()
+    cumulative: bool = False
+
+
+def picked(picks: tuple[Pick, ...], payload: Any, name: str) -> list[Any]:
+    """What the first of these picks that finds something finds."""
+    for pick in picks:
+        if values := pick.values(payload, name):
+            return values
+    return []
+
+
+def picked_text(picks: tuple[Pick, ...], payload: Any, name: str) -> str:
+    return "".join(map(shown_value, picked(picks, payload, name)))
+
+
+class WebhookDecoder:
+    """Payloads of one answer in, agent events out.
+
+    `session` and `task` are the ids that the other side gave, "" before; `ended` that
+    it said it is done.
+    """
+
+    def __init__(self, mapping: AnswerMapping) -> None:
+        self.session = ""
+        self.task = ""
+        self.ended = False
+        self.told = False
+        self._mapping = mapping
+        self._said: dict[type, str] = {TextDelta: "", ReasoningDelta: ""}
+        self._picks = {TextDelta: mapping.text, ReasoningDelta: mapping.thoughts}
+        self._calls: dict[str, bool] = {}
+        self._usage: dict[str, Any] = {}
+
+    def feed(self, payload: Any, name: str = "") -> list[AgentEvent]:
+        """One event, or the whole answer; raises UpstreamBroken for its error."""
+        mapping = self._mapping
+        if error := picked(mapping.error, payload, name):
+            detail = error_detail(error[0]) or shown_value(error[0])
+            raise UpstreamBroken("said_error", detail=detail)
+        self.session = picked_text(mapping.session, payload, name) or self.session
+        self.task = picked_text(mapping.task, payload, name) or self.task
+        for counts in picked(mapping.usage, payload, name):
+            self._usage.update(read_counts(counts))
+        thought = self._fresh(ReasoningDelta, payload, name)
+        text = self._fresh(TextDelta, payload, name)
+        events: list[AgentEvent] = [ReasoningDelta(thought)] if thought else []
+        events += self._tools(payload, name)
+        events += [TextDelta(text)] if text else []
+        self.ended = self.ended or any(picked(mapping.done, payload, name))
+        self.told = self.told or bool(events)
+        return events
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains; a call without a result gets an empty one."""
+        events: list[AgentEvent] = [
+            ToolResult(call_id, "")
+            for call_id, answered in self._calls.items()
+            if not answered
+        ]
+        if self._usage:
+            events.append(Usage(self._usage))
+        return [*events, Finished()]
+
+    def _fresh(self, kind: type, payload: Any, name: str) -> str:
+        """The part of a text that was not yet said."""
+        text = ""
+        for number, pick in enumerate(self._picks[kind], start=1):
+            if text := picked_text((pick,), payload, name):
+                self._picks[kind] = self._picks[kind][:number]
+                break
+        said = self._said[kind]
+        if self._mapping.cumulative:
+            if text.startswith(said):
+                self._said[kind] = text or said
+                return text[len(said) :]
+            self._said[kind] = text
+            return f"\n\n{text}" if text else ""
+        if text == said and len(text) >= REPEATED_CHARS:
+            return ""
+        self._said[kind] += text
+        return text
+
+    def _tools(self, payload: Any, name: str) -> list[AgentEvent]:
+        events: list[AgentEvent] = []
+        for pick in self._mapping.tools:
+            for number, call in enumerate(pick.values(payload, name)):
+                events += self._tool(pick, call, number)
+        return events
+
+    def _tool(self, pick: ToolPick, call: Any, number: int) -> list[AgentEvent]:
+        """A call is told once; its result may come with it or in a later event."""
+        called = "".join(map(shown_value, look_up(call, pick.name)))
+        if not called:
+            return []
+        ids = look_up(call, pick.id)
+        call_id = shown_value(ids[0]) if ids else new_id("call")
+        events: list[AgentEvent] = []
+        if call_id not in self._calls:
+            self._calls[call_id] = False
+            arguments = json_object_text(look_up(call, pick.arguments))
+            events.append(ToolCallCompleted(call_id, called, arguments))
+        results = [r for r in look_up(call, pick.result) if r != ""]
+        if results and not self._calls[call_id]:
+            self._calls[call_id] = True
+            events.append(ToolResult(call_id, shown_value(results[0])))
+        return events
+
+
+def json_object_text(found: list[Any]) -> str:
+    """A call's arguments as the JSON of an object, in which a plain text is `input`."""
+    value = found[0] if found else {}
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            value = {"input": value} if value else {}
+    if not isinstance(value, Mapping):
+        value = {"input": value}
+    return orjson.dumps(value).decode()
+
+
+# --- shared/backends/webhook.py ---
+
+# What a request may name in braces; docs/agent-backends.md explains each.
+REQUEST_VALUES = (
+    "prompt",
+    "message",
+    "messages",
+    "system",
+    "files",
+    "thread",
+    "session",
+    "task",
+    "user_id",
+    "chat_id",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """How to stop an answer: a POST to the address with `suffix` behind it."""
+
+    suffix: str
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookBackend:
+    """A service at `endpoint`; `request` is the JSON to send, with {names} in it.
+
+    `form` says how it answers: "json" (one object, or one in each line), "sse",
+    "text", or "" to tell by the content type.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    request: Mapping[str, Any]
+    mapping: AnswerMapping
+    form: str = ""
+    stop: StopRequest | None = None
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """A webhook is one agent and cannot tell of others."""
+        return []
+
+    async def health(self) -> None:
+        """Nothing can be asked without running the flow behind it."""
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Stop `task`, given the values of its request, where there is a way to."""
+        if self.stop is None:
+            return
+        quoted = {key: quote(str(value), safe="") for key, value in session.items()}
+        path = str(fill_in(self.stop.suffix, quoted))
+        body = fill_in(self.stop.request, session)
+        await call_json(self.client, self.endpoint, "POST", path, body)
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing it closes the connection, or stops the task."""
+        values = request_values(turn)
+        decoder = WebhookDecoder(self.mapping)
+        ended = False
+        try:
+            async with aclosing(self._answer(values, decoder)) as events:
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            if not ended and decoder.task:
+                await run_cancel(self.cancel({**values, "task": decoder.task}))
+
+    async def _answer(
+        self, values: Mapping[str, Any], decoder: WebhookDecoder
+    ) -> AsyncGenerator[AgentEvent, None]:
+        body = fill_in(self.request, values)
+        session = {"thread": values["thread"], "session": values["session"]}
+        last: Any = None
+        async with open_stream(self.client, self.endpoint, "", body) as opened:
+            response, clock = opened
+            yield SessionState(session)
+            if self._is_text(response):
+                async with aclosing(read_text(response, clock)) as texts:
+                    async for event in texts:
+                        decoder.told = True
+                        yield event
+            else:
+                reading = self._payloads(response, clock)
+                async with aclosing(reading) as payloads:
+                    async for name, payload in payloads:
+                        last = payload
+                        for event in read_payload(decoder, name, payload):
+                            clock.token()
+                            yield event
+                        if decoder.ended:
+                            break
+        if not decoder.told:
+            detail = error_detail(last)
+            raise UpstreamBroken(
+                "said_error" if detail else "empty_answer", detail=detail
+            )
+        if decoder.session and decoder.session != session["session"]:
+            yield SessionState({**session, "session": decoder.session})
+        for event in decoder.finish():
+            yield event
+
+    def _is_text(self, response: httpx.Response) -> bool:
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        by_type = kind.startswith("text/") and kind != "text/event-stream"
+        return self.form == "text" or (not self.form and by_type)
+
+    async def _payloads(
+        self, response: httpx.Response, clock: SilenceClock
+    ) -> AsyncGenerator[tuple[str, Any], None]:
+        """The names and values of an answer's events; one with no name for plain JSON."""
+        kind = response.headers.get("content-type", "")
+        if self.form == "sse" or (not self.form and "event-stream" in kind):
+            async with aclosing(read_events(response, clock)) as events:
+                async for event in events:
+                    if event.data == b"[DONE]":
+                        return
+                    yield event.name, load_json(event.data)
+            if self.mapping.done:
+                # The end has a mark of its own, and it did not come.
+                raise UpstreamBroken("cut_short")
+            return
+        async with aclosing(read_json_lines(response, clock)) as values:
+            async for value in values:
+                yield "", value
+
+
+def read_payload(decoder: WebhookDecoder, name: str, payload: Any) -> list[AgentEvent]:
+    """Feed a decoder; values of a kind that it cannot show are the service's fault."""
+    try:
+        return decoder.feed(payload, name)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UpstreamBroken("unreadable") from error
+
+
+def request_values(turn: Turn) -> dict[str, Any]:
+    """What can stand in a request.
+
+    `prompt` is what the service has not heard: the new message, or the whole branch
+    as one text where a conversation begins. `thread` is our id of the conversation,
+    `session` the one the service gave, "" before.
+    """
+    session = turn.continued or {}
+    users = [m for m in turn.messages if m.get("role") == "user"]
+    systems = [m for m in turn.messages if m.get("role") == "system"]
+    last = users[-1] if users else {}
+    return {
+        "prompt": transcript(turn.news()),
+        "message": message_text(last),
+        "messages": list(turn.messages),
+        "system": "\n\n".join(map(message_text, systems)),
+        "files": [
+            {"type": "file", "name": f.name, "mime": f.mime_type, "data": f.url}
+            for f in message_files(last)
+        ],
+        "thread": session.get("thread") or str(uuid.uuid4()),
+        "session": session.get("session", ""),
+        "task": "",
+        "user_id": turn.user_id,
+        "chat_id": turn.chat_id,
+    }
+
+
+async def read_text(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[AgentEvent, None]:
+    """A body that is the answer itself, in UTF-8, as it arrives."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    async with aclosing(read_bytes(response, clock)) as body:
+        async for data in body:
+            if text := decoder.decode(data):
+                clock.token()
+                yield TextDelta(text)
+    if text := decoder.decode(b"", final=True):
+        yield TextDelta(text)
+
+
+async def read_json_lines(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[Any, None]:
+    """One JSON value in each line, or a single one over several lines."""
+    lines = LineBuffer()
+    rest: list[bytes] = []
+    size = 0
+    async with aclosing(read_bytes(response, clock)) as body:
+        async for data in body:
+            for line in lines.feed(data):
+                if not rest and (value := whole_json(line)) is not None:
+                    yield value
+                elif line.strip():
+                    size += len(line)
+                    rest.append(line)
+                if size > PLAIN_ANSWER_MIB * 1024 * 1024:
+                    raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_MIB)
+    rest += lines.finish()
+    if whole := b"\n".join(rest).strip():
+        yield load_json(whole)
+
+
+def whole_json(line: bytes) -> Any | None:
+    """The value of a line that is JSON by itself, else None."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+
+
+# --- shared/backends/webhook_presets.py ---
+
+WEBHOOK_PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "n8n": {
+        "request": {
+            "action": "sendMessage",
+            "sessionId": "{thread}",
+            "chatInput": "{prompt}",
+        },
+        "answer": {
+            "text": [
+                {"path": "content", "when": {"type": "item"}},
+                "output",
+                "text",
+                "[*].output",
+                "[*].text",
+            ],
+            "error": [
+                {"path": "content", "when": {"type": "error"}},
+                {"path": "message", "when": {"code": [0, 404, 500]}},
+            ],
+        },
+    },
+    "dify": {
+        "request": {
+            "inputs": {},
+            "query": "{prompt}",
+            "response_mode": "streaming",
+            "conversation_id": "{session}",
+            "user": "{user_id}",
+        },
+        "answer": {
+            # An agent says all of its answer again in a last `message`.
+            "text": [
+                {"path": "answer", "when": {"event": "agent_message"}},
+                {"path": "answer", "when": {"event": "message"}},
+            ],
+            "tools": [
+                {
+                    "when": {"event": "agent_thought"},
+                    "name": "tool",
+                    "arguments": "tool_input",
+                    "result": "observation",
+                }
+            ],
+            "session": "conversation_id",
+            "task": "task_id",
+            "usage": "metadata.usage",
+            "error": [{"path": "message", "when": {"event": "error"}}],
+            "done": [{"when": {"event": "message_end"}}],
+        },
+        "stop": {"suffix": "/{task}/stop", "request": {"user": "{user_id}"}},
+    },
+    "flowise": {
+        "request": {
+            "question": "{prompt}",
+            "streaming": True,
+            "overrideConfig": {"sessionId": "{thread}"},
+            "uploads": "{files}",
+        },
+        "answer": {
+            "text": [{"path": "data", "when": {"event": "token"}}, "text"],
+            "tools": [
+                {
+                    "path": "data[*]",
+                    "when": {"event": "usedTools"},
+                    "name": "tool",
+                    "arguments": "toolInput",
+                    "result": "toolOutput",
+                },
+                {
+                    "path": "usedTools[*]",
+                    "name": "tool",
+                    "arguments": "toolInput",
+                    "result": "toolOutput",
+                },
+            ],
+            "error": [{"path": "data", "when": {"event": "error"}}],
+            "done": [{"when": {"event": "end"}}],
+        },
+    },
+}
+
+
+# --- shared/agents/kinds/webhook.py ---
+
+
+class StopSettings(BaseModel):
+    """How an answer is stopped, where closing the connection is not enough."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suffix: str
+    request: dict[str, Any] = Field(default_factory=dict)
+
+
+class WebhookAgent(HttpAgent):
+    """A service that answers a POST. `preset` gives what the entry does not say."""
+
+    preset: Literal["", "n8n", "dify", "flowise"] = ""
+    request: dict[str, Any] = Field(default_factory=dict)
+    answer: AnswerMapping = AnswerMapping()
+    format: Literal["", "json", "sse", "text"] = ""
+    stop: StopSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, entry: Any) -> Any:
+        """Keys of `request` and `answer` go over those of the preset, one by one."""
+        preset = WEBHOOK_PRESETS.get(str(entry.get("preset") or ""), {})
+        merged = dict(entry)
+        for key, usual in preset.items():
+            own = entry.get(key)
+            if own is None:
+                merged[key] = usual
+            elif isinstance(own, dict) and key != "stop":
+                merged[key] = {**usual, **own}
+        return merged
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "WebhookAgent":
+        if not self.request:
+            raise ValueError("give a `request` to send, or a `preset`")
+        if self.format != "text" and not self.answer.text:
+            raise ValueError("say in `answer` where the `text` is, or give a `preset`")
+        if "${" in str(self.request):
+            raise ValueError("secrets are sent with `key` or `headers` alone")
+        stop = self.stop or StopSettings(suffix="")
+        used = placeholders([self.request, stop.suffix, stop.request])
+        if unknown := sorted(used - set(REQUEST_VALUES)):
+            names = ", ".join(f"{{{name}}}" for name in REQUEST_VALUES)
+            raise ValueError(f"`{{{unknown[0]}}}` is none of {names}")
+        return self
+
+
+def make_webhook(agent: WebhookAgent, model: str) -> Backend:
+    """The backend for the service; it has no models to choose among."""
+    stop = agent.stop
+    return WebhookBackend(
+        client=shared_resource("http client", new_http_client),
+        endpoint=agent.endpoint,
+        request=agent.request,
+        mapping=agent.answer,
+        form=agent.format,
+        stop=StopRequest(stop.suffix, stop.request) if stop else None,
+    )
+
+
 # --- shared/agents/kinds/table.py ---
 
 DEFAULT_BACKEND = "openai"
@@ -6317,9 +7564,11 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
     "anthropic": AgentKind(AnthropicAgent, make_anthropic, writes_titles=True),
     "acp": AgentKind(AcpAgent, make_acp),
+    "cli": AgentKind(CliAgent, make_cli),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
+    "webhook": AgentKind(WebhookAgent, make_webhook),
 }
 
 
@@ -7016,6 +8265,2779 @@ class PipeRequest:
     def language(self) -> str:
         variables = self.metadata.get("variables") or {}
         return str(variables.get("{{USER_LANGUAGE}}") or "en")
+
+
+# --- shared/host/telemetry.py ---
+
+# The boundaries that OpenTelemetry's conventions name for the duration of HTTP requests,
+# and longer ones: people wait minutes for an agent.
+SECOND_BOUNDARIES = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1000.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What is measured: `kind` is the end of a meter's method, `create_…`."""
+
+    kind: str
+    unit: str
+    description: str
+
+
+ROUTING_INSTRUMENTS: Mapping[str, Instrument] = {
+    "aqueduct.routing.waiting": Instrument(
+        "up_down_counter", "{request}", "Requests that wait for a place."
+    ),
+    "aqueduct.routing.wait": Instrument(
+        "histogram", "s", "How long requests waited for a place."
+    ),
+    "aqueduct.routing.left": Instrument(
+        "counter", "{request}", "Requests that left the queue without a place."
+    ),
+    "aqueduct.routing.fallbacks": Instrument(
+        "counter", "{request}", "Requests that another pool or agent took over."
+    ),
+    "aqueduct.routing.running": Instrument(
+        "up_down_counter", "{request}", "Requests that run on an upstream."
+    ),
+    "aqueduct.routing.attempts": Instrument(
+        "counter", "{attempt}", "Attempts, by whether the chat stayed where it was."
+    ),
+    "aqueduct.routing.first_token": Instrument(
+        "histogram", "s", "Time to the first token of an attempt."
+    ),
+    "aqueduct.routing.token_rate": Instrument(
+        "histogram", "{token}/s", "Output tokens a second, after the first."
+    ),
+    "aqueduct.routing.errors": Instrument(
+        "counter", "{attempt}", "Attempts that failed or were stopped, by error."
+    ),
+    "aqueduct.routing.retries": Instrument(
+        "counter", "{attempt}", "Attempts after which the request was tried again."
+    ),
+    "aqueduct.routing.breaker": Instrument(
+        "gauge", "1", "State of an upstream: 0 closed, 1 half open, 2 open."
+    ),
+}
+
+
+class MeterRecorder:
+    """Tells a meter what the routing counts."""
+
+    def __init__(self, meter: Any) -> None:
+        self._made = {
+            name: make_instrument(meter, name, instrument)
+            for name, instrument in ROUTING_INSTRUMENTS.items()
+        }
+
+    def add(self, name: str, amount: int, attributes: Mapping[str, str]) -> None:
+        """Add to a counter."""
+        self._made[name].add(amount, attributes)
+
+    def record(self, name: str, value: float, attributes: Mapping[str, str]) -> None:
+        """Count a value in a histogram, or set a gauge."""
+        instrument = self._made[name]
+        if ROUTING_INSTRUMENTS[name].kind == "gauge":
+            instrument.set(value, attributes)
+        else:
+            instrument.record(value, attributes)
+
+
+def make_instrument(meter: Any, name: str, instrument: Instrument) -> Any:
+    make = getattr(meter, f"create_{instrument.kind}")
+    given: dict[str, Any] = {
+        "unit": instrument.unit,
+        "description": instrument.description,
+    }
+    if instrument.unit == "s":
+        given["explicit_bucket_boundaries_advisory"] = SECOND_BOUNDARIES
+    return make(name, **given)
+
+
+@lru_cache(maxsize=1)
+def telemetry_recorder() -> MeterRecorder | None:
+    """A recorder for Open WebUI's meter provider; None where its metrics are off."""
+    from open_webui.env import ENABLE_OTEL, ENABLE_OTEL_METRICS
+
+    if not (ENABLE_OTEL and ENABLE_OTEL_METRICS):
+        return None
+    from opentelemetry.metrics import get_meter
+
+    return MeterRecorder(get_meter("aqueduct"))
+
+
+# --- shared/routing/affinity.py ---
+
+
+def affinity_key(
+    user_id: str, chat_id: str, model: str, messages: Sequence[Mapping[str, Any]]
+) -> str:
+    """A hash of the chat; without one, of the model and how the conversation began.
+
+    An API caller sends the whole conversation each time: its beginning, up to the
+    first message of the user, is what an upstream has in its cache.
+    """
+    told: Any = chat_id
+    if not chat_id:
+        asked = [i for i, m in enumerate(messages) if m.get("role") == "user"]
+        told = [dict(m) for m in messages[: asked[0] + 1 if asked else 1]]
+    text = json.dumps([user_id, model, told], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=12).hexdigest()
+
+
+# --- shared/routing/breaker.py ---
+
+# An upstream that says these will say them again until an administrator acts.
+LASTING_CODES = ("status_401", "status_403", "status_404")
+LONGEST_SHUT = 300.0
+KEPT_OUTCOMES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRecord:
+    """Outcomes as (seconds, failed), failures in a row, openings in a row."""
+
+    outcomes: tuple[tuple[float, bool], ...] = ()
+    in_a_row: int = 0
+    openings: int = 0
+
+    def to_json(self) -> list[Any]:
+        return [[list(o) for o in self.outcomes], self.in_a_row, self.openings]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> "BreakerRecord":
+        outcomes = tuple((float(at), bool(failed)) for at, failed in data[0])
+        return cls(outcomes, int(data[1]), int(data[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """An upstream gets nothing for some seconds.
+
+    `code` is the error that shut it. Where it only asked for a pause (`paused`) it is
+    used as before afterwards; else a single request tries it first.
+    """
+
+    seconds: float
+    code: str
+    paused: bool = False
+
+
+def after_success(record: BreakerRecord, now: float) -> BreakerRecord:
+    """The record after an answer has begun."""
+    if record.openings:
+        return BreakerRecord()
+    outcomes = (*record.outcomes, (now, False))[-KEPT_OUTCOMES:]
+    return BreakerRecord(outcomes)
+
+
+def after_failure(
+    record: BreakerRecord,
+    now: float,
+    code: str,
+    probing: bool,
+    rules: BreakerSettings,
+) -> tuple[BreakerRecord, Shut | None]:
+    """The record after a failure, and whether to leave the upstream alone.
+
+    `probing`: the failed request was the one that tried an open upstream.
+    """
+    kept = tuple(o for o in record.outcomes if now - o[0] < rules.window)
+    outcomes = (*kept, (now, True))[-KEPT_OUTCOMES:]
+    record = replace(record, outcomes=outcomes, in_a_row=record.in_a_row + 1)
+    failed = sum(1 for _, was_failure in outcomes if was_failure)
+    opens = (
+        probing
+        or code in LASTING_CODES
+        or record.in_a_row >= rules.failures
+        or (
+            len(outcomes) >= rules.min_requests
+            and failed / len(outcomes) >= rules.error_rate
+        )
+    )
+    if not opens:
+        return record, None
+    seconds = min(
+        rules.open_for * 2**record.openings, max(LONGEST_SHUT, rules.open_for)
+    )
+    # After its trial the upstream is judged anew.
+    return BreakerRecord(openings=min(record.openings + 1, 10)), Shut(seconds, code)
+
+
+# --- shared/routing/tickets.py ---
+
+Rank = tuple[float, int]
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A request for one model call.
+
+    `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
+    chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
+    class: it was served before and comes again, `entered` being when it first came.
+    """
+
+    id: str
+    user: str
+    model: str
+    priority: int = 0
+    affinity: str = ""
+    entered: float = 0.0
+    ahead: bool = False
+    excluded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A slot. `affinity` says whether the chat was there before: kept, moved, new.
+
+    `probe`: the upstream was shut, and this request tries it.
+    """
+
+    ticket_id: str
+    upstream: str
+    affinity: str
+    probe: bool = False
+
+
+@dataclass(slots=True)
+class Waiting:
+    ticket: Ticket
+    rank: Rank
+    lane: str
+
+
+@dataclass(slots=True)
+class Running:
+    ticket: Ticket
+    upstream: str
+    since: float
+
+
+@dataclass(slots=True)
+class Gate:
+    """An upstream, or one of its models, that is shut. `probe` is who tries it."""
+
+    until: float
+    code: str
+    paused: bool
+    probe: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A waiting request's place, from 1, of how many, and the seconds to expect."""
+
+    position: int
+    total: int
+    seconds: float | None
+
+
+def gate_names(upstream: str, model: str) -> tuple[str, str]:
+    """What can be shut: an upstream, or one model there."""
+    return upstream, f"{upstream} {model}"
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """What is shut now: `trying` when one request finds out whether it is well."""
+
+    name: str
+    code: str
+    seconds: float
+    paused: bool
+    trying: bool
+
+
+# --- shared/routing/lanes.py ---
+
+# Virtual times are compared only among those that wait; old users are forgotten.
+FORGET_USERS_ABOVE = 1000
+
+
+@dataclass(slots=True)
+class FairTags:
+    """The virtual time of a class, and the last tag of each user."""
+
+    time: float = 0.0
+    last: dict[str, float] = field(default_factory=dict)
+
+    def new_tag(self, user: str) -> float:
+        tag = max(self.time, self.last.get(user, self.time - 1) + 1)
+        if len(self.last) > FORGET_USERS_ABOVE:
+            self.last = {u: t for u, t in self.last.items() if t >= self.time}
+        self.last[user] = tag
+        return tag
+
+    def serve(self, tag: float) -> None:
+        self.time = max(self.time, tag)
+
+    def refund(self, user: str) -> None:
+        """A request of this user left without being served."""
+        if user in self.last:
+            self.last[user] -= 1
+
+
+@dataclass(slots=True)
+class Lane:
+    """Ids in the order of (tag, number of arrival)."""
+
+    _keys: list[tuple[float, int, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key[2] for key in self._keys)
+
+    def add(self, rank: Rank, ticket_id: str) -> None:
+        insort(self._keys, (*rank, ticket_id))
+
+    def remove(self, rank: Rank, ticket_id: str) -> None:
+        del self._keys[bisect_left(self._keys, (*rank, ticket_id))]
+
+    def count_before(self, rank: Rank) -> int:
+        return bisect_left(self._keys, (*rank, ""))
+
+
+# --- shared/routing/dispatcher.py ---
+
+ANY = ""
+BUSY, CLOSED = "busy", "closed"
+KEPT_AFFINITIES = 20_000
+SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """The state of one pool. `spec` may be replaced at any time."""
+
+    spec: PoolSpec
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    running: dict[str, Running] = field(default_factory=dict)
+    gates: dict[str, Gate] = field(default_factory=dict)
+    service: dict[str, float] = field(default_factory=dict)
+    _lanes: dict[tuple[int, str], Lane] = field(default_factory=dict)
+    _tags: tuple[FairTags, ...] = field(
+        default_factory=lambda: tuple(FairTags() for _ in REQUEST_CLASSES)
+    )
+    _arrivals: int = 0
+    _of_upstream: dict[str, int] = field(default_factory=dict)
+    _of_user: dict[str, int] = field(default_factory=dict)
+    _of_model: dict[str, int] = field(default_factory=dict)
+    _affinity: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    # --- a request comes, waits, goes ---
+
+    def enter(self, ticket: Ticket, now: float) -> tuple[str, list[Grant]]:
+        """Take a request: "" or why not (BUSY, CLOSED), and the slots now given.
+
+        CLOSED: no upstream can take it, and none is merely making a pause.
+        """
+        if not self.possible(ticket, now):
+            return CLOSED, []
+        if not ticket.ahead:
+            ticket.entered = now
+        self._insert(ticket, self._lane_for(ticket, now))
+        grants = self.dispatch(now)
+        if ticket.id in self.waiting and not ticket.ahead:
+            limit = getattr(
+                self.spec.queue.max_waiting, REQUEST_CLASSES[ticket.priority]
+            )
+            if self.count_waiting(ticket.priority) > limit:
+                self._give_up(ticket.id)
+                return BUSY, grants
+        return "", grants
+
+    def leave(self, ticket_id: str, now: float, served: bool = False) -> list[Grant]:
+        """Forget a request, whether it waits or runs; `served`: it had its answer."""
+        if ticket_id in self.waiting:
+            self._give_up(ticket_id)
+            return []
+        run = self.running.pop(ticket_id, None)
+        if run is None:
+            return []
+        if served:
+            self._learn(run.upstream, now - run.since)
+        self._count(run.ticket, run.upstream, -1)
+        for gate in self._gates_of(run.upstream, run.ticket.model):
+            if gate.probe == ticket_id:
+                gate.probe = ""
+        return self.dispatch(now)
+
+    def loosen(self, ticket_id: str, now: float) -> list[Grant]:
+        """Let a waiting request go to any upstream from now on."""
+        place = self.waiting.get(ticket_id)
+        if place is None or place.lane == ANY:
+            return []
+        self._lane(place).remove(place.rank, ticket_id)
+        place.lane = ANY
+        self._lane(place).add(place.rank, ticket_id)
+        return self.dispatch(now)
+
+    def adopt(self, ticket: Ticket, upstream: str, now: float) -> None:
+        """Count a request that runs already, granted elsewhere."""
+        self.running[ticket.id] = Running(ticket, upstream, now)
+        self._count(ticket, upstream, 1)
+
+    # --- upstreams open and shut ---
+
+    def shut(self, gate_name: str, gate: Gate, now: float) -> list[str]:
+        """Shut an upstream or a model of it; the ids of those who wait in vain now.
+
+        These have left the queue.
+        """
+        known = self.gates.get(gate_name)
+        if known is not None and gate.paused and not known.paused:
+            return []
+        self.gates[gate_name] = gate
+        waiting = list(self.waiting.values())
+        lost = [w.ticket.id for w in waiting if not self.possible(w.ticket, now)]
+        for ticket_id in lost:
+            self._give_up(ticket_id)
+        return lost
+
+    def reopen(self, upstream: str, model: str, now: float) -> list[Grant]:
+        """The upstream answered with this model."""
+        for name in gate_names(upstream, model):
+            self.gates.pop(name, None)
+        return self.dispatch(now)
+
+    def possible(self, ticket: Ticket, now: float) -> bool:
+        """Whether any upstream can take this request, now or after a pause."""
+        return any(
+            upstream.id not in ticket.excluded
+            and all(
+                gate.paused or gate.until <= now
+                for gate in self._gates_of(upstream.id, ticket.model)
+            )
+            for upstream in self.spec.upstreams
+        )
+
+    def next_opening(self, now: float) -> float | None:
+        """When the next gate opens while requests wait, or None."""
+        if not self.waiting:
+            return None
+        times = [gate.until for gate in self.gates.values() if gate.until > now]
+        return min(times, default=None)
+
+    # --- looking ---
+
+    def count_waiting(self, priority: int) -> int:
+        return sum(
+            len(lane) for (rank, _), lane in self._lanes.items() if rank == priority
+        )
+
+    def count_running(self, upstream: str) -> int:
+        return self._of_upstream.get(upstream, 0)
+
+    def standing(self, ticket_id: str, now: float) -> Standing | None:
+        """Where a waiting request stands; None when it does not wait."""
+        place = self.waiting.get(ticket_id)
+        if place is None:
+            return None
+        mine = place.ticket.priority
+        ahead = 0
+        for (priority, _), lane in self._lanes.items():
+            if priority < mine:
+                ahead += len(lane)
+            elif priority == mine:
+                ahead += lane.count_before(place.rank)
+        pace = self._seconds_per_request(now)
+        seconds = None if pace is None else (ahead + 1) * pace
+        return Standing(ahead + 1, len(self.waiting), seconds)
+
+    def busy_seconds(self, now: float) -> float | None:
+        """How long a new request would wait behind all others, where known."""
+        pace = self._seconds_per_request(now)
+        return None if pace is None else (len(self.waiting) + 1) * pace
+
+    # --- the choice ---
+
+    def dispatch(self, now: float) -> list[Grant]:
+        """Give every free slot to the request whose turn it is."""
+        grants: list[Grant] = []
+        while self.waiting:
+            grant = self._next_grant(now)
+            if grant is None:
+                break
+            grants.append(grant)
+        return grants
+
+    def _next_grant(self, now: float) -> Grant | None:
+        free = [u for u in self.spec.upstreams if self._has_room(u)]
+        for upstream in sorted(free, key=self._load) if len(free) > 1 else free:
+            place = self._first_for(upstream, now)
+            if place is not None:
+                return self._grant(place, upstream.id, now)
+        return None
+
+    def _first_for(self, upstream: UpstreamSlots, now: float) -> Waiting | None:
+        """Whose turn it is at this upstream.
+
+        A request of a lower class counts as one of the next higher class that came
+        `ageing` seconds later, so that nobody waits for ever.
+        """
+        best: Waiting | None = None
+        best_time = 0.0
+        for priority in range(len(REQUEST_CLASSES)):
+            heads = [
+                head
+                for name in (ANY, upstream.id)
+                if (lane := self._lanes.get((priority, name)))
+                and (head := self._head(lane, upstream.id, now)) is not None
+            ]
+            if not heads:
+                continue
+            head = min(heads, key=lambda place: place.rank)
+            time = head.ticket.entered + priority * self.spec.queue.ageing
+            if best is None or time < best_time:
+                best, best_time = head, time
+        return best
+
+    def _head(self, lane: Lane, upstream: str, now: float) -> Waiting | None:
+        """The first request of a lane that may run here now."""
+        places = (self.waiting[ticket_id] for ticket_id in lane)
+        return next((p for p in places if self._may_run(p.ticket, upstream, now)), None)
+
+    def _may_run(self, ticket: Ticket, upstream: str, now: float) -> bool:
+        rules = self.spec.queue
+        if upstream in ticket.excluded:
+            return False
+        if rules.per_user and self._of_user.get(ticket.user, 0) >= rules.per_user:
+            return False
+        if rules.per_model and self._of_model.get(ticket.model, 0) >= rules.per_model:
+            return False
+        return all(
+            gate.until <= now and (gate.paused or not gate.probe)
+            for gate in self._gates_of(upstream, ticket.model)
+        )
+
+    def _has_room(self, upstream: UpstreamSlots) -> bool:
+        return self._of_upstream.get(upstream.id, 0) < upstream.concurrency
+
+    def _load(self, upstream: UpstreamSlots) -> float:
+        """How busy an upstream would be with one more request: its expected wait."""
+        busy = (self.count_running(upstream.id) + 1) / upstream.concurrency
+        known = self.service.values()
+        mean = sum(known) / len(known) if known else 1.0
+        return busy * self.service.get(upstream.id, mean) / upstream.weight
+
+    def _grant(self, place: Waiting, upstream: str, now: float) -> Grant:
+        ticket = place.ticket
+        self._remove(ticket.id)
+        if not ticket.ahead:
+            self._tags[ticket.priority].serve(place.rank[0])
+        self.adopt(ticket, upstream, now)
+        probe = False
+        for name in gate_names(upstream, ticket.model):
+            gate = self.gates.get(name)
+            if gate is not None and gate.paused:
+                del self.gates[name]
+            elif gate is not None:
+                gate.probe, probe = ticket.id, True
+        return Grant(ticket.id, upstream, self._remember(ticket, upstream, now), probe)
+
+    # --- affinity ---
+
+    def _lane_for(self, ticket: Ticket, now: float) -> str:
+        """The upstream that holds this chat, unless it is of no use; else ANY."""
+        upstream, until = self._affinity.get(ticket.affinity, (ANY, 0.0))
+        usable = (
+            upstream != ANY
+            and until > now
+            and upstream not in ticket.excluded
+            and any(known.id == upstream for known in self.spec.upstreams)
+            and all(g.until <= now for g in self._gates_of(upstream, ticket.model))
+        )
+        return upstream if usable else ANY
+
+    def _remember(self, ticket: Ticket, upstream: str, now: float) -> str:
+        """Note where a chat is; whether that is where it was: kept, moved or new."""
+        key, ttl = ticket.affinity, self.spec.affinity.ttl
+        if not key or not ttl:
+            return "new"
+        before, until = self._affinity.pop(key, (ANY, 0.0))
+        if len(self._affinity) >= KEPT_AFFINITIES:
+            del self._affinity[next(iter(self._affinity))]  # the least recently used
+        self._affinity[key] = (upstream, now + ttl)
+        if until <= now:
+            return "new"
+        return "kept" if before == upstream else "moved"
+
+    # --- books ---
+
+    def _insert(self, ticket: Ticket, lane: str) -> None:
+        self._arrivals += 1
+        tags = self._tags[ticket.priority]
+        tag = float("-inf") if ticket.ahead else tags.new_tag(ticket.user)
+        place = Waiting(ticket, (tag, self._arrivals), lane)
+        self.waiting[ticket.id] = place
+        self._lane(place).add(place.rank, ticket.id)
+
+    def _remove(self, ticket_id: str) -> Waiting:
+        place = self.waiting.pop(ticket_id)
+        self._lane(place).remove(place.rank, ticket_id)
+        return place
+
+    def _give_up(self, ticket_id: str) -> None:
+        ticket = self._remove(ticket_id).ticket
+        if not ticket.ahead:
+            self._tags[ticket.priority].refund(ticket.user)
+
+    def _lane(self, place: Waiting) -> Lane:
+        key = (place.ticket.priority, place.lane)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane()
+        return lane
+
+    def _count(self, ticket: Ticket, upstream: str, change: int) -> None:
+        for counts, key in (
+            (self._of_upstream, upstream),
+            (self._of_user, ticket.user),
+            (self._of_model, ticket.model),
+        ):
+            counts[key] = counts.get(key, 0) + change
+            if not counts[key]:
+                del counts[key]
+
+    def _learn(self, upstream: str, seconds: float) -> None:
+        known = self.service.get(upstream, seconds)
+        self.service[upstream] = known + SERVICE_SHARE * (seconds - known)
+
+    def _gates_of(self, upstream: str, model: str) -> Iterator[Gate]:
+        if self.gates:
+            for name in gate_names(upstream, model):
+                if name in self.gates:
+                    yield self.gates[name]
+
+    def _seconds_per_request(self, now: float) -> float | None:
+        """The mean time between two slots that come free, where it can be known."""
+        rate = 0.0
+        for upstream in self.spec.upstreams:
+            seconds = self.service.get(upstream.id)
+            gate = self.gates.get(upstream.id)
+            if seconds and (gate is None or gate.until <= now):
+                rate += upstream.concurrency / seconds
+        return 1 / rate if rate else None
+
+
+# --- shared/routing/store.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request gets no slot: BUSY or CLOSED, for about how many seconds.
+
+    `cause` is the code of the error that shut the upstream.
+    """
+
+    reason: str
+    seconds: float | None = None
+    cause: str = ""
+
+
+@dataclass(slots=True)
+class QueuePlace:
+    """A request of this process. When `settled` is done, it has a grant or a refusal.
+
+    Who sets `moved` to a new future is told once that its standing has changed.
+    """
+
+    spec: PoolSpec
+    ticket: Ticket
+    settled: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    grant: Grant | None = None
+    refusal: Refusal | None = None
+    standing: Standing | None = None
+    moved: "asyncio.Future[None] | None" = None
+
+    def give(self, grant: Grant) -> None:
+        self.grant = grant
+        self._settle()
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        self._settle()
+
+    def tell(self, standing: Standing | None) -> None:
+        self.standing = standing
+        if self.moved is not None and not self.moved.done():
+            self.moved.set_result(None)
+        self.moved = None
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it stands: requests by class, by upstream, and what is shut."""
+
+    waiting: tuple[int, ...]
+    running: dict[str, int]
+    gates: tuple[GateView, ...]
+
+
+class QueueStore(Protocol):
+    """Keeps the queues. Never raises: what it cannot share it keeps for itself.
+
+    Objects of this protocol outlive a reload of the function: plain values and the
+    attributes above are all that passes between old and new code.
+    """
+
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
+        """Join the queue; the place may be settled already."""
+
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
+        """Give the place or the slot back, whatever state it is in; idempotent."""
+
+    async def standing(self, place: QueuePlace) -> Standing | None:
+        """Where the request stands in the queue; None when it has its turn."""
+
+    async def succeeded(self, place: QueuePlace) -> bool:
+        """The upstream has begun to answer; whether that opened it again."""
+
+    async def failed(self, place: QueuePlace, code: str) -> bool:
+        """The upstream failed in this way; whether it is left alone now."""
+
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
+        """The upstream asked for a pause.
+
+        A short one is waited for in the queue; past the budget of retries nobody is
+        made to wait.
+        """
+
+    async def view(self, spec: PoolSpec) -> PoolView:
+        """How the pool stands, all replicas together."""
+
+    async def publish(self, counts: bytes) -> None:
+        """Let other replicas see this one's counts, for half a minute."""
+
+    async def published(self) -> Sequence[bytes]:
+        """The counts of all replicas, this one's among them; empty without Redis."""
+
+
+# --- shared/routing/memory_queue.py ---
+
+TELL_SECONDS = 1.0  # between two looks at the line of those who wait
+NO_RECORD = BreakerRecord()
+
+
+class MemoryPool:
+    """One pool: the desk, who waits at it in this process, and its timers."""
+
+    def __init__(self, spec: PoolSpec, clock: Callable[[], float]) -> None:
+        self.desk = Dispatcher(spec)
+        self.places: dict[str, QueuePlace] = {}
+        self.records: dict[str, BreakerRecord] = {}
+        self._clock = clock
+        self._telling: asyncio.TimerHandle | None = None
+        self._opening: asyncio.TimerHandle | None = None
+
+    def enter(self, place: QueuePlace) -> None:
+        self.desk.spec = place.spec
+        now = self._clock()
+        ticket = place.ticket
+        self.places[ticket.id] = place
+        refusal, grants = self.desk.enter(ticket, now)
+        if refusal:
+            del self.places[ticket.id]
+            place.refuse(self.refusal(refusal, ticket, now))
+        self.give(grants)
+        waiting = self.desk.waiting.get(ticket.id)
+        if waiting is None:
+            return
+        self._await_opening(now)
+        if waiting.lane != ANY:
+            patience = place.spec.affinity.wait
+            asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
+
+    def leave(self, ticket_id: str, served: bool) -> None:
+        if self.places.pop(ticket_id, None) is not None:
+            self.give(self.desk.leave(ticket_id, self._clock(), served))
+            self._tell_later()
+
+    def shut(self, name: str, seconds: float, code: str, paused: bool) -> None:
+        now = self._clock()
+        lost = self.desk.shut(name, Gate(now + seconds, code, paused), now)
+        for ticket_id in lost:
+            place = self.places.pop(ticket_id)
+            place.refuse(self.refusal(CLOSED, place.ticket, now))
+        self._await_opening(now)
+
+    def reopen(self, upstream: str, model: str) -> None:
+        self.give(self.desk.reopen(upstream, model, self._clock()))
+
+    def give(self, grants: Iterable[Grant]) -> None:
+        for grant in grants:
+            self.places[grant.ticket_id].give(grant)
+            self._tell_later()
+
+    def refusal(self, reason: str, ticket: Ticket, now: float) -> Refusal:
+        if reason != CLOSED:
+            return Refusal(reason, self.desk.busy_seconds(now))
+        names = [
+            name
+            for upstream in self.desk.spec.upstreams
+            for name in gate_names(upstream.id, ticket.model)
+        ]
+        shut = [self.desk.gates[name] for name in names if name in self.desk.gates]
+        if not shut:
+            return Refusal(reason)
+        first = min(shut, key=lambda gate: gate.until)
+        return Refusal(reason, max(0.0, first.until - now), first.code)
+
+    def standing(self, ticket_id: str) -> Standing | None:
+        return self.desk.standing(ticket_id, self._clock())
+
+    def view(self) -> PoolView:
+        now, desk = self._clock(), self.desk
+        return PoolView(
+            tuple(desk.count_waiting(rank) for rank in range(len(REQUEST_CLASSES))),
+            {u.id: desk.count_running(u.id) for u in desk.spec.upstreams},
+            tuple(
+                GateView(name, g.code, max(0.0, g.until - now), g.paused, bool(g.probe))
+                for name, g in desk.gates.items()
+            ),
+        )
+
+    def _loosen(self, ticket_id: str) -> None:
+        self.give(self.desk.loosen(ticket_id, self._clock()))
+
+    def _await_opening(self, now: float) -> None:
+        """Look again when a shut upstream may be used, if somebody waits for it."""
+        opening = self.desk.next_opening(now)
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if opening is not None:
+            loop = asyncio.get_running_loop()
+            self._opening = loop.call_later(opening - now, self._open)
+
+    def _open(self) -> None:
+        now = self._clock()
+        self.give(self.desk.dispatch(now))
+        self._await_opening(now)
+
+    def _tell_later(self) -> None:
+        if self._telling is None and self.desk.waiting:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        for ticket_id in self.desk.waiting:
+            place = self.places[ticket_id]
+            if place.moved is not None:
+                place.tell(self.standing(ticket_id))
+
+
+class MemoryStore:
+    """All pools of this process; see QueueStore."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pools: dict[str, MemoryPool] = {}
+
+    def pool(self, spec: PoolSpec) -> MemoryPool:
+        pool = self._pools.get(spec.name)
+        if pool is None:
+            pool = self._pools[spec.name] = MemoryPool(spec, self._clock)
+        return pool
+
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
+        place = QueuePlace(spec, ticket)
+        self.pool(spec).enter(place)
+        return place
+
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
+        self.pool(place.spec).leave(place.ticket.id, served)
+
+    async def standing(self, place: QueuePlace) -> Standing | None:
+        return self.pool(place.spec).standing(place.ticket.id)
+
+    async def succeeded(self, place: QueuePlace) -> bool:
+        assert place.grant is not None
+        pool, upstream = self.pool(place.spec), place.grant.upstream
+        for name in gate_names(upstream, place.ticket.model):
+            if name == upstream or name in pool.records:
+                record = pool.records.get(name, NO_RECORD)
+                pool.records[name] = after_success(record, self._clock())
+        reopens = place.grant.probe
+        if reopens:
+            pool.reopen(upstream, place.ticket.model)
+        return reopens
+
+    async def failed(self, place: QueuePlace, code: str) -> bool:
+        assert place.grant is not None
+        pool = self.pool(place.spec)
+        name = failing_gate(place, code)
+        record, shut = after_failure(
+            pool.records.get(name, NO_RECORD),
+            self._clock(),
+            code,
+            place.grant.probe,
+            place.spec.breaker,
+        )
+        pool.records[name] = record
+        if shut is not None:
+            pool.shut(name, shut.seconds, code, False)
+        return shut is not None
+
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
+        assert place.grant is not None
+        short = seconds <= place.spec.retry.budget
+        self.pool(place.spec).shut(place.grant.upstream, seconds, code, short)
+
+    async def view(self, spec: PoolSpec) -> PoolView:
+        return self.pool(spec).view()
+
+    async def publish(self, counts: bytes) -> None:
+        """Nobody else is there."""
+
+    async def published(self) -> Sequence[bytes]:
+        return []
+
+
+def failing_gate(place: QueuePlace, code: str) -> str:
+    """What this failure counts against: a model that is not there is no other's fault."""
+    assert place.grant is not None
+    upstream, model = gate_names(place.grant.upstream, place.ticket.model)
+    return model if code == "status_404" else upstream
+
+
+# --- shared/routing/failures.py ---
+
+
+class QueueError(AqueductError):
+    """A request that was given no slot: queue_busy, queue_expired, upstreams_shut."""
+
+
+class AttemptsFailed(AqueductError):
+    """Nothing worked; `attempts` are the errors, in order, as (code, fields).
+
+    Its fields carry them, too, so that the sentence can tell all of them.
+    """
+
+    def __init__(self, errors: Sequence[AqueductError]) -> None:
+        attempts = [(error.code, dict(error.fields)) for error in errors]
+        super().__init__("all_attempts_failed", attempts=attempts)
+        self.errors = tuple(errors)
+
+
+def joined_error(errors: Sequence[AqueductError]) -> AqueductError:
+    """One error for all that was tried, each sentence told once."""
+    flat: list[AqueductError] = []
+    for error in errors:
+        flat += error.errors if isinstance(error, AttemptsFailed) else [error]
+    seen: dict[str, AqueductError] = {}
+    for error in flat:
+        seen.setdefault(f"{error.code} {sorted(error.fields.items(), key=str)}", error)
+    different = list(seen.values())
+    return different[0] if len(different) == 1 else AttemptsFailed(different)
+
+
+# --- shared/routing/retry.py ---
+
+OVERLOADED_WORDS = ("overloaded", "rate limit", "rate_limit", "too many requests")
+MAX_DOUBLINGS = 16  # beyond every cap that makes sense
+
+
+@dataclass(frozen=True, slots=True)
+class FailureMeaning:
+    """Whether the same upstream may be asked again, and whose fault it was.
+
+    `blame`: `upstream` counts against it, `pause` means it is well but busy, `request`
+    that another request may do better. `retry_after` is what the server asked for, in
+    seconds.
+    """
+
+    again: bool
+    blame: Literal["upstream", "pause", "request"]
+    retry_after: float | None = None
+
+
+def meaning_of(error: AqueductError) -> FailureMeaning:
+    """What to make of a failure before the first token."""
+    if isinstance(error, UpstreamRefused):
+        seconds = error.fields.get("retry_after", error.fields.get("seconds"))
+        busy = error.status == 429 or (error.status == 503 and seconds is not None)
+        if busy:
+            return FailureMeaning(True, "pause", seconds)
+        if error.status in (401, 403, 404):
+            return FailureMeaning(False, "upstream")
+        if error.status == 408 or error.status >= 500:
+            return FailureMeaning(True, "upstream", seconds)
+        return FailureMeaning(False, "request")
+    if isinstance(error, UpstreamUnreachable):
+        return FailureMeaning(error.code != "bad_address", "upstream")
+    if isinstance(error, UpstreamSilent):
+        # A server that hangs would hang again for as long; connecting is quick.
+        return FailureMeaning(error.code == "connect_timeout", "upstream")
+    if isinstance(error, UpstreamBroken):
+        if says_overloaded(error):
+            return FailureMeaning(True, "pause")
+        return FailureMeaning(error.code == "cut_short", "upstream")
+    return FailureMeaning(False, "request")
+
+
+def says_overloaded(error: AqueductError) -> bool:
+    """Whether a server said so in a stream that had begun with status 200."""
+    said = str(error.fields.get("detail") or "").lower()
+    return any(word in said for word in OVERLOADED_WORDS)
+
+
+def backoff_seconds(
+    attempt: int, rules: RetrySettings, chance: random.Random | None = None
+) -> float:
+    """How long to wait after attempt number `attempt`, counted from 1."""
+    most = min(rules.cap, rules.base * 2 ** min(attempt - 1, MAX_DOUBLINGS))
+    return (chance or random).uniform(0.0, most)
+
+
+# --- shared/routing/histograms.py ---
+
+# Five steps a decade (Renard's series R5): a quantile read from the buckets is within
+# a fifth of the true one. From a millisecond to almost two hours; also good for tokens/s.
+BUCKET_BOUNDS = tuple(
+    float(f"{mantissa}e{exponent}")
+    for exponent in range(-3, 4)
+    for mantissa in (1, 1.6, 2.5, 4, 6.3)
+)
+BUCKET_NAMES = (*(f"{bound:g}" for bound in BUCKET_BOUNDS), "inf")
+MINUTES_KEPT = 60
+
+HistogramData = dict[str, Any]
+Buckets = Mapping[str, int]
+
+
+def new_histogram() -> HistogramData:
+    return {"count": 0, "sum": 0.0, "buckets": {}, "minutes": {}}
+
+
+def observe(histogram: HistogramData, value: float, minute: int) -> None:
+    """Count one value (seconds, or tokens a second) in this minute since 1970."""
+    name = BUCKET_NAMES[bisect_left(BUCKET_BOUNDS, value)]
+    histogram["count"] += 1
+    histogram["sum"] += value
+    buckets = histogram["buckets"]
+    buckets[name] = buckets.get(name, 0) + 1
+    buckets = this_minute(histogram["minutes"], minute)
+    buckets[name] = buckets.get(name, 0) + 1
+
+
+def this_minute(minutes: dict[str, dict[str, int]], minute: int) -> dict[str, int]:
+    """The counts of this minute; makes room by dropping the oldest minutes."""
+    key = str(minute)
+    counts = minutes.get(key)
+    if counts is None:
+        counts = minutes[key] = {}
+        while len(minutes) > MINUTES_KEPT:
+            del minutes[next(iter(minutes))]
+    return counts
+
+
+def quantile(buckets: Buckets, share: float) -> float | None:
+    """The value that `share` (0 to 1) of all lie below; None where there are none.
+
+    Inside a bucket values are taken to lie evenly, as Prometheus does it in
+    histogram_quantile. Above the last bound it is that bound.
+    """
+    counts = [buckets.get(name, 0) for name in BUCKET_NAMES]
+    total = sum(counts)
+    if not total:
+        return None
+    rank = share * total
+    sums = list(accumulate(counts))
+    place = bisect_left(sums, rank)
+    while not counts[place]:
+        place += 1  # rank 0: the first bucket that holds anything
+    if place == len(BUCKET_BOUNDS):
+        return BUCKET_BOUNDS[-1]
+    low = BUCKET_BOUNDS[place - 1] if place else 0.0
+    inside = (rank - (sums[place] - counts[place])) / counts[place]
+    return low + (BUCKET_BOUNDS[place] - low) * inside
+
+
+def add_numbers(one: Any, other: Any) -> Any:
+    """The sum of two trees of dictionaries whose leaves are numbers."""
+    if not isinstance(one, Mapping):
+        return one + other
+    joined = dict(one)
+    for key, value in other.items():
+        joined[key] = add_numbers(joined[key], value) if key in joined else value
+    return joined
+
+
+# --- shared/routing/stats.py ---
+
+MOST_KEYS = 50  # different errors, or targets of a fallback, of one upstream or pool
+BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
+
+Attributes = Mapping[str, str]
+StatsData = dict[str, Any]
+
+
+class Recorder(Protocol):
+    """Where counts also go as they happen: OpenTelemetry, when it is on."""
+
+    def add(self, name: str, amount: int, attributes: Attributes) -> None:
+        """Add to a counter."""
+
+    def record(self, name: str, value: float, attributes: Attributes) -> None:
+        """Count a value in a histogram, or set a gauge."""
+
+
+class SilentRecorder:
+    """The recorder of a server without telemetry."""
+
+    def add(self, name: str, amount: int, attributes: Attributes) -> None:
+        pass
+
+    def record(self, name: str, value: float, attributes: Attributes) -> None:
+        pass
+
+
+class RoutingStats:
+    """The counts of all pools of this process.
+
+    `now` gives seconds since 1970, which are the same minutes in all replicas.
+    """
+
+    def __init__(
+        self,
+        data: StatsData,
+        recorder: Recorder | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.data = data
+        self._recorder = recorder or SilentRecorder()
+        self._now = now
+        self._pools: dict[str, PoolStats] = {}
+
+    def pool(self, name: str) -> "PoolStats":
+        """The counts of one pool; goes on with what `data` holds of it."""
+        pool = self._pools.get(name)
+        if pool is None:
+            data = self.data.setdefault(name, {})
+            pool = PoolStats(name, data, self._recorder, self._now)
+            self._pools[name] = pool
+        return pool
+
+    def forget_others(self, pools: Mapping[str, Collection[str]]) -> None:
+        """Keep only these pools, each with these upstreams."""
+        for name in [name for name in self.data if name not in pools]:
+            del self.data[name]
+        self._pools.clear()
+        for name, kept in pools.items():
+            upstreams = self.data.get(name, {}).get("upstreams", {})
+            for upstream in [key for key in upstreams if key not in kept]:
+                del upstreams[upstream]
+
+
+class PoolStats:
+    """The counts of one pool: see the module's docstring."""
+
+    def __init__(
+        self,
+        name: str,
+        data: StatsData,
+        recorder: Recorder,
+        now: Callable[[], float],
+    ) -> None:
+        self._attributes = {"aqueduct.pool": name}
+        self._recorder = recorder
+        self._now = now
+        self._wait: StatsData = data.setdefault("wait", {})
+        self._left: StatsData = data.setdefault("left", {})
+        self._fallbacks: StatsData = data.setdefault("fallbacks", {})
+        self._data: StatsData = data.setdefault("upstreams", {})
+        self._upstreams: dict[str, UpstreamStats] = {}
+
+    def upstream(self, name: str) -> "UpstreamStats":
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            attributes = self._attributes | {"aqueduct.upstream": name}
+            data = self._data.setdefault(name, {})
+            upstream = UpstreamStats(data, attributes, self._recorder, self._now)
+            self._upstreams[name] = upstream
+        return upstream
+
+    def queued(self, kind: str) -> None:
+        """A request of this class (person, background, task) comes."""
+        self._recorder.add("aqueduct.routing.waiting", 1, self._of_class(kind))
+
+    def waited(self, kind: str, seconds: float) -> None:
+        """Its turn came after so many seconds; 0 when it came at once."""
+        histogram = self._wait.get(kind)
+        if histogram is None:
+            histogram = self._wait[kind] = new_histogram()
+        observe(histogram, seconds, int(self._now() // 60))
+        attributes = self._of_class(kind)
+        self._recorder.record("aqueduct.routing.wait", seconds, attributes)
+        self._recorder.add("aqueduct.routing.waiting", -1, attributes)
+
+    def left(self, kind: str, why: str) -> None:
+        """It left without a place: `cancelled`, `expired` or `refused`."""
+        count_one(self._left.setdefault(kind, {}), why)
+        attributes = self._of_class(kind)
+        self._recorder.add("aqueduct.routing.waiting", -1, attributes)
+        self._recorder.add(
+            "aqueduct.routing.left", 1, attributes | {"aqueduct.reason": why}
+        )
+
+    def fell_back(self, target: str) -> None:
+        """Another pool or agent takes a request over."""
+        count_one(self._fallbacks, target)
+        self._recorder.add(
+            "aqueduct.routing.fallbacks",
+            1,
+            self._attributes | {"aqueduct.target": target},
+        )
+
+    def _of_class(self, kind: str) -> dict[str, str]:
+        return self._attributes | {"aqueduct.class": kind}
+
+
+class UpstreamStats:
+    """The counts of one upstream: see the module's docstring."""
+
+    def __init__(
+        self,
+        data: StatsData,
+        attributes: Attributes,
+        recorder: Recorder,
+        now: Callable[[], float],
+    ) -> None:
+        self._data = data
+        self._attributes = dict(attributes)
+        self._recorder = recorder
+        self._now = now
+        data.setdefault("affinity", {})
+        data.setdefault("errors", {})
+        data.setdefault("errors_by_minute", {})
+        data.setdefault("breaker", {})
+        data.setdefault("retries", 0)
+        data.setdefault("first_token", new_histogram())
+        data.setdefault("token_rate", new_histogram())
+
+    def started(self, affinity: str) -> None:
+        """An attempt begins; the chat's upstream was `kept`, `moved` or it is `new`."""
+        count_one(self._data["affinity"], affinity)
+        self._recorder.add("aqueduct.routing.running", 1, self._attributes)
+        self._recorder.add(
+            "aqueduct.routing.attempts",
+            1,
+            self._attributes | {"aqueduct.affinity": affinity},
+        )
+
+    def first_token(self, seconds: float) -> None:
+        """The first token came so many seconds after the attempt began."""
+        self._observe("first_token", seconds)
+
+    def ended(self, error: str = "", *, seconds: float = 0.0, tokens: int = 0) -> None:
+        """An attempt is over: well, with an error's code, or `cancelled`.
+
+        `tokens` came in `seconds` after the first one; 0 where unknown.
+        """
+        self._recorder.add("aqueduct.routing.running", -1, self._attributes)
+        if tokens and seconds > 0:
+            self._observe("token_rate", tokens / seconds)
+        if not error:
+            return
+        count_one(self._data["errors"], error)
+        if error != "cancelled":
+            minutes = self._data["errors_by_minute"]
+            count_one(this_minute(minutes, int(self._now() // 60)), "count")
+        self._recorder.add(
+            "aqueduct.routing.errors", 1, self._attributes | {"error.type": error}
+        )
+
+    def retried(self) -> None:
+        """The request that failed here is tried again."""
+        self._data["retries"] += 1
+        self._recorder.add("aqueduct.routing.retries", 1, self._attributes)
+
+    def breaker(self, state: str) -> None:
+        """The breaker is `closed`, `half_open` or `open` from now on."""
+        count_one(self._data["breaker"], state)
+        self._recorder.record(
+            "aqueduct.routing.breaker", BREAKER_LEVELS[state], self._attributes
+        )
+
+    def _observe(self, name: str, value: float) -> None:
+        observe(self._data[name], value, int(self._now() // 60))
+        self._recorder.record(f"aqueduct.routing.{name}", value, self._attributes)
+
+
+def count_one(counts: dict[str, int], key: str) -> None:
+    """One more of `key`; of `other` when there are too many different ones."""
+    if key not in counts and len(counts) >= MOST_KEYS:
+        key = "other"
+    counts[key] = counts.get(key, 0) + 1
+
+
+# --- shared/texts.py ---
+
+Sentence = Callable[[str, Mapping[str, Any]], str]
+
+
+class _Fields(dict[str, Any]):
+    """Fields of a template: a missing one is left out, never an error."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def translate(
+    table: Mapping[str, Mapping[str, str]],
+    code: str,
+    language: str,
+    fields: Mapping[str, Any],
+) -> str:
+    """The sentence `code` of a table {code: {language: template}}.
+
+    `language` is a BCP 47 tag such as "de-DE"; English where there is no
+    translation. A `{detail}` that is empty takes its colon and brackets with it.
+    """
+    templates = table[code]
+    template = templates.get(language.split("-")[0].lower()) or templates["en"]
+    detail = str(fields.get("detail") or "")
+    filled = _Fields(fields)
+    filled["detail"] = f" ({detail})" if detail else ""
+    for key, value in fields.items():
+        if isinstance(value, float):
+            filled[key] = f"{value:g}"
+    return template.format_map(filled)
+
+
+# --- shared/routing/router.py ---
+
+# What may still be taken back: nobody has read a word yet.
+UNSAID = (Status, SessionState, Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedUpstream:
+    """An upstream that a request may be sent to.
+
+    `run` begins the model call there; `health` returns when the server is well, and
+    may raise UpstreamError. `names` are fields of sentences: its agent, its host.
+    """
+
+    run: Callable[[], AsyncGenerator[AgentEvent, None]]
+    health: Callable[[], Any]
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedCall:
+    """Who wants what: one model call. `priority` as in Ticket."""
+
+    spec: PoolSpec
+    upstreams: Mapping[str, RoutedUpstream]
+    user: str
+    model: str
+    affinity: str
+    priority: int
+    sentence: Sentence
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one call has come. `status` is a line that still shimmers."""
+
+    entered: float
+    started: float | None = None
+    attempt: int = 0
+    upstream: str = ""
+    excluded: frozenset[str] = frozenset()
+    errors: list[AqueductError] = field(default_factory=list)
+    said: bool = False
+    status: str = ""
+
+    def show(self, text: str) -> Status:
+        self.status = text
+        return Status(text)
+
+    def close(self, text: str = "") -> list[Status]:
+        """End the line that shimmers, if there is one."""
+        shown, self.status = self.status, ""
+        return [Status(text or shown, True)] if shown else []
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Sends calls through the queues of `store`; `clock` in seconds."""
+
+    store: QueueStore
+    stats: RoutingStats
+    clock: Callable[[], float] = time.monotonic
+
+    async def run(self, call: RoutedCall) -> AsyncGenerator[AgentEvent, None]:
+        """The events of the first attempt that says something.
+
+        Raises QueueError when no slot was to be had, the upstream's error when it
+        failed, and AttemptsFailed when several did.
+        """
+        progress = Progress(self.clock())
+        while True:
+            try:
+                async with aclosing(self._attempt(call, progress)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except AqueductError as error:
+                if progress.said:
+                    raise  # the partial answer stays, with this error below it
+                progress.errors.append(error)
+                delay = self._delay(call, progress, error)
+                if delay is None:
+                    raise joined_error(progress.errors) from error
+            self._counts(call, progress.upstream).retried()
+            failed = progress.errors[-1]
+            yield progress.show(call.sentence("retrying", failed.fields))
+            await asyncio.sleep(delay)
+
+    async def _attempt(
+        self, call: RoutedCall, progress: Progress
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """Queue once, and run once."""
+        progress.attempt += 1
+        ticket = Ticket(
+            new_id("ticket"),
+            call.user,
+            call.model,
+            call.priority,
+            call.affinity,
+            progress.entered,
+            ahead=progress.attempt > 1,
+            excluded=progress.excluded,
+        )
+        place = await self.store.enter(call.spec, ticket)
+        served = False
+        try:
+            async with aclosing(self._turn(call, place, progress)) as waiting:
+                async for status in waiting:
+                    yield status
+            async with aclosing(self._served(call, place, progress)) as events:
+                async for event in events:
+                    yield event
+            served = True
+        finally:
+            await self.store.leave(place, served)
+
+    async def _turn(
+        self, call: RoutedCall, place: QueuePlace, progress: Progress
+    ) -> AsyncGenerator[Status, None]:
+        """Wait for a slot, telling where the request stands; raises QueueError."""
+        counts = self.stats.pool(call.spec.name)
+        kind = REQUEST_CLASSES[call.priority]
+        counts.queued(kind)
+        came, why, told = self.clock(), "cancelled", False
+        try:
+            if not place.settled.done():
+                limit = came + getattr(call.spec.queue.deadline, kind)
+                async with aclosing(self._wait(call, place, limit)) as notices:
+                    async for notice in notices:
+                        told = True
+                        yield progress.show(notice)
+            if place.refusal is not None:
+                why = "refused"
+                raise refused(place.refusal)
+            if place.grant is None:
+                why = "expired"
+                raise QueueError("queue_expired", seconds=round(limit - came))
+            why = ""
+        finally:
+            seconds = self.clock() - came
+            if why:
+                counts.left(kind, why)
+            else:
+                counts.waited(kind, seconds)
+        if told:
+            text = call.sentence("waited", {"seconds": math.ceil(seconds)})
+            for status in progress.close(text):
+                yield status
+
+    async def _wait(
+        self, call: RoutedCall, place: QueuePlace, limit: float
+    ) -> AsyncGenerator[str, None]:
+        """Lines to show, until the place is settled or the clock says `limit`."""
+        told = self.clock() + call.spec.queue.notify_after
+        await asyncio.wait([place.settled], timeout=min(told, limit) - self.clock())
+        place.standing = await self.store.standing(place)
+        shown = ""
+        while not place.settled.done() and self.clock() < limit:
+            text = standing_text(call.sentence, place.standing)
+            if text and text != shown:
+                shown = text
+                yield text
+            place.moved = asyncio.get_running_loop().create_future()
+            changes = [place.settled, place.moved]
+            await asyncio.wait(
+                changes,
+                timeout=max(0.0, limit - self.clock()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    async def _served(
+        self, call: RoutedCall, place: QueuePlace, progress: Progress
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """Run on the upstream that the place was given, and learn from how it went."""
+        assert place.grant is not None
+        grant, progress.upstream = place.grant, place.grant.upstream
+        upstream = call.upstreams[grant.upstream]
+        counts = self._counts(call, grant.upstream)
+        counts.started(grant.affinity)
+        begun = self.clock()
+        if progress.started is None:
+            progress.started = begun
+        answer = Answering(outcome="cancelled", first=begun)
+        try:
+            if grant.probe:
+                counts.breaker("half_open")
+                if call.spec.breaker.health:
+                    await upstream.health()
+            async with aclosing(upstream.run()) as events:
+                async for event in events:
+                    if isinstance(event, Usage):
+                        answer.tokens = output_tokens(event.counts)
+                    if not progress.said:
+                        answer.held.append(event)
+                        if isinstance(event, UNSAID):
+                            continue
+                        answer.first = self.clock()
+                        counts.first_token(answer.first - begun)
+                        for held in await self._begins(counts, place, progress, answer):
+                            yield held
+                    else:
+                        yield event
+            for held in await self._begins(counts, place, progress, answer):
+                yield held
+            answer.outcome = ""
+        except AqueductError as error:
+            error.fields = {**upstream.names, **error.fields}
+            answer.outcome = error.code
+            await self._learn(call, place, progress, error)
+            raise
+        finally:
+            seconds = self.clock() - answer.first
+            counts.ended(answer.outcome, seconds=seconds, tokens=answer.tokens)
+
+    async def _begins(
+        self,
+        counts: UpstreamStats,
+        place: QueuePlace,
+        progress: Progress,
+        answer: "Answering",
+    ) -> list[AgentEvent]:
+        """The upstream answers: what was held back until now may be shown."""
+        if progress.said:
+            return []
+        progress.said = True
+        if await self.store.succeeded(place):
+            counts.breaker("closed")
+        return [*progress.close(), *answer.held]
+
+    async def _learn(
+        self,
+        call: RoutedCall,
+        place: QueuePlace,
+        progress: Progress,
+        error: AqueductError,
+    ) -> None:
+        """Tell the store how the upstream failed."""
+        assert place.grant is not None
+        meaning = meaning_of(error)
+        if meaning.blame == "upstream":
+            if await self.store.failed(place, error.code):
+                self._counts(call, place.grant.upstream).breaker("open")
+        elif meaning.blame == "pause":
+            seconds = meaning.retry_after
+            if seconds is None:
+                seconds = backoff_seconds(progress.attempt, call.spec.retry)
+            await self.store.pause(place, error.code, seconds)
+
+    def _delay(
+        self, call: RoutedCall, progress: Progress, error: AqueductError
+    ) -> float | None:
+        """The seconds until the next attempt, or None when this was the last.
+
+        Another upstream is asked at once; where there is none that can take it, the
+        same one again.
+        """
+        if isinstance(error, QueueError):
+            # Closed to all that was not tried yet: ask again who failed before.
+            if not progress.excluded or len(progress.errors) < 2:
+                return None
+            error = progress.errors[-2]
+            others: list[str] = []
+        else:
+            tried = progress.excluded | {progress.upstream}
+            others = [u.id for u in call.spec.upstreams if u.id not in tried]
+        rules, meaning = call.spec.retry, meaning_of(error)
+        assert progress.started is not None
+        left = rules.budget - (self.clock() - progress.started)
+        if progress.attempt >= rules.attempts or meaning.blame == "request" or left < 0:
+            return None
+        if others:
+            progress.excluded |= {progress.upstream}
+            return 0.0
+        progress.excluded = frozenset()
+        jitter = backoff_seconds(progress.attempt, rules)
+        delay = max(jitter, meaning.retry_after or 0.0)
+        return delay if meaning.again and delay <= left else None
+
+    def _counts(self, call: RoutedCall, upstream: str) -> UpstreamStats:
+        return self.stats.pool(call.spec.name).upstream(upstream)
+
+
+@dataclass(slots=True)
+class Answering:
+    """One attempt: what was said before anybody could see it, and how it ended."""
+
+    outcome: str
+    first: float
+    tokens: int = 0
+    held: list[AgentEvent] = field(default_factory=list)
+
+
+def refused(refusal: Refusal) -> QueueError:
+    """The error for a request that the queue did not take."""
+    seconds = None if refusal.seconds is None else math.ceil(refusal.seconds)
+    if refusal.reason != BUSY and refusal.cause in LASTING_CODES:
+        return QueueError(refusal.cause)
+    if refusal.reason != BUSY and not refusal.cause.startswith("status_429"):
+        return QueueError("upstreams_shut", seconds=seconds or 0)
+    if seconds is None:
+        return QueueError("queue_busy")
+    return QueueError("queue_busy_wait", seconds=seconds)
+
+
+def standing_text(sentence: Sentence, standing: Standing | None) -> str:
+    """A place in the queue in words; seconds in steps that suit so rough a guess."""
+    if standing is None:
+        return ""
+    fields = {"position": standing.position, "total": standing.total}
+    if standing.seconds is None:
+        return sentence("waiting", fields)
+    step = 5 if standing.seconds < 60 else 30
+    seconds = max(1, math.ceil(standing.seconds / step)) * step
+    return sentence("waiting_time", fields | {"seconds": seconds})
+
+
+def output_tokens(counts: Mapping[str, Any]) -> int:
+    """Tokens of the answer, by the name that this API gives them."""
+    for name in ("completion_tokens", "output_tokens"):
+        if isinstance(counts.get(name), int):
+            return counts[name]
+    return 0
+
+
+# --- shared/agents/routed.py ---
+
+Run = Callable[[Turn], AsyncGenerator[AgentEvent, None]]
+
+
+def request_class(call: PipeRequest) -> str:
+    """Who waits: a person in front of a chat, a program, or a task of Open WebUI.
+
+    Subagents and automations run in chats, too, but nobody watches them.
+    """
+    if call.task:
+        return "task"
+    unwatched = call.metadata.get("internal") or call.metadata.get("automation_id")
+    return "person" if call.in_chat and not unwatched else "background"
+
+
+def pool_of_call(
+    config: AgentsConfig, chain: Sequence[AgentEntry], entry: AgentEntry
+) -> PoolPlan | None:
+    """The pool of one agent of a chain; None where a plain agent stands alone."""
+    routed = len(chain) > 1 or is_routed(entry.agent)
+    return config.plans[entry.agent.id] if routed else None
+
+
+def count_fallback(pool: str, agent_id: str) -> None:
+    make_router().stats.pool(pool).fell_back(agent_id)
+
+
+def make_router() -> Router:
+    """A router over what is kept as long as the server runs."""
+    # Change the names with the shape: a new version finds what an older one kept.
+    store: QueueStore = shared_resource("routing queues 1", MemoryStore)
+    counts: dict[str, Any] = shared_resource("routing stats 1", dict)
+    return Router(store, RoutingStats(counts, telemetry_recorder()))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedAgent:
+    """One agent's model in its pool, for one call of the pipe."""
+
+    entry: AgentEntry
+    plan: PoolPlan
+    call: PipeRequest
+    sentence: Sentence
+
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of a model call, when its turn has come; see Router.run."""
+        user_id = str(self.call.user.get("id", ""))
+        chat_id = str(self.call.metadata.get("chat_id") or "")
+        model = self.entry.model or self.entry.agent.id
+        call = RoutedCall(
+            spec=self.plan.spec,
+            upstreams=self._upstreams(turn),
+            user=user_id,
+            model=model,
+            affinity=affinity_key(user_id, chat_id, model, turn.messages),
+            priority=REQUEST_CLASSES.index(request_class(self.call)),
+            sentence=self.sentence,
+        )
+        return make_router().run(call)
+
+    def _upstreams(self, turn: Turn) -> Mapping[str, RoutedUpstream]:
+        upstreams = {}
+        for slots in self.plan.spec.upstreams:
+            agent = self.plan.agent_at(self.entry.agent, slots.id)
+            model = self.plan.model_at(agent, self.entry.model, slots.id)
+            backend = make_backend(agent, model)
+            names = {"agent": agent.label, "host": agent.place or agent.label}
+            upstreams[slots.id] = RoutedUpstream(
+                partial(backend.run, turn), backend.health, names
+            )
+        return upstreams
+
+
+def agent_run(
+    entry: AgentEntry, plan: PoolPlan | None, call: PipeRequest, sentence: Sentence
+) -> Run:
+    """What begins a model call of this agent: through its pool, where it has one."""
+    if plan is None:
+        return make_backend(entry.agent, entry.model).run
+    return RoutedAgent(entry, plan, call, sentence).run
+
+
+# --- shared/host/valves.py ---
+
+
+async def function_valves(function_id: str) -> dict[str, Any]:
+    """The valves an admin has set; empty where the function is not installed."""
+    from open_webui.models.functions import Functions
+
+    return await Functions.get_function_valves_by_id(function_id) or {}
+
+
+async def function_is_active(function_id: str) -> bool:
+    from open_webui.models.functions import Functions
+
+    function = await Functions.get_function_by_id(function_id)
+    return function is not None and bool(function.is_active)
+
+
+# --- shared/host/admin_pages.py ---
+
+PAGES_PATH = "/api/v1/aqueduct"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminPage:
+    """A page at `PAGES_PATH/name` and what it shows, at `PAGES_PATH/name.json`.
+
+    `policy` is the page's Content-Security-Policy, `report` gives the JSON. Both are
+    served while the function `function_id` is switched on.
+    """
+
+    name: str
+    function_id: str
+    html: str
+    policy: str
+    report: Callable[[], Awaitable[bytes]]
+
+    @property
+    def path(self) -> str:
+        return f"{PAGES_PATH}/{self.name}"
+
+
+def serve_admin_page(page: AdminPage) -> None:
+    """Serve this page from now on, in place of an older one of the same name.
+
+    Cheap when it is served already.
+    """
+    from open_webui.main import app
+
+    served: dict[str, Any] = shared_resource("admin pages", dict)
+    if served.get(page.name) is page:
+        return
+    stop_admin_page(app, page.path)
+    # Before all others: the last one, which serves the interface, takes every path.
+    app.router.routes[:0] = page_routes(page)
+    served[page.name] = page
+
+
+def stop_admin_page(app: Any, path: str) -> None:
+    ours = (path, f"{path}.json")
+    routes = app.router.routes
+    routes[:] = [route for route in routes if getattr(route, "path", "") not in ours]
+
+
+def page_routes(page: AdminPage) -> list[Any]:
+    """The routes of the page and of its report, for whom Open WebUI lets pass."""
+    from fastapi import APIRouter, Depends
+    from open_webui.utils.auth import (
+        get_admin_user,
+        get_optional_verified_user_from_request,
+    )
+
+    async def html(request: Request) -> Response:
+        # What is no administrator gets the page as well, which then says so: it holds
+        # no figures, and a browser would show a bare line of JSON otherwise.
+        user = await get_optional_verified_user_from_request(request)
+        status = 401 if user is None else 200 if user.role == "admin" else 403
+        if not await function_is_active(page.function_id):
+            status = 404
+        headers = {"Content-Security-Policy": page.policy, "Cache-Control": "no-store"}
+        return HTMLResponse(page.html, status, headers)
+
+    async def report() -> Response:
+        if not await function_is_active(page.function_id):
+            return Response(status_code=404)
+        headers = {"Cache-Control": "no-store"}
+        return Response(
+            await page.report(), headers=headers, media_type="application/json"
+        )
+
+    router = APIRouter(include_in_schema=False)
+    router.add_api_route(page.path, html)
+    router.add_api_route(
+        f"{page.path}.json", report, dependencies=[Depends(get_admin_user)]
+    )
+    return list(router.routes)
+
+
+# --- shared/routing/operator.py ---
+
+
+def routing_report(
+    pools: Iterable[tuple[PoolSpec, PoolView]],
+    counts: Sequence[Mapping[str, Any]],
+    now: float,
+) -> dict[str, Any]:
+    """The report as JSON; `counts` has the tree of `RoutingStats.data` of each replica.
+
+    Times are in seconds, `now` in seconds since 1970. Counts are those since the
+    replicas started, what stands under `last_hour` is younger; a row of `by_minute`
+    holds the minute since 1970, how many, the median and the 95th percentile.
+    """
+    summed: Any = {}
+    for tree in counts:
+        summed = add_numbers(summed, tree)
+    minute = int(now // 60)
+    return {
+        "now": now,
+        "replicas": len(counts),
+        "pools": [
+            pool_report(spec, view, summed.get(spec.name) or {}, minute)
+            for spec, view in pools
+        ],
+    }
+
+
+def pool_report(
+    spec: PoolSpec, view: PoolView, counts: Mapping[str, Any], minute: int
+) -> dict[str, Any]:
+    waits: Any = {}
+    for histogram in counts.get("wait", {}).values():
+        waits = add_numbers(waits, histogram)
+    of_upstreams = counts.get("upstreams", {})
+    return {
+        "name": spec.name,
+        "waiting": dict(zip(REQUEST_CLASSES, view.waiting, strict=True)),
+        "max_waiting": spec.queue.max_waiting.model_dump(),
+        "wait": spread(waits, minute),
+        "wait_by_class": {
+            kind: spread(histogram, minute)
+            for kind, histogram in counts.get("wait", {}).items()
+        },
+        "left": counts.get("left", {}),
+        "fallbacks": counts.get("fallbacks", {}),
+        "upstreams": [
+            upstream_report(upstream, view, of_upstreams.get(upstream.id) or {}, minute)
+            for upstream in spec.upstreams
+        ],
+    }
+
+
+def upstream_report(
+    upstream: UpstreamSlots, view: PoolView, counts: Mapping[str, Any], minute: int
+) -> dict[str, Any]:
+    affinity = counts.get("affinity", {})
+    minutes = counts.get("errors_by_minute", {})
+    limited = upstream.concurrency < UNLIMITED
+    return {
+        "name": upstream.id,
+        "running": view.running.get(upstream.id, 0),
+        "concurrency": upstream.concurrency if limited else None,
+        "weight": upstream.weight,
+        **standing_of(upstream.id, view.gates),
+        "attempts": sum(affinity.values()),
+        "affinity": affinity,
+        "first_token": spread(counts.get("first_token", {}), minute),
+        "token_rate": spread(counts.get("token_rate", {}), minute),
+        "errors": counts.get("errors", {}),
+        "errors_by_minute": [
+            [at, minutes[str(at)]["count"]]
+            for at in last_minutes(minute)
+            if str(at) in minutes
+        ],
+        "retries": counts.get("retries", 0),
+        "breaker_changes": counts.get("breaker", {}),
+    }
+
+
+def standing_of(upstream: str, gates: Iterable[GateView]) -> dict[str, Any]:
+    """Whether an upstream serves: closed, half_open, open (its breaker) or paused.
+
+    `error` is the code of what shut it, `retry_in` the seconds until it is used again;
+    `models` has the codes of models that are shut there while others are served.
+    """
+    state: dict[str, Any] = {"breaker": "closed", "error": "", "retry_in": None}
+    models = {}
+    for gate in gates:
+        name, _, model = gate.name.partition(" ")
+        if name != upstream or (gate.paused and not gate.seconds):
+            continue
+        if model:
+            models[model] = gate.code
+        elif gate.paused:
+            state = {"breaker": "paused", "error": gate.code, "retry_in": gate.seconds}
+        else:
+            breaker = "open" if gate.seconds and not gate.trying else "half_open"
+            again = gate.seconds or None
+            state = {"breaker": breaker, "error": gate.code, "retry_in": again}
+    return state | {"models": models}
+
+
+def spread(histogram: HistogramData, minute: int) -> dict[str, Any]:
+    """A histogram in figures: of always, of the last hour, and by the minute."""
+    minutes = histogram.get("minutes", {})
+    recent = [
+        (at, minutes[str(at)]) for at in last_minutes(minute) if str(at) in minutes
+    ]
+    hour: Any = {}
+    for _, buckets in recent:
+        hour = add_numbers(hour, buckets)
+    return {
+        "count": histogram.get("count", 0),
+        "sum": histogram.get("sum", 0.0),
+        "last_hour": {
+            "count": sum(hour.values()),
+            "p50": quantile(hour, 0.5),
+            "p95": quantile(hour, 0.95),
+            "p99": quantile(hour, 0.99),
+        },
+        "by_minute": [
+            [at, sum(buckets.values()), quantile(buckets, 0.5), quantile(buckets, 0.95)]
+            for at, buckets in recent
+        ],
+    }
+
+
+def last_minutes(minute: int) -> range:
+    """The minutes kept, oldest first, this one included."""
+    return range(minute - MINUTES_KEPT + 1, minute + 1)
+
+
+# --- shared/routing/page_script.py ---
+
+PAGE_SCRIPT = r"""
+"use strict";
+const EVERY = 2000;
+const MINUTES = 60;
+const SVG = "http://www.w3.org/2000/svg";
+const MARKS = { closed: "●", half_open: "◐", paused: "◔", open: "○" };
+const SVG_TAGS = new Set(["svg", "rect", "line", "title"]);
+const TEXTS = JSON.parse(document.getElementById("texts").textContent);
+const LANGUAGES = [localStorage.locale, ...navigator.languages].filter(Boolean);
+const LANGUAGE = LANGUAGES.find((tag) => TEXTS.title[base(tag)]) || "en";
+const view = { report: null, paused: false, states: {} };
+
+function base(tag) {
+  return tag.split("-")[0].toLowerCase();
+}
+
+function t(key, fields = {}) {
+  const text = TEXTS[key] ? TEXTS[key][base(LANGUAGE)] || TEXTS[key].en : key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => fields[name] ?? "");
+}
+
+function number(value, digits = 0) {
+  return value.toLocaleString(LANGUAGE, { maximumFractionDigits: digits });
+}
+
+function unit(value, name, digits) {
+  const style = { style: "unit", unit: name, unitDisplay: "short" };
+  const format = { ...style, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(LANGUAGE, format).format(value);
+}
+
+function seconds(value) {
+  if (value === null) return "–";
+  if (value < 0.9995) return unit(value * 1000, "millisecond", 0);
+  if (value < 119.5) return unit(value, "second", value < 9.95 ? 1 : 0);
+  return unit(value / 60, "minute", value < 597 ? 1 : 0);
+}
+
+function rate(value) {
+  return value === null ? "–" : number(value, value < 9.95 ? 1 : 0);
+}
+
+function clock(epoch) {
+  const date = new Date(epoch * 1000);
+  return date.toLocaleTimeString(LANGUAGE, { timeStyle: "medium" });
+}
+
+function h(tag, attributes, ...children) {
+  const node = SVG_TAGS.has(tag)
+    ? document.createElementNS(SVG, tag)
+    : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes))
+    if (value !== null) node.setAttribute(name, value);
+  node.append(...children.flat().filter((child) => child !== null));
+  return node;
+}
+
+function lay(fresh, old) {
+  if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+  if (fresh.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes])
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes)
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  fill(old, ...fresh.childNodes);
+}
+
+function fill(node, ...children) {
+  const standing = [...node.childNodes];
+  children.forEach((child, place) =>
+    place < standing.length ? lay(child, standing[place]) : node.append(child));
+  standing.slice(children.length).forEach((child) => child.remove());
+}
+
+function sum(counts) {
+  return Object.values(counts).reduce((total, count) => total + count, 0);
+}
+
+function listed(counts, name = (key) => key) {
+  return Object.entries(counts)
+    .filter((entry) => entry[1])
+    .sort((one, other) => other[1] - one[1])
+    .map(([key, count]) => `${name(key)} ${number(count)}`)
+    .join(" · ");
+}
+
+function figure(term, value, detail = "") {
+  return h("div", {}, h("dt", {}, term), h("dd", {}, value),
+    detail ? h("dd", { class: "soft" }, detail) : null);
+}
+
+function usual(spread, format) {
+  return [format(spread.last_hour.p50), `${t("nearly_all")}: ${format(spread.last_hour.p95)}`];
+}
+
+function legend(errors) {
+  const mark = (kind, key) => h("span", { class: `mark ${kind}` }, t(key));
+  return h("span", { "aria-hidden": "true" }, mark("p50", "half"), mark("p95", "nearly_all"),
+    errors.length ? mark("error", "errors") : null);
+}
+
+function plot(what, spread, format, end, errors = []) {
+  const { p50, p95 } = spread.last_hour;
+  const top = Math.max(...spread.by_minute.map((row) => row[3]), 0);
+  const left = (minute) => (minute - end + MINUTES - 1) * 10;
+  const bar = (kind, minute, height) =>
+    h("rect", { class: kind, x: left(minute) + 1, width: 8, y: 100 - height, height });
+  const failed = Object.fromEntries(errors);
+  const minutes = new Set([...spread.by_minute, ...errors].map((row) => row[0]));
+  const rows = Object.fromEntries(spread.by_minute.map((row) => [row[0], row]));
+  const bars = [...minutes].sort().flatMap((minute) => {
+    const row = rows[minute];
+    const told = [clock(minute * 60)];
+    if (row) told.push(`${number(row[1])} × ${format(row[2])}, ${t("nearly_all")}: ${format(row[3])}`);
+    if (failed[minute]) told.push(`${t("errors")}: ${number(failed[minute])}`);
+    return [
+      row && top ? bar("p95", minute, Math.max((row[3] / top) * 100, 1)) : null,
+      row && top ? bar("p50", minute, Math.max((row[2] / top) * 100, 1)) : null,
+      failed[minute] ? bar("error", minute, 8) : null,
+      h("rect", { class: "minute", x: left(minute), width: 10, y: 0, height: 100 },
+        h("title", {}, told.join("\n"))),
+    ];
+  });
+  const label = t("plot", { what, half: t("half"), nearly_all: t("nearly_all"),
+    p50: format(p50), p95: format(p95) });
+  const scale = top ? `${t("at_most")} ${format(top)}` : t("nothing");
+  return h("figure", {},
+    h("figcaption", {}, h("span", {}, what), h("span", {}, scale)),
+    h("svg", { class: "plot", viewBox: "0 0 600 100", preserveAspectRatio: "none",
+      role: "img", "aria-label": label },
+      h("line", { x1: 0, x2: 600, y1: 100, y2: 100 }), bars),
+    h("figcaption", {}, h("span", {}, t("hour_ago")), legend(errors), h("span", {}, t("now"))));
+}
+
+function loadBar(upstream) {
+  const slots = upstream.concurrency;
+  if (!slots || slots > 40) return null;
+  const step = 100 / slots;
+  return h("svg", { class: "bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
+    Array.from({ length: slots }, (_, slot) =>
+      h("rect", { class: slot < upstream.running ? "used" : "free",
+        x: slot * step, width: step - Math.min(1, step / 4), y: 0, height: 8 })));
+}
+
+function used(running, limit) {
+  return limit === null ? number(running) : t("of", { used: number(running), limit: number(limit) });
+}
+
+function kept(affinity) {
+  const held = affinity.kept || 0;
+  const all = held + (affinity.moved || 0);
+  return all ? (held / all).toLocaleString(LANGUAGE, { style: "percent" }) : "–";
+}
+
+function stateLine(upstream) {
+  const parts = [`${MARKS[upstream.breaker]} ${t(upstream.breaker)}`];
+  if (upstream.error) parts.push(t("because", { code: upstream.error }));
+  if (upstream.retry_in !== null) parts.push(t("again", { seconds: seconds(upstream.retry_in) }));
+  return h("span", { class: `state ${upstream.breaker}` }, parts.join(", "));
+}
+
+function drawUpstream(upstream, end) {
+  const errors = sum(upstream.errors);
+  return h("article", { class: "upstream" },
+    h("div", { class: "top" }, h("h3", {}, upstream.name), stateLine(upstream)),
+    Object.entries(upstream.models).map(([model, code]) =>
+      h("p", { class: "state open" }, `${MARKS.open} ${model}: ${t("open")}, ${t("because", { code })}`)),
+    loadBar(upstream),
+    h("dl", {},
+      figure(t("running"), used(upstream.running, upstream.concurrency)),
+      figure(t("first_token"), ...usual(upstream.first_token, seconds)),
+      figure(t("token_rate"), rate(upstream.token_rate.last_hour.p50)),
+      figure(t("kept"), kept(upstream.affinity)),
+      figure(t("attempts"), number(upstream.attempts), upstream.retries ? `${t("retries")}: ${number(upstream.retries)}` : ""),
+      figure(t("errors"), number(errors), listed(upstream.errors, (code) => code === "cancelled" ? t(code) : code)),
+      upstream.weight === 1 ? null : figure(t("weight"), number(upstream.weight, 2))),
+    plot(t("first_token"), upstream.first_token, seconds, end, upstream.errors_by_minute));
+}
+
+function drawPool(pool, end, place) {
+  const running = pool.upstreams.reduce((total, one) => total + one.running, 0);
+  const limits = pool.upstreams.map((one) => one.concurrency);
+  const limit = limits.includes(null) ? null : limits.reduce((total, one) => total + one, 0);
+  const left = Object.values(pool.left).flatMap(Object.entries);
+  const why = left.reduce((all, [key, count]) => ({ ...all, [key]: (all[key] || 0) + count }), {});
+  return h("section", { class: "card", "aria-labelledby": `pool-${place}` },
+    h("h2", { id: `pool-${place}` }, pool.name),
+    h("dl", { class: "figures" },
+      figure(t("waiting"), number(sum(pool.waiting)), listed(pool.waiting, t)),
+      figure(t("running"), used(running, limit)),
+      figure(t("wait"), ...usual(pool.wait, seconds)),
+      figure(t("requests"), number(pool.wait.last_hour.count)),
+      figure(t("left"), number(sum(why)), listed(why, t)),
+      figure(t("fallbacks"), number(sum(pool.fallbacks)), listed(pool.fallbacks))),
+    plot(t("wait"), pool.wait, seconds, end),
+    h("div", { class: "upstreams" }, pool.upstreams.map((one) => drawUpstream(one, end))));
+}
+
+function drawReport(report) {
+  const end = Math.floor(report.now / 60);
+  if (report.pools.length) return report.pools.map((pool, place) => drawPool(pool, end, place));
+  return [h("section", { class: "card" }, h("h2", {}, t("empty")), h("p", {}, t("empty_hint")))];
+}
+
+function drawProblem(problem) {
+  if (!problem) return [];
+  const back = `../../../auth?redirect=${encodeURIComponent(location.pathname)}`;
+  const time = view.report ? clock(view.report.now) : "–";
+  return [h("section", { class: "card problem" }, h("p", {}, t(problem, { time })),
+    problem === "signed_out" ? h("p", {}, h("a", { class: "button", href: back }, t("sign_in"))) : null)];
+}
+
+function news(report) {
+  const changes = [];
+  for (const pool of report.pools)
+    for (const { name, breaker } of pool.upstreams) {
+      const key = `${pool.name}: ${name}`;
+      if ((view.states[key] || breaker) !== breaker) changes.push(`${key}: ${t(breaker)}`);
+      view.states[key] = breaker;
+    }
+  return changes.join(". ");
+}
+
+function asOf(report) {
+  const parts = [t("updated", { time: clock(report.now) })];
+  if (report.replicas > 1) parts.push(t("replicas", { count: number(report.replicas) }));
+  return parts.join(" · ");
+}
+
+function show(problem) {
+  const report = problem && problem !== "lost" ? null : view.report;
+  fill(document.getElementById("problem"), ...drawProblem(problem));
+  fill(document.querySelector("main"), ...(report ? drawReport(report) : []));
+  document.getElementById("as-of").textContent = report ? asOf(report) : "";
+  const changed = report ? news(report) : "";
+  if (changed) document.getElementById("news").textContent = changed;
+}
+
+async function ask() {
+  const headers = localStorage.token ? { Authorization: `Bearer ${localStorage.token}` } : {};
+  let answer;
+  try {
+    answer = await fetch("routing.json", { headers, cache: "no-store" });
+    if (answer.ok) view.report = await answer.json();
+  } catch {
+    return "lost"; // the network, or something in between that answered with a page
+  }
+  if (answer.ok) return "";
+  if (answer.status === 404) return "gone";
+  if (answer.status === 401) return "signed_out";
+  return answer.status === 403 ? "not_admin" : "lost";
+}
+
+async function refresh() {
+  if (!view.paused && !document.hidden) show(await ask());
+  setTimeout(refresh, EVERY);
+}
+
+function pause() {
+  view.paused = !view.paused;
+  this.textContent = t(view.paused ? "resume" : "pause");
+}
+
+function dress() {
+  const theme = localStorage.theme || "";
+  const root = document.documentElement;
+  if (theme.includes("dark")) root.classList.add("dark");
+  if (theme.includes("light")) root.classList.add("light");
+  root.lang = LANGUAGE;
+  document.title = t("title");
+  document.querySelector("h1").textContent = t("title");
+  document.getElementById("as-of").textContent = t("loading");
+  const button = document.querySelector("button");
+  button.textContent = t("pause");
+  button.addEventListener("click", pause);
+}
+
+dress();
+refresh();
+"""
+
+
+# --- shared/routing/page_style.py ---
+
+PAGE_STYLE = """\
+:root {
+  color-scheme: light dark;
+  --ground: light-dark(#f7f7f8, #171717);
+  --card: light-dark(#ffffff, #212121);
+  --line: light-dark(#e3e3e6, #383838);
+  --text: light-dark(#1b1b1f, #ececec);
+  --soft: light-dark(#5d5d66, #b0b0b4);
+  --blue: light-dark(#2563c9, #6ea8ff);
+  --band: light-dark(#c9dcfa, #2b4670);
+  --green: light-dark(#17713c, #5fd38d);
+  --amber: light-dark(#8f5a00, #f0b649);
+  --red: light-dark(#b3261e, #ff8a80);
+}
+:root.light { color-scheme: light; }
+:root.dark { color-scheme: dark; }
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; max-width: 76rem; padding: 1.25rem 1rem 3rem;
+  background: var(--ground); color: var(--text);
+  font: 15px/1.45 system-ui, sans-serif; overflow-wrap: anywhere;
+}
+header { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-items: center; }
+h1 { font-size: 1.35rem; margin: 0; flex: 1 1 auto; }
+h2 { font-size: 1.1rem; margin: 0 0 .75rem; }
+h3 { font-size: 1rem; margin: 0; flex: 1 1 auto; }
+header p, .soft, dt, figcaption { color: var(--soft); font-size: .85rem; margin: 0; }
+button, .button {
+  font: inherit; color: inherit; background: var(--card); cursor: pointer;
+  border: 1px solid var(--line); border-radius: 999px; padding: .35rem 1rem;
+  text-decoration: none; display: inline-block; min-height: 2.2rem;
+}
+:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+.card {
+  background: var(--card); border: 1px solid var(--line); border-radius: 1rem;
+  padding: 1rem; margin-top: 1rem;
+}
+.problem { border-color: var(--red); }
+.problem p { margin: 0 0 .75rem; }
+.problem p:last-child { margin: 0; }
+dl { display: grid; gap: .6rem 1.5rem; margin: 0; }
+.figures { grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); }
+.upstream dl { grid-template-columns: 1fr 1fr; }
+dd { margin: 0; font-variant-numeric: tabular-nums; }
+.figures > div > dd:first-of-type { font-size: 1.25rem; font-weight: 600; }
+.upstreams {
+  display: grid; gap: .75rem; margin-top: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr));
+}
+.upstream { border: 1px solid var(--line); border-radius: .75rem; padding: .85rem; }
+.top { display: flex; flex-wrap: wrap; gap: .1rem .75rem; align-items: baseline; }
+.state { font-size: .85rem; font-weight: 600; margin: 0; }
+.state.closed { color: var(--green); }
+.state.half_open, .state.paused { color: var(--amber); }
+.state.open { color: var(--red); }
+.bar { width: 100%; height: 8px; margin: .5rem 0 .6rem; display: block; }
+.bar rect { fill: var(--line); }
+.bar rect.used { fill: var(--blue); }
+figure { margin: .9rem 0 0; }
+figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; }
+.plot { width: 100%; height: 4.5rem; display: block; margin: .2rem 0; }
+.upstream .plot { height: 3rem; }
+.plot line { stroke: var(--line); vector-effect: non-scaling-stroke; }
+.plot .p95 { fill: var(--band); }
+.plot .p50 { fill: var(--blue); }
+.plot .error { fill: var(--red); }
+.plot .minute { fill: transparent; }
+.plot .minute:hover { fill: currentColor; fill-opacity: .12; }
+.mark::before {
+  content: ""; display: inline-block; width: .6em; height: .6em; margin: 0 .35em 0 .8em;
+}
+.mark.p50::before { background: var(--blue); }
+.mark.p95::before { background: var(--band); }
+.mark.error::before { background: var(--red); }
+.hidden {
+  position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%);
+}
+"""
+
+
+# --- shared/routing/page_texts.py ---
+
+PAGE_TEXTS: dict[str, dict[str, str]] = {
+    "title": {
+        "en": "Routing of the agents",
+        "de": "Verteilung der Agenten",
+        "es": "Reparto de los agentes",
+        "fr": "Répartition des agents",
+        "zh": "智能体调度",
+    },
+    "updated": {
+        "en": "As of {time}",
+        "de": "Stand {time}",
+        "es": "Estado a las {time}",
+        "fr": "État à {time}",
+        "zh": "更新于 {time}",
+    },
+    "replicas": {
+        "en": "{count} replicas",
+        "de": "{count} Replikate",
+        "es": "{count} réplicas",
+        "fr": "{count} réplicas",
+        "zh": "{count} 个副本",
+    },
+    "pause": {
+        "en": "Pause",
+        "de": "Anhalten",
+        "es": "Pausar",
+        "fr": "Mettre en pause",
+        "zh": "暂停",
+    },
+    "resume": {
+        "en": "Resume",
+        "de": "Weiter",
+        "es": "Reanudar",
+        "fr": "Reprendre",
+        "zh": "继续",
+    },
+    "loading": {
+        "en": "Loading …",
+        "de": "Wird geladen …",
+        "es": "Cargando…",
+        "fr": "Chargement…",
+        "zh": "正在加载…",
+    },
+    "signed_out": {
+        "en": "You are not signed in, or your session has ended.",
+        "de": "Sie sind nicht angemeldet, oder Ihre Sitzung ist abgelaufen.",
+        "es": "No ha iniciado sesión o su sesión ha terminado.",
+        "fr": "Vous n'êtes pas connecté, ou votre session a pris fin.",
+        "zh": "您尚未登录，或会话已结束。",
+    },
+    "sign_in": {
+        "en": "Sign in",
+        "de": "Anmelden",
+        "es": "Iniciar sesión",
+        "fr": "Se connecter",
+        "zh": "登录",
+    },
+    "not_admin": {
+        "en": "Only administrators see this page.",
+        "de": "Diese Seite sehen nur Administratoren.",
+        "es": "Solo los administradores ven esta página.",
+        "fr": "Seuls les administrateurs voient cette page.",
+        "zh": "只有管理员可以查看此页面。",
+    },
+    "gone": {
+        "en": "The agents function is switched off.",
+        "de": "Die Funktion der Agenten ist ausgeschaltet.",
+        "es": "La función de los agentes está desactivada.",
+        "fr": "La fonction des agents est désactivée.",
+        "zh": "智能体函数已停用。",
+    },
+    "lost": {
+        "en": "The server does not answer. The figures below are of {time}; trying again.",
+        "de": "Der Server antwortet nicht. Die Zahlen unten sind von {time}; neuer Versuch läuft.",
+        "es": "El servidor no responde. Las cifras son de las {time}; se vuelve a intentar.",
+        "fr": "Le serveur ne répond pas. Les chiffres datent de {time} ; nouvel essai en cours.",
+        "zh": "服务器没有响应。以下数据截至 {time}，正在重试。",
+    },
+    "empty": {
+        "en": "No agent has a pool of upstreams yet.",
+        "de": "Noch hat kein Agent mehrere Server.",
+        "es": "Ningún agente tiene todavía un grupo de servidores.",
+        "fr": "Aucun agent n'a encore de groupe de serveurs.",
+        "zh": "还没有智能体配置上游服务器池。",
+    },
+    "empty_hint": {
+        "en": "Give an agent several upstreams, or a limit, in the valve AGENTS (Admin Panel → Functions → Agents → the gear). It appears here at once.",
+        "de": "Geben Sie einem Agenten mehrere Server oder eine Grenze: in AGENTS (Administrationsbereich → Funktionen → Agents → Zahnrad). Er erscheint hier sofort.",
+        "es": "Dé a un agente varios servidores o un límite en AGENTS (Panel de administración → Funciones → Agents → engranaje). Aparecerá aquí de inmediato.",
+        "fr": "Donnez à un agent plusieurs serveurs ou une limite dans AGENTS (Panneau d'administration → Fonctions → Agents → engrenage). Il apparaîtra ici aussitôt.",
+        "zh": "在 AGENTS 中（管理员面板 → 函数 → Agents → 齿轮）为智能体设置多个上游或并发上限，此处会立即显示。",
+    },
+    "waiting": {
+        "en": "Waiting",
+        "de": "Wartend",
+        "es": "En espera",
+        "fr": "En attente",
+        "zh": "等待中",
+    },
+    "person": {
+        "en": "people",
+        "de": "Personen",
+        "es": "personas",
+        "fr": "personnes",
+        "zh": "用户",
+    },
+    "background": {
+        "en": "background",
+        "de": "Hintergrund",
+        "es": "segundo plano",
+        "fr": "arrière-plan",
+        "zh": "后台",
+    },
+    "task": {
+        "en": "tasks",
+        "de": "Aufgaben",
+        "es": "tareas",
+        "fr": "tâches",
+        "zh": "任务",
+    },
+    "running": {
+        "en": "Running",
+        "de": "Laufend",
+        "es": "En curso",
+        "fr": "En cours",
+        "zh": "运行中",
+    },
+    "of": {
+        "en": "{used} of {limit}",
+        "de": "{used} von {limit}",
+        "es": "{used} de {limit}",
+        "fr": "{used} sur {limit}",
+        "zh": "{used} / {limit}",
+    },
+    "requests": {
+        "en": "Requests, last hour",
+        "de": "Anfragen, letzte Stunde",
+        "es": "Solicitudes, última hora",
+        "fr": "Requêtes, dernière heure",
+        "zh": "请求数（最近一小时）",
+    },
+    "wait": {
+        "en": "Wait for a place",
+        "de": "Warten auf einen Platz",
+        "es": "Espera de un lugar",
+        "fr": "Attente d'une place",
+        "zh": "排队时间",
+    },
+    "first_token": {
+        "en": "First word",
+        "de": "Erstes Wort",
+        "es": "Primera palabra",
+        "fr": "Premier mot",
+        "zh": "首字时间",
+    },
+    "token_rate": {
+        "en": "Tokens per second",
+        "de": "Token pro Sekunde",
+        "es": "Tokens por segundo",
+        "fr": "Jetons par seconde",
+        "zh": "每秒词元数",
+    },
+    "half": {
+        "en": "half of them",
+        "de": "die Hälfte",
+        "es": "la mitad",
+        "fr": "la moitié",
+        "zh": "中位数",
+    },
+    "nearly_all": {
+        "en": "95 of 100",
+        "de": "95 von 100",
+        "es": "95 de 100",
+        "fr": "95 sur 100",
+        "zh": "95 百分位",
+    },
+    "at_most": {
+        "en": "up to",
+        "de": "bis",
+        "es": "hasta",
+        "fr": "jusqu'à",
+        "zh": "不超过",
+    },
+    "plot": {
+        "en": "{what}, last 60 minutes: {half} {p50}, {nearly_all} {p95}",
+        "de": "{what}, letzte 60 Minuten: {half} {p50}, {nearly_all} {p95}",
+        "es": "{what}, últimos 60 minutos: {half} {p50}, {nearly_all} {p95}",
+        "fr": "{what}, 60 dernières minutes : {half} {p50}, {nearly_all} {p95}",
+        "zh": "{what}，最近 60 分钟：{half} {p50}，{nearly_all} {p95}",
+    },
+    "hour_ago": {
+        "en": "an hour ago",
+        "de": "vor einer Stunde",
+        "es": "hace una hora",
+        "fr": "il y a une heure",
+        "zh": "一小时前",
+    },
+    "now": {
+        "en": "now",
+        "de": "jetzt",
+        "es": "ahora",
+        "fr": "maintenant",
+        "zh": "现在",
+    },
+    "nothing": {
+        "en": "nothing yet",
+        "de": "noch nichts",
+        "es": "nada todavía",
+        "fr": "rien encore",
+        "zh": "暂无",
+    },
+    "closed": {
+        "en": "In service",
+        "de": "In Betrieb",
+        "es": "En servicio",
+        "fr": "En service",
+        "zh": "正常",
+    },
+    "half_open": {
+        "en": "On trial",
+        "de": "Auf Probe",
+        "es": "A prueba",
+        "fr": "À l'essai",
+        "zh": "试探中",
+    },
+    "open": {
+        "en": "Out of service",
+        "de": "Außer Betrieb",
+        "es": "Fuera de servicio",
+        "fr": "Hors service",
+        "zh": "已停用",
+    },
+    "paused": {
+        "en": "Paused",
+        "de": "Macht Pause",
+        "es": "En pausa",
+        "fr": "En pause",
+        "zh": "暂停中",
+    },
+    "because": {
+        "en": "because of {code}",
+        "de": "wegen {code}",
+        "es": "por {code}",
+        "fr": "à cause de {code}",
+        "zh": "原因：{code}",
+    },
+    "again": {
+        "en": "tried again in {seconds}",
+        "de": "neuer Versuch in {seconds}",
+        "es": "nuevo intento en {seconds}",
+        "fr": "nouvel essai dans {seconds}",
+        "zh": "{seconds}后重试",
+    },
+    "weight": {
+        "en": "Weight",
+        "de": "Gewicht",
+        "es": "Peso",
+        "fr": "Poids",
+        "zh": "权重",
+    },
+    "attempts": {
+        "en": "Attempts",
+        "de": "Versuche",
+        "es": "Intentos",
+        "fr": "Tentatives",
+        "zh": "尝试次数",
+    },
+    "kept": {
+        "en": "Chats kept here",
+        "de": "Chats hier geblieben",
+        "es": "Chats que siguen aquí",
+        "fr": "Conversations restées ici",
+        "zh": "会话保持率",
+    },
+    "retries": {
+        "en": "Retries",
+        "de": "Wiederholungen",
+        "es": "Reintentos",
+        "fr": "Nouveaux essais",
+        "zh": "重试",
+    },
+    "errors": {
+        "en": "Errors",
+        "de": "Fehler",
+        "es": "Errores",
+        "fr": "Erreurs",
+        "zh": "错误",
+    },
+    "left": {
+        "en": "Left without an answer",
+        "de": "Ohne Antwort gegangen",
+        "es": "Se fueron sin respuesta",
+        "fr": "Partis sans réponse",
+        "zh": "未获响应而离开",
+    },
+    "cancelled": {
+        "en": "stopped",
+        "de": "abgebrochen",
+        "es": "detenidas",
+        "fr": "arrêtées",
+        "zh": "已取消",
+    },
+    "expired": {
+        "en": "waited too long",
+        "de": "zu lange gewartet",
+        "es": "esperaron demasiado",
+        "fr": "attente trop longue",
+        "zh": "等待超时",
+    },
+    "refused": {
+        "en": "queue full",
+        "de": "Schlange voll",
+        "es": "cola llena",
+        "fr": "file pleine",
+        "zh": "队列已满",
+    },
+    "fallbacks": {
+        "en": "Taken over by another",
+        "de": "Von anderen übernommen",
+        "es": "Atendidas por otro",
+        "fr": "Reprises par un autre",
+        "zh": "由其他智能体接管",
+    },
+}
+
+
+# --- shared/routing/page.py ---
+
+PAGE_HTML = f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{PAGE_TEXTS["title"]["en"]}</title>
+<style>{PAGE_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{PAGE_TEXTS["title"]["en"]}</h1>
+<p id="as-of"></p>
+<button type="button"></button>
+</header>
+<p id="news" class="hidden" role="status"></p>
+<div id="problem" role="alert"></div>
+<main></main>
+<script type="application/json" id="texts">{json.dumps(PAGE_TEXTS)}</script>
+<script>{PAGE_SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def source_hash(text: str) -> str:
+    """A script or style as a source of the Content Security Policy, level 3."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+PAGE_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        f"script-src {source_hash(PAGE_SCRIPT)}",
+        f"style-src {source_hash(PAGE_STYLE)}",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
+    ]
+)
+
+
+# --- shared/agents/routing_page.py ---
+
+
+def serve_routing_page(function_id: str) -> None:
+    """Serve the page from now on; cheap when it is served already."""
+    serve_admin_page(routing_page(function_id))
+
+
+@lru_cache(maxsize=1)
+def routing_page(function_id: str) -> AdminPage:
+    report = partial(routing_figures, function_id)
+    return AdminPage("routing", function_id, PAGE_HTML, PAGE_POLICY, report)
+
+
+async def routing_figures(function_id: str) -> bytes:
+    """The report of the pools as they are configured now, as JSON."""
+    valves = await function_valves(function_id)
+    config = parse_agents(valves.get("AGENTS") or "", valves.get("SECRETS") or "")
+    store, stats = (router := make_router()).store, router.stats
+    stats.forget_others(upstreams_of(config))
+    pools = [(spec, await store.view(spec)) for spec in pools_of(config)]
+    await store.publish(dump_json(stats.data))
+    counts = [orjson.loads(told) for told in await store.published()]
+    return dump_json(routing_report(pools, counts or [stats.data], time.time()))
+
+
+def pools_of(config: AgentsConfig) -> list[PoolSpec]:
+    """The pools that requests go through, each once."""
+    routed = (config.plans[a.id].spec for a in config.agents if is_routed(a))
+    return list({spec.name: spec for spec in routed}.values())
+
+
+def upstreams_of(config: AgentsConfig) -> dict[str, set[str]]:
+    """The upstreams of every pool, also of those that only count fallbacks."""
+    specs = (plan.spec for plan in config.plans.values())
+    return {spec.name: {upstream.id for upstream in spec.upstreams} for spec in specs}
 
 
 # --- shared/render/sending.py ---
@@ -7733,40 +11755,6 @@ def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingRespons
         media_type="application/json",
         headers=headers,
     )
-
-
-# --- shared/texts.py ---
-
-Sentence = Callable[[str, Mapping[str, Any]], str]
-
-
-class _Fields(dict[str, Any]):
-    """Fields of a template: a missing one is left out, never an error."""
-
-    def __missing__(self, key: str) -> str:
-        return ""
-
-
-def translate(
-    table: Mapping[str, Mapping[str, str]],
-    code: str,
-    language: str,
-    fields: Mapping[str, Any],
-) -> str:
-    """The sentence `code` of a table {code: {language: template}}.
-
-    `language` is a BCP 47 tag such as "de-DE"; English where there is no
-    translation. A `{detail}` that is empty takes its colon and brackets with it.
-    """
-    templates = table[code]
-    template = templates.get(language.split("-")[0].lower()) or templates["en"]
-    detail = str(fields.get("detail") or "")
-    filled = _Fields(fields)
-    filled["detail"] = f" ({detail})" if detail else ""
-    for key, value in fields.items():
-        if isinstance(value, float):
-            filled[key] = f"{value:g}"
-    return template.format_map(filled)
 
 
 # --- shared/agents/approvals.py ---
@@ -11324,1597 +15312,6 @@ async def recover_leaked_calls(
         await events.aclose()
 
 
-# --- shared/routing/affinity.py ---
-
-
-def affinity_key(
-    user_id: str, chat_id: str, model: str, messages: Sequence[Mapping[str, Any]]
-) -> str:
-    """A hash of the chat; without one, of the model and how the conversation began.
-
-    An API caller sends the whole conversation each time: its beginning, up to the
-    first message of the user, is what an upstream has in its cache.
-    """
-    told: Any = chat_id
-    if not chat_id:
-        asked = [i for i, m in enumerate(messages) if m.get("role") == "user"]
-        told = [dict(m) for m in messages[: asked[0] + 1 if asked else 1]]
-    text = json.dumps([user_id, model, told], sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(errors="replace"), digest_size=12).hexdigest()
-
-
-# --- shared/routing/breaker.py ---
-
-# An upstream that says these will say them again until an administrator acts.
-LASTING_CODES = ("status_401", "status_403", "status_404")
-LONGEST_SHUT = 300.0
-KEPT_OUTCOMES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerRecord:
-    """Outcomes as (seconds, failed), failures in a row, openings in a row."""
-
-    outcomes: tuple[tuple[float, bool], ...] = ()
-    in_a_row: int = 0
-    openings: int = 0
-
-    def to_json(self) -> list[Any]:
-        return [[list(o) for o in self.outcomes], self.in_a_row, self.openings]
-
-    @classmethod
-    def from_json(cls, data: list[Any]) -> "BreakerRecord":
-        outcomes = tuple((float(at), bool(failed)) for at, failed in data[0])
-        return cls(outcomes, int(data[1]), int(data[2]))
-
-
-@dataclass(frozen=True, slots=True)
-class Shut:
-    """An upstream gets nothing for some seconds.
-
-    `code` is the error that shut it. Where it only asked for a pause (`paused`) it is
-    used as before afterwards; else a single request tries it first.
-    """
-
-    seconds: float
-    code: str
-    paused: bool = False
-
-
-def after_success(record: BreakerRecord, now: float) -> BreakerRecord:
-    """The record after an answer has begun."""
-    if record.openings:
-        return BreakerRecord()
-    outcomes = (*record.outcomes, (now, False))[-KEPT_OUTCOMES:]
-    return BreakerRecord(outcomes)
-
-
-def after_failure(
-    record: BreakerRecord,
-    now: float,
-    code: str,
-    probing: bool,
-    rules: BreakerSettings,
-) -> tuple[BreakerRecord, Shut | None]:
-    """The record after a failure, and whether to leave the upstream alone.
-
-    `probing`: the failed request was the one that tried an open upstream.
-    """
-    kept = tuple(o for o in record.outcomes if now - o[0] < rules.window)
-    outcomes = (*kept, (now, True))[-KEPT_OUTCOMES:]
-    record = replace(record, outcomes=outcomes, in_a_row=record.in_a_row + 1)
-    failed = sum(1 for _, was_failure in outcomes if was_failure)
-    opens = (
-        probing
-        or code in LASTING_CODES
-        or record.in_a_row >= rules.failures
-        or (
-            len(outcomes) >= rules.min_requests
-            and failed / len(outcomes) >= rules.error_rate
-        )
-    )
-    if not opens:
-        return record, None
-    seconds = min(
-        rules.open_for * 2**record.openings, max(LONGEST_SHUT, rules.open_for)
-    )
-    # After its trial the upstream is judged anew.
-    return BreakerRecord(openings=min(record.openings + 1, 10)), Shut(seconds, code)
-
-
-# --- shared/routing/tickets.py ---
-
-Rank = tuple[float, int]
-
-
-@dataclass(slots=True)
-class Ticket:
-    """A request for one model call.
-
-    `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
-    chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
-    class: it was served before and comes again, `entered` being when it first came.
-    """
-
-    id: str
-    user: str
-    model: str
-    priority: int = 0
-    affinity: str = ""
-    entered: float = 0.0
-    ahead: bool = False
-    excluded: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A slot. `affinity` says whether the chat was there before: kept, moved, new.
-
-    `probe`: the upstream was shut, and this request tries it.
-    """
-
-    ticket_id: str
-    upstream: str
-    affinity: str
-    probe: bool = False
-
-
-@dataclass(slots=True)
-class Waiting:
-    ticket: Ticket
-    rank: Rank
-    lane: str
-
-
-@dataclass(slots=True)
-class Running:
-    ticket: Ticket
-    upstream: str
-    since: float
-
-
-@dataclass(slots=True)
-class Gate:
-    """An upstream, or one of its models, that is shut. `probe` is who tries it."""
-
-    until: float
-    code: str
-    paused: bool
-    probe: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A waiting request's place, from 1, of how many, and the seconds to expect."""
-
-    position: int
-    total: int
-    seconds: float | None
-
-
-def gate_names(upstream: str, model: str) -> tuple[str, str]:
-    """What can be shut: an upstream, or one model there."""
-    return upstream, f"{upstream} {model}"
-
-
-@dataclass(frozen=True, slots=True)
-class GateView:
-    """What is shut now: `trying` when one request finds out whether it is well."""
-
-    name: str
-    code: str
-    seconds: float
-    paused: bool
-    trying: bool
-
-
-# --- shared/routing/lanes.py ---
-
-# Virtual times are compared only among those that wait; old users are forgotten.
-FORGET_USERS_ABOVE = 1000
-
-
-@dataclass(slots=True)
-class FairTags:
-    """The virtual time of a class, and the last tag of each user."""
-
-    time: float = 0.0
-    last: dict[str, float] = field(default_factory=dict)
-
-    def new_tag(self, user: str) -> float:
-        tag = max(self.time, self.last.get(user, self.time - 1) + 1)
-        if len(self.last) > FORGET_USERS_ABOVE:
-            self.last = {u: t for u, t in self.last.items() if t >= self.time}
-        self.last[user] = tag
-        return tag
-
-    def serve(self, tag: float) -> None:
-        self.time = max(self.time, tag)
-
-    def refund(self, user: str) -> None:
-        """A request of this user left without being served."""
-        if user in self.last:
-            self.last[user] -= 1
-
-
-@dataclass(slots=True)
-class Lane:
-    """Ids in the order of (tag, number of arrival)."""
-
-    _keys: list[tuple[float, int, str]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __iter__(self) -> Iterator[str]:
-        return (key[2] for key in self._keys)
-
-    def add(self, rank: Rank, ticket_id: str) -> None:
-        insort(self._keys, (*rank, ticket_id))
-
-    def remove(self, rank: Rank, ticket_id: str) -> None:
-        del self._keys[bisect_left(self._keys, (*rank, ticket_id))]
-
-    def count_before(self, rank: Rank) -> int:
-        return bisect_left(self._keys, (*rank, ""))
-
-
-# --- shared/routing/dispatcher.py ---
-
-ANY = ""
-BUSY, CLOSED = "busy", "closed"
-KEPT_AFFINITIES = 20_000
-SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
-
-
-@dataclass(slots=True)
-class Dispatcher:
-    """The state of one pool. `spec` may be replaced at any time."""
-
-    spec: PoolSpec
-    waiting: dict[str, Waiting] = field(default_factory=dict)
-    running: dict[str, Running] = field(default_factory=dict)
-    gates: dict[str, Gate] = field(default_factory=dict)
-    service: dict[str, float] = field(default_factory=dict)
-    _lanes: dict[tuple[int, str], Lane] = field(default_factory=dict)
-    _tags: tuple[FairTags, ...] = field(
-        default_factory=lambda: tuple(FairTags() for _ in REQUEST_CLASSES)
-    )
-    _arrivals: int = 0
-    _of_upstream: dict[str, int] = field(default_factory=dict)
-    _of_user: dict[str, int] = field(default_factory=dict)
-    _of_model: dict[str, int] = field(default_factory=dict)
-    _affinity: dict[str, tuple[str, float]] = field(default_factory=dict)
-
-    # --- a request comes, waits, goes ---
-
-    def enter(self, ticket: Ticket, now: float) -> tuple[str, list[Grant]]:
-        """Take a request: "" or why not (BUSY, CLOSED), and the slots now given.
-
-        CLOSED: no upstream can take it, and none is merely making a pause.
-        """
-        if not self.possible(ticket, now):
-            return CLOSED, []
-        if not ticket.ahead:
-            ticket.entered = now
-        self._insert(ticket, self._lane_for(ticket, now))
-        grants = self.dispatch(now)
-        if ticket.id in self.waiting and not ticket.ahead:
-            limit = getattr(
-                self.spec.queue.max_waiting, REQUEST_CLASSES[ticket.priority]
-            )
-            if self.count_waiting(ticket.priority) > limit:
-                self._give_up(ticket.id)
-                return BUSY, grants
-        return "", grants
-
-    def leave(self, ticket_id: str, now: float, served: bool = False) -> list[Grant]:
-        """Forget a request, whether it waits or runs; `served`: it had its answer."""
-        if ticket_id in self.waiting:
-            self._give_up(ticket_id)
-            return []
-        run = self.running.pop(ticket_id, None)
-        if run is None:
-            return []
-        if served:
-            self._learn(run.upstream, now - run.since)
-        self._count(run.ticket, run.upstream, -1)
-        for gate in self._gates_of(run.upstream, run.ticket.model):
-            if gate.probe == ticket_id:
-                gate.probe = ""
-        return self.dispatch(now)
-
-    def loosen(self, ticket_id: str, now: float) -> list[Grant]:
-        """Let a waiting request go to any upstream from now on."""
-        place = self.waiting.get(ticket_id)
-        if place is None or place.lane == ANY:
-            return []
-        self._lane(place).remove(place.rank, ticket_id)
-        place.lane = ANY
-        self._lane(place).add(place.rank, ticket_id)
-        return self.dispatch(now)
-
-    def adopt(self, ticket: Ticket, upstream: str, now: float) -> None:
-        """Count a request that runs already, granted elsewhere."""
-        self.running[ticket.id] = Running(ticket, upstream, now)
-        self._count(ticket, upstream, 1)
-
-    # --- upstreams open and shut ---
-
-    def shut(self, gate_name: str, gate: Gate, now: float) -> list[str]:
-        """Shut an upstream or a model of it; the ids of those who wait in vain now.
-
-        These have left the queue.
-        """
-        known = self.gates.get(gate_name)
-        if known is not None and gate.paused and not known.paused:
-            return []
-        self.gates[gate_name] = gate
-        waiting = list(self.waiting.values())
-        lost = [w.ticket.id for w in waiting if not self.possible(w.ticket, now)]
-        for ticket_id in lost:
-            self._give_up(ticket_id)
-        return lost
-
-    def reopen(self, upstream: str, model: str, now: float) -> list[Grant]:
-        """The upstream answered with this model."""
-        for name in gate_names(upstream, model):
-            self.gates.pop(name, None)
-        return self.dispatch(now)
-
-    def possible(self, ticket: Ticket, now: float) -> bool:
-        """Whether any upstream can take this request, now or after a pause."""
-        return any(
-            upstream.id not in ticket.excluded
-            and all(
-                gate.paused or gate.until <= now
-                for gate in self._gates_of(upstream.id, ticket.model)
-            )
-            for upstream in self.spec.upstreams
-        )
-
-    def next_opening(self, now: float) -> float | None:
-        """When the next gate opens while requests wait, or None."""
-        if not self.waiting:
-            return None
-        times = [gate.until for gate in self.gates.values() if gate.until > now]
-        return min(times, default=None)
-
-    # --- looking ---
-
-    def count_waiting(self, priority: int) -> int:
-        return sum(
-            len(lane) for (rank, _), lane in self._lanes.items() if rank == priority
-        )
-
-    def count_running(self, upstream: str) -> int:
-        return self._of_upstream.get(upstream, 0)
-
-    def standing(self, ticket_id: str, now: float) -> Standing | None:
-        """Where a waiting request stands; None when it does not wait."""
-        place = self.waiting.get(ticket_id)
-        if place is None:
-            return None
-        mine = place.ticket.priority
-        ahead = 0
-        for (priority, _), lane in self._lanes.items():
-            if priority < mine:
-                ahead += len(lane)
-            elif priority == mine:
-                ahead += lane.count_before(place.rank)
-        pace = self._seconds_per_request(now)
-        seconds = None if pace is None else (ahead + 1) * pace
-        return Standing(ahead + 1, len(self.waiting), seconds)
-
-    def busy_seconds(self, now: float) -> float | None:
-        """How long a new request would wait behind all others, where known."""
-        pace = self._seconds_per_request(now)
-        return None if pace is None else (len(self.waiting) + 1) * pace
-
-    # --- the choice ---
-
-    def dispatch(self, now: float) -> list[Grant]:
-        """Give every free slot to the request whose turn it is."""
-        grants: list[Grant] = []
-        while self.waiting:
-            grant = self._next_grant(now)
-            if grant is None:
-                break
-            grants.append(grant)
-        return grants
-
-    def _next_grant(self, now: float) -> Grant | None:
-        free = [u for u in self.spec.upstreams if self._has_room(u)]
-        for upstream in sorted(free, key=self._load) if len(free) > 1 else free:
-            place = self._first_for(upstream, now)
-            if place is not None:
-                return self._grant(place, upstream.id, now)
-        return None
-
-    def _first_for(self, upstream: UpstreamSlots, now: float) -> Waiting | None:
-        """Whose turn it is at this upstream.
-
-        A request of a lower class counts as one of the next higher class that came
-        `ageing` seconds later, so that nobody waits for ever.
-        """
-        best: Waiting | None = None
-        best_time = 0.0
-        for priority in range(len(REQUEST_CLASSES)):
-            heads = [
-                head
-                for name in (ANY, upstream.id)
-                if (lane := self._lanes.get((priority, name)))
-                and (head := self._head(lane, upstream.id, now)) is not None
-            ]
-            if not heads:
-                continue
-            head = min(heads, key=lambda place: place.rank)
-            time = head.ticket.entered + priority * self.spec.queue.ageing
-            if best is None or time < best_time:
-                best, best_time = head, time
-        return best
-
-    def _head(self, lane: Lane, upstream: str, now: float) -> Waiting | None:
-        """The first request of a lane that may run here now."""
-        places = (self.waiting[ticket_id] for ticket_id in lane)
-        return next((p for p in places if self._may_run(p.ticket, upstream, now)), None)
-
-    def _may_run(self, ticket: Ticket, upstream: str, now: float) -> bool:
-        rules = self.spec.queue
-        if upstream in ticket.excluded:
-            return False
-        if rules.per_user and self._of_user.get(ticket.user, 0) >= rules.per_user:
-            return False
-        if rules.per_model and self._of_model.get(ticket.model, 0) >= rules.per_model:
-            return False
-        return all(
-            gate.until <= now and (gate.paused or not gate.probe)
-            for gate in self._gates_of(upstream, ticket.model)
-        )
-
-    def _has_room(self, upstream: UpstreamSlots) -> bool:
-        return self._of_upstream.get(upstream.id, 0) < upstream.concurrency
-
-    def _load(self, upstream: UpstreamSlots) -> float:
-        """How busy an upstream would be with one more request: its expected wait."""
-        busy = (self.count_running(upstream.id) + 1) / upstream.concurrency
-        known = self.service.values()
-        mean = sum(known) / len(known) if known else 1.0
-        return busy * self.service.get(upstream.id, mean) / upstream.weight
-
-    def _grant(self, place: Waiting, upstream: str, now: float) -> Grant:
-        ticket = place.ticket
-        self._remove(ticket.id)
-        if not ticket.ahead:
-            self._tags[ticket.priority].serve(place.rank[0])
-        self.adopt(ticket, upstream, now)
-        probe = False
-        for name in gate_names(upstream, ticket.model):
-            gate = self.gates.get(name)
-            if gate is not None and gate.paused:
-                del self.gates[name]
-            elif gate is not None:
-                gate.probe, probe = ticket.id, True
-        return Grant(ticket.id, upstream, self._remember(ticket, upstream, now), probe)
-
-    # --- affinity ---
-
-    def _lane_for(self, ticket: Ticket, now: float) -> str:
-        """The upstream that holds this chat, unless it is of no use; else ANY."""
-        upstream, until = self._affinity.get(ticket.affinity, (ANY, 0.0))
-        usable = (
-            upstream != ANY
-            and until > now
-            and upstream not in ticket.excluded
-            and any(known.id == upstream for known in self.spec.upstreams)
-            and all(g.until <= now for g in self._gates_of(upstream, ticket.model))
-        )
-        return upstream if usable else ANY
-
-    def _remember(self, ticket: Ticket, upstream: str, now: float) -> str:
-        """Note where a chat is; whether that is where it was: kept, moved or new."""
-        key, ttl = ticket.affinity, self.spec.affinity.ttl
-        if not key or not ttl:
-            return "new"
-        before, until = self._affinity.pop(key, (ANY, 0.0))
-        if len(self._affinity) >= KEPT_AFFINITIES:
-            del self._affinity[next(iter(self._affinity))]  # the least recently used
-        self._affinity[key] = (upstream, now + ttl)
-        if until <= now:
-            return "new"
-        return "kept" if before == upstream else "moved"
-
-    # --- books ---
-
-    def _insert(self, ticket: Ticket, lane: str) -> None:
-        self._arrivals += 1
-        tags = self._tags[ticket.priority]
-        tag = float("-inf") if ticket.ahead else tags.new_tag(ticket.user)
-        place = Waiting(ticket, (tag, self._arrivals), lane)
-        self.waiting[ticket.id] = place
-        self._lane(place).add(place.rank, ticket.id)
-
-    def _remove(self, ticket_id: str) -> Waiting:
-        place = self.waiting.pop(ticket_id)
-        self._lane(place).remove(place.rank, ticket_id)
-        return place
-
-    def _give_up(self, ticket_id: str) -> None:
-        ticket = self._remove(ticket_id).ticket
-        if not ticket.ahead:
-            self._tags[ticket.priority].refund(ticket.user)
-
-    def _lane(self, place: Waiting) -> Lane:
-        key = (place.ticket.priority, place.lane)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = Lane()
-        return lane
-
-    def _count(self, ticket: Ticket, upstream: str, change: int) -> None:
-        for counts, key in (
-            (self._of_upstream, upstream),
-            (self._of_user, ticket.user),
-            (self._of_model, ticket.model),
-        ):
-            counts[key] = counts.get(key, 0) + change
-            if not counts[key]:
-                del counts[key]
-
-    def _learn(self, upstream: str, seconds: float) -> None:
-        known = self.service.get(upstream, seconds)
-        self.service[upstream] = known + SERVICE_SHARE * (seconds - known)
-
-    def _gates_of(self, upstream: str, model: str) -> Iterator[Gate]:
-        if self.gates:
-            for name in gate_names(upstream, model):
-                if name in self.gates:
-                    yield self.gates[name]
-
-    def _seconds_per_request(self, now: float) -> float | None:
-        """The mean time between two slots that come free, where it can be known."""
-        rate = 0.0
-        for upstream in self.spec.upstreams:
-            seconds = self.service.get(upstream.id)
-            gate = self.gates.get(upstream.id)
-            if seconds and (gate is None or gate.until <= now):
-                rate += upstream.concurrency / seconds
-        return 1 / rate if rate else None
-
-
-# --- shared/routing/store.py ---
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request gets no slot: BUSY or CLOSED, for about how many seconds.
-
-    `cause` is the code of the error that shut the upstream.
-    """
-
-    reason: str
-    seconds: float | None = None
-    cause: str = ""
-
-
-@dataclass(slots=True)
-class QueuePlace:
-    """A request of this process. When `settled` is done, it has a grant or a refusal.
-
-    Who sets `moved` to a new future is told once that its standing has changed.
-    """
-
-    spec: PoolSpec
-    ticket: Ticket
-    settled: "asyncio.Future[None]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    grant: Grant | None = None
-    refusal: Refusal | None = None
-    standing: Standing | None = None
-    moved: "asyncio.Future[None] | None" = None
-
-    def give(self, grant: Grant) -> None:
-        self.grant = grant
-        self._settle()
-
-    def refuse(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-        self._settle()
-
-    def tell(self, standing: Standing | None) -> None:
-        self.standing = standing
-        if self.moved is not None and not self.moved.done():
-            self.moved.set_result(None)
-        self.moved = None
-
-    def _settle(self) -> None:
-        if not self.settled.done():
-            self.settled.set_result(None)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """A pool as it stands: requests by class, by upstream, and what is shut."""
-
-    waiting: tuple[int, ...]
-    running: dict[str, int]
-    gates: tuple[GateView, ...]
-
-
-class QueueStore(Protocol):
-    """Keeps the queues. Never raises: what it cannot share it keeps for itself.
-
-    Objects of this protocol outlive a reload of the function: plain values and the
-    attributes above are all that passes between old and new code.
-    """
-
-    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
-        """Join the queue; the place may be settled already."""
-
-    async def leave(self, place: QueuePlace, served: bool = False) -> None:
-        """Give the place or the slot back, whatever state it is in; idempotent."""
-
-    async def standing(self, place: QueuePlace) -> Standing | None:
-        """Where the request stands in the queue; None when it has its turn."""
-
-    async def succeeded(self, place: QueuePlace) -> bool:
-        """The upstream has begun to answer; whether that opened it again."""
-
-    async def failed(self, place: QueuePlace, code: str) -> bool:
-        """The upstream failed in this way; whether it is left alone now."""
-
-    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
-        """The upstream asked for a pause.
-
-        A short one is waited for in the queue; past the budget of retries nobody is
-        made to wait.
-        """
-
-    async def view(self, spec: PoolSpec) -> PoolView:
-        """How the pool stands, all replicas together."""
-
-    async def publish(self, counts: bytes) -> None:
-        """Let other replicas see this one's counts, for half a minute."""
-
-    async def published(self) -> Sequence[bytes]:
-        """The counts of all replicas, this one's among them; empty without Redis."""
-
-
-# --- shared/routing/memory_queue.py ---
-
-TELL_SECONDS = 1.0  # between two looks at the line of those who wait
-NO_RECORD = BreakerRecord()
-
-
-class MemoryPool:
-    """One pool: the desk, who waits at it in this process, and its timers."""
-
-    def __init__(self, spec: PoolSpec, clock: Callable[[], float]) -> None:
-        self.desk = Dispatcher(spec)
-        self.places: dict[str, QueuePlace] = {}
-        self.records: dict[str, BreakerRecord] = {}
-        self._clock = clock
-        self._telling: asyncio.TimerHandle | None = None
-        self._opening: asyncio.TimerHandle | None = None
-
-    def enter(self, place: QueuePlace) -> None:
-        self.desk.spec = place.spec
-        now = self._clock()
-        ticket = place.ticket
-        self.places[ticket.id] = place
-        refusal, grants = self.desk.enter(ticket, now)
-        if refusal:
-            del self.places[ticket.id]
-            place.refuse(self.refusal(refusal, ticket, now))
-        self.give(grants)
-        waiting = self.desk.waiting.get(ticket.id)
-        if waiting is None:
-            return
-        self._await_opening(now)
-        if waiting.lane != ANY:
-            patience = place.spec.affinity.wait
-            asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
-
-    def leave(self, ticket_id: str, served: bool) -> None:
-        if self.places.pop(ticket_id, None) is not None:
-            self.give(self.desk.leave(ticket_id, self._clock(), served))
-            self._tell_later()
-
-    def shut(self, name: str, seconds: float, code: str, paused: bool) -> None:
-        now = self._clock()
-        lost = self.desk.shut(name, Gate(now + seconds, code, paused), now)
-        for ticket_id in lost:
-            place = self.places.pop(ticket_id)
-            place.refuse(self.refusal(CLOSED, place.ticket, now))
-        self._await_opening(now)
-
-    def reopen(self, upstream: str, model: str) -> None:
-        self.give(self.desk.reopen(upstream, model, self._clock()))
-
-    def give(self, grants: Iterable[Grant]) -> None:
-        for grant in grants:
-            self.places[grant.ticket_id].give(grant)
-            self._tell_later()
-
-    def refusal(self, reason: str, ticket: Ticket, now: float) -> Refusal:
-        if reason != CLOSED:
-            return Refusal(reason, self.desk.busy_seconds(now))
-        names = [
-            name
-            for upstream in self.desk.spec.upstreams
-            for name in gate_names(upstream.id, ticket.model)
-        ]
-        shut = [self.desk.gates[name] for name in names if name in self.desk.gates]
-        if not shut:
-            return Refusal(reason)
-        first = min(shut, key=lambda gate: gate.until)
-        return Refusal(reason, max(0.0, first.until - now), first.code)
-
-    def standing(self, ticket_id: str) -> Standing | None:
-        return self.desk.standing(ticket_id, self._clock())
-
-    def view(self) -> PoolView:
-        now, desk = self._clock(), self.desk
-        return PoolView(
-            tuple(desk.count_waiting(rank) for rank in range(len(REQUEST_CLASSES))),
-            {u.id: desk.count_running(u.id) for u in desk.spec.upstreams},
-            tuple(
-                GateView(name, g.code, max(0.0, g.until - now), g.paused, bool(g.probe))
-                for name, g in desk.gates.items()
-            ),
-        )
-
-    def _loosen(self, ticket_id: str) -> None:
-        self.give(self.desk.loosen(ticket_id, self._clock()))
-
-    def _await_opening(self, now: float) -> None:
-        """Look again when a shut upstream may be used, if somebody waits for it."""
-        opening = self.desk.next_opening(now)
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        if opening is not None:
-            loop = asyncio.get_running_loop()
-            self._opening = loop.call_later(opening - now, self._open)
-
-    def _open(self) -> None:
-        now = self._clock()
-        self.give(self.desk.dispatch(now))
-        self._await_opening(now)
-
-    def _tell_later(self) -> None:
-        if self._telling is None and self.desk.waiting:
-            loop = asyncio.get_running_loop()
-            self._telling = loop.call_later(TELL_SECONDS, self._tell)
-
-    def _tell(self) -> None:
-        self._telling = None
-        for ticket_id in self.desk.waiting:
-            place = self.places[ticket_id]
-            if place.moved is not None:
-                place.tell(self.standing(ticket_id))
-
-
-class MemoryStore:
-    """All pools of this process; see QueueStore."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._pools: dict[str, MemoryPool] = {}
-
-    def pool(self, spec: PoolSpec) -> MemoryPool:
-        pool = self._pools.get(spec.name)
-        if pool is None:
-            pool = self._pools[spec.name] = MemoryPool(spec, self._clock)
-        return pool
-
-    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
-        place = QueuePlace(spec, ticket)
-        self.pool(spec).enter(place)
-        return place
-
-    async def leave(self, place: QueuePlace, served: bool = False) -> None:
-        self.pool(place.spec).leave(place.ticket.id, served)
-
-    async def standing(self, place: QueuePlace) -> Standing | None:
-        return self.pool(place.spec).standing(place.ticket.id)
-
-    async def succeeded(self, place: QueuePlace) -> bool:
-        assert place.grant is not None
-        pool, upstream = self.pool(place.spec), place.grant.upstream
-        for name in gate_names(upstream, place.ticket.model):
-            if name == upstream or name in pool.records:
-                record = pool.records.get(name, NO_RECORD)
-                pool.records[name] = after_success(record, self._clock())
-        reopens = place.grant.probe
-        if reopens:
-            pool.reopen(upstream, place.ticket.model)
-        return reopens
-
-    async def failed(self, place: QueuePlace, code: str) -> bool:
-        assert place.grant is not None
-        pool = self.pool(place.spec)
-        name = failing_gate(place, code)
-        record, shut = after_failure(
-            pool.records.get(name, NO_RECORD),
-            self._clock(),
-            code,
-            place.grant.probe,
-            place.spec.breaker,
-        )
-        pool.records[name] = record
-        if shut is not None:
-            pool.shut(name, shut.seconds, code, False)
-        return shut is not None
-
-    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
-        assert place.grant is not None
-        short = seconds <= place.spec.retry.budget
-        self.pool(place.spec).shut(place.grant.upstream, seconds, code, short)
-
-    async def view(self, spec: PoolSpec) -> PoolView:
-        return self.pool(spec).view()
-
-    async def publish(self, counts: bytes) -> None:
-        """Nobody else is there."""
-
-    async def published(self) -> Sequence[bytes]:
-        return []
-
-
-def failing_gate(place: QueuePlace, code: str) -> str:
-    """What this failure counts against: a model that is not there is no other's fault."""
-    assert place.grant is not None
-    upstream, model = gate_names(place.grant.upstream, place.ticket.model)
-    return model if code == "status_404" else upstream
-
-
-# --- shared/routing/failures.py ---
-
-
-class QueueError(AqueductError):
-    """A request that was given no slot: queue_busy, queue_expired, upstreams_shut."""
-
-
-class AttemptsFailed(AqueductError):
-    """Nothing worked; `attempts` are the errors, in order, as (code, fields).
-
-    Its fields carry them, too, so that the sentence can tell all of them.
-    """
-
-    def __init__(self, errors: Sequence[AqueductError]) -> None:
-        attempts = [(error.code, dict(error.fields)) for error in errors]
-        super().__init__("all_attempts_failed", attempts=attempts)
-        self.errors = tuple(errors)
-
-
-def joined_error(errors: Sequence[AqueductError]) -> AqueductError:
-    """One error for all that was tried, each sentence told once."""
-    flat: list[AqueductError] = []
-    for error in errors:
-        flat += error.errors if isinstance(error, AttemptsFailed) else [error]
-    seen: dict[str, AqueductError] = {}
-    for error in flat:
-        seen.setdefault(f"{error.code} {sorted(error.fields.items(), key=str)}", error)
-    different = list(seen.values())
-    return different[0] if len(different) == 1 else AttemptsFailed(different)
-
-
-# --- shared/routing/retry.py ---
-
-OVERLOADED_WORDS = ("overloaded", "rate limit", "rate_limit", "too many requests")
-MAX_DOUBLINGS = 16  # beyond every cap that makes sense
-
-
-@dataclass(frozen=True, slots=True)
-class FailureMeaning:
-    """Whether the same upstream may be asked again, and whose fault it was.
-
-    `blame`: `upstream` counts against it, `pause` means it is well but busy, `request`
-    that another request may do better. `retry_after` is what the server asked for, in
-    seconds.
-    """
-
-    again: bool
-    blame: Literal["upstream", "pause", "request"]
-    retry_after: float | None = None
-
-
-def meaning_of(error: AqueductError) -> FailureMeaning:
-    """What to make of a failure before the first token."""
-    if isinstance(error, UpstreamRefused):
-        seconds = error.fields.get("retry_after", error.fields.get("seconds"))
-        busy = error.status == 429 or (error.status == 503 and seconds is not None)
-        if busy:
-            return FailureMeaning(True, "pause", seconds)
-        if error.status in (401, 403, 404):
-            return FailureMeaning(False, "upstream")
-        if error.status == 408 or error.status >= 500:
-            return FailureMeaning(True, "upstream", seconds)
-        return FailureMeaning(False, "request")
-    if isinstance(error, UpstreamUnreachable):
-        return FailureMeaning(error.code != "bad_address", "upstream")
-    if isinstance(error, UpstreamSilent):
-        # A server that hangs would hang again for as long; connecting is quick.
-        return FailureMeaning(error.code == "connect_timeout", "upstream")
-    if isinstance(error, UpstreamBroken):
-        if says_overloaded(error):
-            return FailureMeaning(True, "pause")
-        return FailureMeaning(error.code == "cut_short", "upstream")
-    return FailureMeaning(False, "request")
-
-
-def says_overloaded(error: AqueductError) -> bool:
-    """Whether a server said so in a stream that had begun with status 200."""
-    said = str(error.fields.get("detail") or "").lower()
-    return any(word in said for word in OVERLOADED_WORDS)
-
-
-def backoff_seconds(
-    attempt: int, rules: RetrySettings, chance: random.Random | None = None
-) -> float:
-    """How long to wait after attempt number `attempt`, counted from 1."""
-    most = min(rules.cap, rules.base * 2 ** min(attempt - 1, MAX_DOUBLINGS))
-    return (chance or random).uniform(0.0, most)
-
-
-# --- shared/routing/histograms.py ---
-
-# Five steps a decade (Renard's series R5): a quantile read from the buckets is within
-# a fifth of the true one. From a millisecond to almost two hours; also good for tokens/s.
-BUCKET_BOUNDS = tuple(
-    float(f"{mantissa}e{exponent}")
-    for exponent in range(-3, 4)
-    for mantissa in (1, 1.6, 2.5, 4, 6.3)
-)
-BUCKET_NAMES = (*(f"{bound:g}" for bound in BUCKET_BOUNDS), "inf")
-MINUTES_KEPT = 60
-
-HistogramData = dict[str, Any]
-
-
-def new_histogram() -> HistogramData:
-    return {"count": 0, "sum": 0.0, "buckets": {}, "minutes": {}}
-
-
-def observe(histogram: HistogramData, value: float, minute: int) -> None:
-    """Count one value (seconds, or tokens a second) in this minute since 1970."""
-    name = BUCKET_NAMES[bisect_left(BUCKET_BOUNDS, value)]
-    histogram["count"] += 1
-    histogram["sum"] += value
-    buckets = histogram["buckets"]
-    buckets[name] = buckets.get(name, 0) + 1
-    buckets = this_minute(histogram["minutes"], minute)
-    buckets[name] = buckets.get(name, 0) + 1
-
-
-def this_minute(minutes: dict[str, dict[str, int]], minute: int) -> dict[str, int]:
-    """The counts of this minute; makes room by dropping the oldest minutes."""
-    key = str(minute)
-    counts = minutes.get(key)
-    if counts is None:
-        counts = minutes[key] = {}
-        while len(minutes) > MINUTES_KEPT:
-            del minutes[next(iter(minutes))]
-    return counts
-
-
-# --- shared/routing/stats.py ---
-
-MOST_KEYS = 50  # different errors, or targets of a fallback, of one upstream or pool
-BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
-
-Attributes = Mapping[str, str]
-StatsData = dict[str, Any]
-
-
-class Recorder(Protocol):
-    """Where counts also go as they happen: OpenTelemetry, when it is on."""
-
-    def add(self, name: str, amount: int, attributes: Attributes) -> None:
-        """Add to a counter."""
-
-    def record(self, name: str, value: float, attributes: Attributes) -> None:
-        """Count a value in a histogram, or set a gauge."""
-
-
-class SilentRecorder:
-    """The recorder of a server without telemetry."""
-
-    def add(self, name: str, amount: int, attributes: Attributes) -> None:
-        pass
-
-    def record(self, name: str, value: float, attributes: Attributes) -> None:
-        pass
-
-
-class RoutingStats:
-    """The counts of all pools of this process.
-
-    `now` gives seconds since 1970, which are the same minutes in all replicas.
-    """
-
-    def __init__(
-        self,
-        data: StatsData,
-        recorder: Recorder | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.data = data
-        self._recorder = recorder or SilentRecorder()
-        self._now = now
-        self._pools: dict[str, PoolStats] = {}
-
-    def pool(self, name: str) -> "PoolStats":
-        """The counts of one pool; goes on with what `data` holds of it."""
-        pool = self._pools.get(name)
-        if pool is None:
-            data = self.data.setdefault(name, {})
-            pool = PoolStats(name, data, self._recorder, self._now)
-            self._pools[name] = pool
-        return pool
-
-    def forget_others(self, pools: Mapping[str, Collection[str]]) -> None:
-        """Keep only these pools, each with these upstreams."""
-        for name in [name for name in self.data if name not in pools]:
-            del self.data[name]
-        self._pools.clear()
-        for name, kept in pools.items():
-            upstreams = self.data.get(name, {}).get("upstreams", {})
-            for upstream in [key for key in upstreams if key not in kept]:
-                del upstreams[upstream]
-
-
-class PoolStats:
-    """The counts of one pool: see the module's docstring."""
-
-    def __init__(
-        self,
-        name: str,
-        data: StatsData,
-        recorder: Recorder,
-        now: Callable[[], float],
-    ) -> None:
-        self._attributes = {"aqueduct.pool": name}
-        self._recorder = recorder
-        self._now = now
-        self._wait: StatsData = data.setdefault("wait", {})
-        self._left: StatsData = data.setdefault("left", {})
-        self._fallbacks: StatsData = data.setdefault("fallbacks", {})
-        self._data: StatsData = data.setdefault("upstreams", {})
-        self._upstreams: dict[str, UpstreamStats] = {}
-
-    def upstream(self, name: str) -> "UpstreamStats":
-        upstream = self._upstreams.get(name)
-        if upstream is None:
-            attributes = self._attributes | {"aqueduct.upstream": name}
-            data = self._data.setdefault(name, {})
-            upstream = UpstreamStats(data, attributes, self._recorder, self._now)
-            self._upstreams[name] = upstream
-        return upstream
-
-    def queued(self, kind: str) -> None:
-        """A request of this class (person, background, task) comes."""
-        self._recorder.add("aqueduct.routing.waiting", 1, self._of_class(kind))
-
-    def waited(self, kind: str, seconds: float) -> None:
-        """Its turn came after so many seconds; 0 when it came at once."""
-        histogram = self._wait.get(kind)
-        if histogram is None:
-            histogram = self._wait[kind] = new_histogram()
-        observe(histogram, seconds, int(self._now() // 60))
-        attributes = self._of_class(kind)
-        self._recorder.record("aqueduct.routing.wait", seconds, attributes)
-        self._recorder.add("aqueduct.routing.waiting", -1, attributes)
-
-    def left(self, kind: str, why: str) -> None:
-        """It left without a place: `cancelled`, `expired` or `refused`."""
-        count_one(self._left.setdefault(kind, {}), why)
-        attributes = self._of_class(kind)
-        self._recorder.add("aqueduct.routing.waiting", -1, attributes)
-        self._recorder.add(
-            "aqueduct.routing.left", 1, attributes | {"aqueduct.reason": why}
-        )
-
-    def fell_back(self, target: str) -> None:
-        """Another pool or agent takes a request over."""
-        count_one(self._fallbacks, target)
-        self._recorder.add(
-            "aqueduct.routing.fallbacks",
-            1,
-            self._attributes | {"aqueduct.target": target},
-        )
-
-    def _of_class(self, kind: str) -> dict[str, str]:
-        return self._attributes | {"aqueduct.class": kind}
-
-
-class UpstreamStats:
-    """The counts of one upstream: see the module's docstring."""
-
-    def __init__(
-        self,
-        data: StatsData,
-        attributes: Attributes,
-        recorder: Recorder,
-        now: Callable[[], float],
-    ) -> None:
-        self._data = data
-        self._attributes = dict(attributes)
-        self._recorder = recorder
-        self._now = now
-        data.setdefault("affinity", {})
-        data.setdefault("errors", {})
-        data.setdefault("errors_by_minute", {})
-        data.setdefault("breaker", {})
-        data.setdefault("retries", 0)
-        data.setdefault("first_token", new_histogram())
-        data.setdefault("token_rate", new_histogram())
-
-    def started(self, affinity: str) -> None:
-        """An attempt begins; the chat's upstream was `kept`, `moved` or it is `new`."""
-        count_one(self._data["affinity"], affinity)
-        self._recorder.add("aqueduct.routing.running", 1, self._attributes)
-        self._recorder.add(
-            "aqueduct.routing.attempts",
-            1,
-            self._attributes | {"aqueduct.affinity": affinity},
-        )
-
-    def first_token(self, seconds: float) -> None:
-        """The first token came so many seconds after the attempt began."""
-        self._observe("first_token", seconds)
-
-    def ended(self, error: str = "", *, seconds: float = 0.0, tokens: int = 0) -> None:
-        """An attempt is over: well, with an error's code, or `cancelled`.
-
-        `tokens` came in `seconds` after the first one; 0 where unknown.
-        """
-        self._recorder.add("aqueduct.routing.running", -1, self._attributes)
-        if tokens and seconds > 0:
-            self._observe("token_rate", tokens / seconds)
-        if not error:
-            return
-        count_one(self._data["errors"], error)
-        if error != "cancelled":
-            minutes = self._data["errors_by_minute"]
-            count_one(this_minute(minutes, int(self._now() // 60)), "count")
-        self._recorder.add(
-            "aqueduct.routing.errors", 1, self._attributes | {"error.type": error}
-        )
-
-    def retried(self) -> None:
-        """The request that failed here is tried again."""
-        self._data["retries"] += 1
-        self._recorder.add("aqueduct.routing.retries", 1, self._attributes)
-
-    def breaker(self, state: str) -> None:
-        """The breaker is `closed`, `half_open` or `open` from now on."""
-        count_one(self._data["breaker"], state)
-        self._recorder.record(
-            "aqueduct.routing.breaker", BREAKER_LEVELS[state], self._attributes
-        )
-
-    def _observe(self, name: str, value: float) -> None:
-        observe(self._data[name], value, int(self._now() // 60))
-        self._recorder.record(f"aqueduct.routing.{name}", value, self._attributes)
-
-
-def count_one(counts: dict[str, int], key: str) -> None:
-    """One more of `key`; of `other` when there are too many different ones."""
-    if key not in counts and len(counts) >= MOST_KEYS:
-        key = "other"
-    counts[key] = counts.get(key, 0) + 1
-
-
-# --- shared/routing/router.py ---
-
-# What may still be taken back: nobody has read a word yet.
-UNSAID = (Status, SessionState, Usage)
-
-
-@dataclass(frozen=True, slots=True)
-class RoutedUpstream:
-    """An upstream that a request may be sent to.
-
-    `run` begins the model call there; `health` returns when the server is well, and
-    may raise UpstreamError. `names` are fields of sentences: its agent, its host.
-    """
-
-    run: Callable[[], AsyncGenerator[AgentEvent, None]]
-    health: Callable[[], Any]
-    names: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class RoutedCall:
-    """Who wants what: one model call. `priority` as in Ticket."""
-
-    spec: PoolSpec
-    upstreams: Mapping[str, RoutedUpstream]
-    user: str
-    model: str
-    affinity: str
-    priority: int
-    sentence: Sentence
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one call has come. `status` is a line that still shimmers."""
-
-    entered: float
-    started: float | None = None
-    attempt: int = 0
-    upstream: str = ""
-    excluded: frozenset[str] = frozenset()
-    errors: list[AqueductError] = field(default_factory=list)
-    said: bool = False
-    status: str = ""
-
-    def show(self, text: str) -> Status:
-        self.status = text
-        return Status(text)
-
-    def close(self, text: str = "") -> list[Status]:
-        """End the line that shimmers, if there is one."""
-        shown, self.status = self.status, ""
-        return [Status(text or shown, True)] if shown else []
-
-
-@dataclass(frozen=True, slots=True)
-class Router:
-    """Sends calls through the queues of `store`; `clock` in seconds."""
-
-    store: QueueStore
-    stats: RoutingStats
-    clock: Callable[[], float] = time.monotonic
-
-    async def run(self, call: RoutedCall) -> AsyncGenerator[AgentEvent, None]:
-        """The events of the first attempt that says something.
-
-        Raises QueueError when no slot was to be had, the upstream's error when it
-        failed, and AttemptsFailed when several did.
-        """
-        progress = Progress(self.clock())
-        while True:
-            try:
-                async with aclosing(self._attempt(call, progress)) as events:
-                    async for event in events:
-                        yield event
-                return
-            except AqueductError as error:
-                if progress.said:
-                    raise  # the partial answer stays, with this error below it
-                progress.errors.append(error)
-                delay = self._delay(call, progress, error)
-                if delay is None:
-                    raise joined_error(progress.errors) from error
-            self._counts(call, progress.upstream).retried()
-            failed = progress.errors[-1]
-            yield progress.show(call.sentence("retrying", failed.fields))
-            await asyncio.sleep(delay)
-
-    async def _attempt(
-        self, call: RoutedCall, progress: Progress
-    ) -> AsyncGenerator[AgentEvent, None]:
-        """Queue once, and run once."""
-        progress.attempt += 1
-        ticket = Ticket(
-            new_id("ticket"),
-            call.user,
-            call.model,
-            call.priority,
-            call.affinity,
-            progress.entered,
-            ahead=progress.attempt > 1,
-            excluded=progress.excluded,
-        )
-        place = await self.store.enter(call.spec, ticket)
-        served = False
-        try:
-            async with aclosing(self._turn(call, place, progress)) as waiting:
-                async for status in waiting:
-                    yield status
-            async with aclosing(self._served(call, place, progress)) as events:
-                async for event in events:
-                    yield event
-            served = True
-        finally:
-            await self.store.leave(place, served)
-
-    async def _turn(
-        self, call: RoutedCall, place: QueuePlace, progress: Progress
-    ) -> AsyncGenerator[Status, None]:
-        """Wait for a slot, telling where the request stands; raises QueueError."""
-        counts = self.stats.pool(call.spec.name)
-        kind = REQUEST_CLASSES[call.priority]
-        counts.queued(kind)
-        came, why, told = self.clock(), "cancelled", False
-        try:
-            if not place.settled.done():
-                limit = came + getattr(call.spec.queue.deadline, kind)
-                async with aclosing(self._wait(call, place, limit)) as notices:
-                    async for notice in notices:
-                        told = True
-                        yield progress.show(notice)
-            if place.refusal is not None:
-                why = "refused"
-                raise refused(place.refusal)
-            if place.grant is None:
-                why = "expired"
-                raise QueueError("queue_expired", seconds=round(limit - came))
-            why = ""
-        finally:
-            seconds = self.clock() - came
-            if why:
-                counts.left(kind, why)
-            else:
-                counts.waited(kind, seconds)
-        if told:
-            text = call.sentence("waited", {"seconds": math.ceil(seconds)})
-            for status in progress.close(text):
-                yield status
-
-    async def _wait(
-        self, call: RoutedCall, place: QueuePlace, limit: float
-    ) -> AsyncGenerator[str, None]:
-        """Lines to show, until the place is settled or the clock says `limit`."""
-        told = self.clock() + call.spec.queue.notify_after
-        await asyncio.wait([place.settled], timeout=min(told, limit) - self.clock())
-        place.standing = await self.store.standing(place)
-        shown = ""
-        while not place.settled.done() and self.clock() < limit:
-            text = standing_text(call.sentence, place.standing)
-            if text and text != shown:
-                shown = text
-                yield text
-            place.moved = asyncio.get_running_loop().create_future()
-            changes = [place.settled, place.moved]
-            await asyncio.wait(
-                changes,
-                timeout=max(0.0, limit - self.clock()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-
-    async def _served(
-        self, call: RoutedCall, place: QueuePlace, progress: Progress
-    ) -> AsyncGenerator[AgentEvent, None]:
-        """Run on the upstream that the place was given, and learn from how it went."""
-        assert place.grant is not None
-        grant, progress.upstream = place.grant, place.grant.upstream
-        upstream = call.upstreams[grant.upstream]
-        counts = self._counts(call, grant.upstream)
-        counts.started(grant.affinity)
-        begun = self.clock()
-        if progress.started is None:
-            progress.started = begun
-        answer = Answering(outcome="cancelled", first=begun)
-        try:
-            if grant.probe:
-                counts.breaker("half_open")
-                if call.spec.breaker.health:
-                    await upstream.health()
-            async with aclosing(upstream.run()) as events:
-                async for event in events:
-                    if isinstance(event, Usage):
-                        answer.tokens = output_tokens(event.counts)
-                    if not progress.said:
-                        answer.held.append(event)
-                        if isinstance(event, UNSAID):
-                            continue
-                        answer.first = self.clock()
-                        counts.first_token(answer.first - begun)
-                        for held in await self._begins(counts, place, progress, answer):
-                            yield held
-                    else:
-                        yield event
-            for held in await self._begins(counts, place, progress, answer):
-                yield held
-            answer.outcome = ""
-        except AqueductError as error:
-            error.fields = {**upstream.names, **error.fields}
-            answer.outcome = error.code
-            await self._learn(call, place, progress, error)
-            raise
-        finally:
-            seconds = self.clock() - answer.first
-            counts.ended(answer.outcome, seconds=seconds, tokens=answer.tokens)
-
-    async def _begins(
-        self,
-        counts: UpstreamStats,
-        place: QueuePlace,
-        progress: Progress,
-        answer: "Answering",
-    ) -> list[AgentEvent]:
-        """The upstream answers: what was held back until now may be shown."""
-        if progress.said:
-            return []
-        progress.said = True
-        if await self.store.succeeded(place):
-            counts.breaker("closed")
-        return [*progress.close(), *answer.held]
-
-    async def _learn(
-        self,
-        call: RoutedCall,
-        place: QueuePlace,
-        progress: Progress,
-        error: AqueductError,
-    ) -> None:
-        """Tell the store how the upstream failed."""
-        assert place.grant is not None
-        meaning = meaning_of(error)
-        if meaning.blame == "upstream":
-            if await self.store.failed(place, error.code):
-                self._counts(call, place.grant.upstream).breaker("open")
-        elif meaning.blame == "pause":
-            seconds = meaning.retry_after
-            if seconds is None:
-                seconds = backoff_seconds(progress.attempt, call.spec.retry)
-            await self.store.pause(place, error.code, seconds)
-
-    def _delay(
-        self, call: RoutedCall, progress: Progress, error: AqueductError
-    ) -> float | None:
-        """The seconds until the next attempt, or None when this was the last.
-
-        Another upstream is asked at once; where there is none that can take it, the
-        same one again.
-        """
-        if isinstance(error, QueueError):
-            # Closed to all that was not tried yet: ask again who failed before.
-            if not progress.excluded or len(progress.errors) < 2:
-                return None
-            error = progress.errors[-2]
-            others: list[str] = []
-        else:
-            tried = progress.excluded | {progress.upstream}
-            others = [u.id for u in call.spec.upstreams if u.id not in tried]
-        rules, meaning = call.spec.retry, meaning_of(error)
-        assert progress.started is not None
-        left = rules.budget - (self.clock() - progress.started)
-        if progress.attempt >= rules.attempts or meaning.blame == "request" or left < 0:
-            return None
-        if others:
-            progress.excluded |= {progress.upstream}
-            return 0.0
-        progress.excluded = frozenset()
-        jitter = backoff_seconds(progress.attempt, rules)
-        delay = max(jitter, meaning.retry_after or 0.0)
-        return delay if meaning.again and delay <= left else None
-
-    def _counts(self, call: RoutedCall, upstream: str) -> UpstreamStats:
-        return self.stats.pool(call.spec.name).upstream(upstream)
-
-
-@dataclass(slots=True)
-class Answering:
-    """One attempt: what was said before anybody could see it, and how it ended."""
-
-    outcome: str
-    first: float
-    tokens: int = 0
-    held: list[AgentEvent] = field(default_factory=list)
-
-
-def refused(refusal: Refusal) -> QueueError:
-    """The error for a request that the queue did not take."""
-    seconds = None if refusal.seconds is None else math.ceil(refusal.seconds)
-    if refusal.reason != BUSY and refusal.cause in LASTING_CODES:
-        return QueueError(refusal.cause)
-    if refusal.reason != BUSY and not refusal.cause.startswith("status_429"):
-        return QueueError("upstreams_shut", seconds=seconds or 0)
-    if seconds is None:
-        return QueueError("queue_busy")
-    return QueueError("queue_busy_wait", seconds=seconds)
-
-
-def standing_text(sentence: Sentence, standing: Standing | None) -> str:
-    """A place in the queue in words; seconds in steps that suit so rough a guess."""
-    if standing is None:
-        return ""
-    fields = {"position": standing.position, "total": standing.total}
-    if standing.seconds is None:
-        return sentence("waiting", fields)
-    step = 5 if standing.seconds < 60 else 30
-    seconds = max(1, math.ceil(standing.seconds / step)) * step
-    return sentence("waiting_time", fields | {"seconds": seconds})
-
-
-def output_tokens(counts: Mapping[str, Any]) -> int:
-    """Tokens of the answer, by the name that this API gives them."""
-    for name in ("completion_tokens", "output_tokens"):
-        if isinstance(counts.get(name), int):
-            return counts[name]
-    return 0
-
-
-# --- shared/agents/routed.py ---
-
-Run = Callable[[Turn], AsyncGenerator[AgentEvent, None]]
-
-
-def request_class(call: PipeRequest) -> str:
-    """Who waits: a person in front of a chat, a program, or a task of Open WebUI.
-
-    Subagents and automations run in chats, too, but nobody watches them.
-    """
-    if call.task:
-        return "task"
-    unwatched = call.metadata.get("internal") or call.metadata.get("automation_id")
-    return "person" if call.in_chat and not unwatched else "background"
-
-
-def pool_of_call(
-    config: AgentsConfig, chain: Sequence[AgentEntry], entry: AgentEntry
-) -> PoolPlan | None:
-    """The pool of one agent of a chain; None where a plain agent stands alone."""
-    routed = len(chain) > 1 or is_routed(entry.agent)
-    return config.plans[entry.agent.id] if routed else None
-
-
-def count_fallback(pool: str, agent_id: str) -> None:
-    make_router().stats.pool(pool).fell_back(agent_id)
-
-
-def make_router() -> Router:
-    """A router over what is kept as long as the server runs."""
-    # Change the names with the shape: a new version finds what an older one kept.
-    store: QueueStore = shared_resource("routing queues 1", MemoryStore)
-    counts: dict[str, Any] = shared_resource("routing stats 1", dict)
-    return Router(store, RoutingStats(counts))
-
-
-@dataclass(frozen=True, slots=True)
-class RoutedAgent:
-    """One agent's model in its pool, for one call of the pipe."""
-
-    entry: AgentEntry
-    plan: PoolPlan
-    call: PipeRequest
-    sentence: Sentence
-
-    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        """The events of a model call, when its turn has come; see Router.run."""
-        user_id = str(self.call.user.get("id", ""))
-        chat_id = str(self.call.metadata.get("chat_id") or "")
-        model = self.entry.model or self.entry.agent.id
-        call = RoutedCall(
-            spec=self.plan.spec,
-            upstreams=self._upstreams(turn),
-            user=user_id,
-            model=model,
-            affinity=affinity_key(user_id, chat_id, model, turn.messages),
-            priority=REQUEST_CLASSES.index(request_class(self.call)),
-            sentence=self.sentence,
-        )
-        return make_router().run(call)
-
-    def _upstreams(self, turn: Turn) -> Mapping[str, RoutedUpstream]:
-        upstreams = {}
-        for slots in self.plan.spec.upstreams:
-            agent = self.plan.agent_at(self.entry.agent, slots.id)
-            model = self.plan.model_at(agent, self.entry.model, slots.id)
-            backend = make_backend(agent, model)
-            names = {"agent": agent.label, "host": agent.place or agent.label}
-            upstreams[slots.id] = RoutedUpstream(
-                partial(backend.run, turn), backend.health, names
-            )
-        return upstreams
-
-
-def agent_run(
-    entry: AgentEntry, plan: PoolPlan | None, call: PipeRequest, sentence: Sentence
-) -> Run:
-    """What begins a model call of this agent: through its pool, where it has one."""
-    if plan is None:
-        return make_backend(entry.agent, entry.model).run
-    return RoutedAgent(entry, plan, call, sentence).run
-
-
 # --- shared/host/chats.py ---
 
 
@@ -14210,7 +16607,8 @@ PIPE_ID = "agents"
 
 AGENTS_HELP = inspect.cleandoc("""
     YAML, one entry an agent: `- id: my-agent`, then `name`, `url`, `model`, `key`
-    and more. A key is written ${env:NAME} or ${secret:NAME}.
+    and more. A key is written ${env:NAME} or ${secret:NAME}. What agents with several
+    servers or a queue are doing: /api/v1/aqueduct/routing on this server.
     """)
 
 
@@ -14231,6 +16629,7 @@ class Pipe:
 
     async def pipes(self) -> list[dict[str, str]]:
         """The models that Open WebUI lists."""
+        serve_routing_page(PIPE_ID)
         valves = self.valves
         config = parse_agents(valves.AGENTS, valves.SECRETS)
         return await list_models(config, PIPE_ID)

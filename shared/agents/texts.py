@@ -83,6 +83,13 @@ AGENT_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} est occupé (429). Réessayez dans {seconds} s.{detail}",
         "zh": "{agent} 正忙（429），请 {seconds} 秒后再试。{detail}",
     },
+    "overloaded": {
+        "en": "{agent} is overloaded. Please try again in a minute.{detail}",
+        "de": "{agent} ist überlastet. Bitte in einer Minute noch einmal.{detail}",
+        "es": "{agent} está sobrecargado. Inténtelo de nuevo en un minuto.{detail}",
+        "fr": "{agent} est surchargé. Réessayez dans une minute.{detail}",
+        "zh": "{agent} 负载过高，请一分钟后再试。{detail}",
+    },
     "status_5xx": {
         "en": "{agent} has a fault on its own side ({status}). Please try again later.{detail}",
         "de": "{agent} hat selbst eine Störung ({status}). Bitte später noch einmal.{detail}",

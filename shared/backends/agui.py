@@ -101,6 +101,8 @@ class AGUIBackend:
                     clock.token()
                     for event in events:
                         yield event
+                    if decoder.ended and not clock.complete:
+                        clock.answer_complete()
         if not decoder.ended:
             raise UpstreamBroken("cut_short")
         if self.keeps_threads and decoder.state:

@@ -8,6 +8,7 @@ from shared.agents.config import AgentConfig
 from shared.agents.kinds.a2a import A2AAgent, make_a2a
 from shared.agents.kinds.acp import AcpAgent, make_acp
 from shared.agents.kinds.agui import AGUIAgent, make_agui
+from shared.agents.kinds.anthropic import AnthropicAgent, make_anthropic
 from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
 from shared.agents.kinds.openai import OpenAIAgent, make_openai
 from shared.backends.base import Backend
@@ -31,6 +32,7 @@ class AgentKind:
 
 AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
+    "anthropic": AgentKind(AnthropicAgent, make_anthropic, writes_titles=True),
     "acp": AgentKind(AcpAgent, make_acp),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
