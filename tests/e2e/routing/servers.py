@@ -1,0 +1,103 @@
+"""Model servers that answer, wait or fail as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import yaml
+
+from tests.unit.backends.upstream import Exchange, Upstream, serve
+
+
+def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> str:
+    """A Chat Completions chunk as a server-sent event."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    payload = {"object": "chat.completion.chunk", "choices": [choice]}
+    return f"data: {orjson.dumps(payload).decode()}\n\n"
+
+
+async def say(exchange: Exchange, text: str) -> None:
+    """Answer with this text and end well."""
+    await exchange.head()
+    await exchange.send(chunk({"content": text}))
+    await exchange.send(chunk({}, "stop") + "data: [DONE]\n\n")
+
+
+async def refuse(exchange: Exchange, status: int, **headers: str) -> None:
+    """Answer with an error, as OpenAI's servers word it."""
+    error = {"error": {"message": f"This is a {status}."}}
+    await exchange.answer(status, error, **headers)
+
+
+class Model:
+    """A server whose answers a test lets go one by one.
+
+    `refusals` are the statuses of its first answers; while `held`, each answer waits
+    for a `release`.
+    """
+
+    def __init__(self, name: str, *refusals: int, held: bool = False) -> None:
+        self.name = name
+        self.refusals = list(refusals)
+        self.retry_after = ""
+        self.url = ""
+        self.asked: list[str] = []
+        self.answering = 0
+        self._held = held
+        self._releases = asyncio.Semaphore(0)
+
+    def release(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._releases.release()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        messages = (exchange.body or {}).get("messages") or [{"content": ""}]
+        self.asked.append(str(messages[-1]["content"]))
+        if self.refusals:
+            after = {"Retry_After": self.retry_after} if self.retry_after else {}
+            await refuse(exchange, self.refusals.pop(0), **after)
+            return
+        self.answering += 1
+        try:
+            if self._held and not await self._released(exchange):
+                return
+            await say(exchange, f"{self.name} answers.")
+        finally:
+            self.answering -= 1
+
+    async def _released(self, exchange: Exchange) -> bool:
+        """Wait for a release, or for the caller to hang up (then False)."""
+        turn = asyncio.ensure_future(self._releases.acquire())
+        gone = asyncio.ensure_future(exchange.until_closed())
+        try:
+            await asyncio.wait({turn, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return turn.done()
+        finally:
+            turn.cancel()
+            gone.cancel()
+
+
+@asynccontextmanager
+async def running(model: Model) -> AsyncIterator[Upstream]:
+    """Run the server of a model; `model.url` is its address from then on."""
+    async with serve(model) as upstream:
+        model.url = upstream.url
+        yield upstream
+
+
+def agent(agent_id: str, *models: Model, **keys: Any) -> dict[str, Any]:
+    """An entry of AGENTS whose upstreams are these models."""
+    entry: dict[str, Any] = {"id": agent_id, "name": f"Agent {agent_id}", "model": "m"}
+    if len(models) == 1 and "upstreams" not in keys:
+        entry["url"] = models[0].url
+    else:
+        entry["upstreams"] = [{"url": model.url} for model in models]
+    return entry | keys
+
+
+def agents_yaml(*entries: dict[str, Any]) -> str:
+    return yaml.safe_dump(list(entries), sort_keys=False)
