@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from shared.errors import UpstreamBroken, UpstreamUnreachable
+from shared.errors import UpstreamBroken, UpstreamSilent, UpstreamUnreachable
 
 # What a program gets of the server's environment. Everything else may be a secret.
 # fmt: off
@@ -32,6 +32,7 @@ RUN_MARK = "AQUEDUCT_RUN"
 # Ctrl-C first: some agents leave their children alone on SIGTERM.
 STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
 EOF_SECONDS = 1.0
+WRITE_SECONDS = 60.0
 ERROR_LINES_KEPT = 20
 READ_BYTES = 64 * 1024
 
@@ -93,11 +94,14 @@ class AgentProcess:
         return self._process.returncode is None
 
     async def write(self, data: bytes) -> None:
-        """Give it input; UpstreamBroken when it no longer listens."""
+        """Give it input; UpstreamError when it does not take it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(data)
-            await self._process.stdin.drain()
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._process.stdin.drain()
+        except TimeoutError:
+            raise UpstreamSilent("program_silent", seconds=WRITE_SECONDS) from None
         except (OSError, RuntimeError) as error:
             raise UpstreamBroken("program_ended") from error
 
@@ -130,9 +134,7 @@ class AgentProcess:
 
     async def ending(self) -> UpstreamBroken:
         """The error for a program that ended in the middle of a talk."""
-        code = await self.exit_code()
-        detail = "" if code is None else f"exit code {code}"
-        return UpstreamBroken("program_ended", detail=detail)
+        return program_ended(await self.exit_code())
 
     def without_secrets(self, text: str) -> str:
         """Its words without the values of its own variables, which may be keys."""
@@ -171,6 +173,12 @@ class AgentProcess:
             rest = rest[-READ_BYTES:]
             self._errors.extend(line.decode("utf-8", "replace") for line in lines)
         self._errors.append(rest.decode("utf-8", "replace"))
+
+
+def program_ended(code: int | None) -> UpstreamBroken:
+    """The error for a program that ended with this code before its work was done."""
+    detail = "" if code is None else f"exit code {code}"
+    return UpstreamBroken("program_ended", detail=detail)
 
 
 def find_program(program: Program, env: Mapping[str, str]) -> str:

@@ -1,0 +1,281 @@
+"""The CLI backend: programs that take a prompt, answer it and end.
+
+Claude Code, Gemini CLI and Codex tell what they do in JSON lines; of any other
+program, what it prints is the answer.
+"""
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shared.backends.base import DiscoveredModel, Turn
+from shared.backends.cancelling import run_cancel
+from shared.backends.cli_claude import ClaudeLines
+from shared.backends.cli_lines import CliDecoder, CodexLines, GeminiLines, TextLines
+from shared.backends.http import Timeouts
+from shared.backends.processes import (
+    AgentProcess,
+    Program,
+    find_program,
+    program_ended,
+    program_environment,
+)
+from shared.backends.sse import LineBuffer
+from shared.backends.transcript import message_files, transcript
+from shared.backends.workspaces import Snapshot, Workspace
+from shared.errors import UpstreamBroken, UpstreamError, UpstreamSilent
+from shared.events import (
+    AgentEvent,
+    Finished,
+    SessionState,
+    TextDelta,
+    ToolCallStarted,
+    Usage,
+)
+
+MAX_PRINTED_LINE = 64 * 1024 * 1024
+
+# The processes under way, and the agents they belong to.
+CliRuns = MutableMapping[AgentProcess, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CliFormat:
+    """How a program is told to print what `decoder` reads.
+
+    Its command is followed by `flags`, by `model` and `resume` before their values,
+    and by `last`. The prompt comes on its stdin, out of everybody's sight.
+    """
+
+    decoder: Callable[[], CliDecoder]
+    flags: tuple[str, ...] = ()
+    model: str = ""
+    resume: str = ""
+    last: tuple[str, ...] = ()
+
+
+CLI_FORMATS: Mapping[str, CliFormat] = {
+    "claude": CliFormat(
+        ClaudeLines,
+        flags=(
+            *("-p", "--output-format", "stream-json"),
+            *("--include-partial-messages", "--verbose"),
+        ),
+        model="--model",
+        resume="--resume",
+    ),
+    "gemini": CliFormat(
+        GeminiLines, flags=("-o", "stream-json"), model="-m", resume="--resume"
+    ),
+    "codex": CliFormat(
+        CodexLines,
+        flags=("--json", "--skip-git-repo-check"),
+        model="-m",
+        resume="resume",
+        last=("-",),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CliSettings:
+    """How a program is run. `noise` are patterns of lines that are no answer."""
+
+    agent_id: str
+    program: Program
+    timeouts: Timeouts
+    format: str = "text"
+    noise: tuple[str, ...] = ()
+    max_processes: int = 8
+
+
+@dataclass(slots=True)
+class CliRun:
+    """One run of the program, and the files there were before."""
+
+    process: AgentProcess
+    decoder: CliDecoder
+    workspace: Workspace
+    files: Snapshot
+    temporary: bool
+    writing: "asyncio.Task[None]"
+
+
+@dataclass(frozen=True, slots=True)
+class CliBackend:
+    """One program, and one of its models ("" for its default).
+
+    Below `workspaces`, every chat of every user has a folder of its own. `runs` is
+    shared by all that run programs, so that a shutdown can end them.
+    """
+
+    settings: CliSettings
+    workspaces: Path
+    runs: CliRuns
+    model: str = ""
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """Programs have no list of their models."""
+        return []
+
+    async def health(self) -> None:
+        """Return when the program is there."""
+        program = self.settings.program
+        find_program(program, program_environment(program.env))
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: closing the run ends the program."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator ends the program.
+
+        A program that has forgotten the session gets the whole conversation.
+        """
+        said = False
+        try:
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    said = said or not isinstance(event, SessionState | Usage)
+                    yield event
+        except UpstreamBroken as error:
+            if said or not session_of(turn) or error.code == "login_expired":
+                raise
+            anew = replace(turn, session=None)
+            async with aclosing(self._run_once(anew)) as events:
+                async for event in events:
+                    yield event
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        run = await self._begin(turn)
+        said = False
+        try:
+            async with aclosing(self._lines(run)) as lines:
+                async for line in lines:
+                    for event in run.decoder.feed(line):
+                        said = said or isinstance(event, TextDelta | ToolCallStarted)
+                        yield event
+            await self._check_end(run, said)
+            for file in await asyncio.to_thread(run.workspace.made_since, run.files):
+                yield file
+            yield Finished()
+        finally:
+            await run_cancel(self._end(run))
+
+    async def _begin(self, turn: Turn) -> CliRun:
+        """Start the program in the chat's folder and give it the prompt."""
+        settings = self.settings
+        working = sum(agent == settings.agent_id for agent in self.runs.values())
+        if working >= settings.max_processes:
+            raise UpstreamError("too_many_programs", limit=settings.max_processes)
+        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
+        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
+        workspace = await asyncio.to_thread(
+            Workspace.of_chat, self.workspaces, turn.user_id, place
+        )
+        prompt = await prompt_text(turn, workspace)
+        files = await asyncio.to_thread(workspace.snapshot)
+        command = cli_command(settings, self.model, session_of(turn))
+        program = replace(settings.program, command=command)
+        process = await AgentProcess.start(program, workspace.folder)
+        self.runs[process] = settings.agent_id
+        return CliRun(
+            process,
+            new_decoder(settings),
+            workspace,
+            files,
+            temporary,
+            asyncio.create_task(give_prompt(process, prompt)),
+        )
+
+    async def _lines(self, run: CliRun) -> AsyncGenerator[bytes, None]:
+        """The lines it prints; UpstreamSilent when none come for too long."""
+        timeouts = self.settings.timeouts
+        seconds, code = timeouts.first_token, "silent_first"
+        lines = LineBuffer(MAX_PRINTED_LINE)
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    data = await run.process.read()
+            except TimeoutError:
+                raise UpstreamSilent(code, seconds=seconds) from None
+            if not data:
+                break
+            seconds, code = timeouts.between_tokens, "silent_between"
+            for line in lines.feed(data):
+                yield line
+        for line in lines.finish():
+            yield line
+
+    async def _check_end(self, run: CliRun, said: bool) -> None:
+        """Raise what went wrong; an exit code of 0 does not say that nothing did."""
+        error, code = run.decoder.error, await run.process.exit_code()
+        if error is not None:
+            detail = run.process.without_secrets(error.fields["detail"])
+            raise UpstreamBroken(error.code, detail=detail)
+        if not run.decoder.done or code:
+            raise program_ended(code)
+        if not said:
+            raise UpstreamBroken("empty_answer")
+
+    async def _end(self, run: CliRun) -> None:
+        """End the program and what it left running."""
+        run.writing.cancel()
+        try:
+            await run.process.stop()
+        finally:
+            self.runs.pop(run.process, None)
+            if run.temporary:
+                folder = run.workspace.folder
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def session_of(turn: Turn) -> str:
+    """The program's session that this turn goes on with, or ""."""
+    return str((turn.continued or {}).get("session_id") or "")
+
+
+def cli_command(settings: CliSettings, model: str, session_id: str) -> tuple[str, ...]:
+    """The command with what the format needs.
+
+    The session's id comes out of our own record, and is one argument all the same:
+    one that would be read as an option is left out.
+    """
+    command = settings.program.command
+    format_ = CLI_FORMATS.get(settings.format)
+    if format_ is None:
+        return command
+    chosen = (format_.model, model) if model else ()
+    resumes = session_id and not session_id.startswith("-")
+    resumed = (format_.resume, session_id) if resumes else ()
+    return (*command, *format_.flags, *chosen, *resumed, *format_.last)
+
+
+def new_decoder(settings: CliSettings) -> CliDecoder:
+    format_ = CLI_FORMATS.get(settings.format)
+    return format_.decoder() if format_ else TextLines(settings.noise)
+
+
+async def prompt_text(turn: Turn, workspace: Workspace) -> str:
+    """What the program is told; files lie in its folder and are named."""
+    messages = turn.news() if session_of(turn) else turn.messages
+    names = [
+        (await asyncio.to_thread(workspace.save, file.name, file.data)).name
+        for message in messages
+        for file in message_files(message)
+        if file.data is not None
+    ]
+    listed = "\n".join(f"- {name}" for name in names)
+    files = f"\n\nFiles in the working folder:\n{listed}" if names else ""
+    return transcript(messages) + files
+
+
+async def give_prompt(process: AgentProcess, prompt: str) -> None:
+    """Write the prompt while the output is read: a program may print first."""
+    with suppress(UpstreamError):  # its end tells more
+        await process.write(prompt.encode("utf-8", "replace"))
+    process.close_input()
