@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e9acc5710cc193ac
+# Content hash: 42e4671c9da75a22
 
 import asyncio
 import base64
@@ -94,6 +94,7 @@ from pydantic import (
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 # --- shared/routing/settings.py ---
 
@@ -1148,7 +1149,7 @@ FAILED_STATES = {
     "failed": "said_error",
     "rejected": "a2a_rejected",
     "canceled": "a2a_canceled",
-    "auth-required": "a2a_auth_required",
+    "auth-required": "agent_login_required",
 }
 WAITING_STATES = ("input-required",)
 # The keys of a result in a dialect without `kind`.
@@ -3309,9 +3310,7 @@ class AgentProcess:
 
     async def ending(self) -> UpstreamBroken:
         """The error for a program that ended in the middle of a talk."""
-        code = await self.exit_code()
-        detail = "" if code is None else f"exit code {code}"
-        return UpstreamBroken("program_ended", detail=detail)
+        return program_ended(await self.exit_code())
 
     def without_secrets(self, text: str) -> str:
         """Its words without the values of its own variables, which may be keys."""
@@ -3350,6 +3349,12 @@ class AgentProcess:
             rest = rest[-READ_BYTES:]
             self._errors.extend(line.decode("utf-8", "replace") for line in lines)
         self._errors.append(rest.decode("utf-8", "replace"))
+
+
+def program_ended(code: int | None) -> UpstreamBroken:
+    """The error for a program that ended with this code before its work was done."""
+    detail = "" if code is None else f"exit code {code}"
+    return UpstreamBroken("program_ended", detail=detail)
 
 
 def find_program(program: Program, env: Mapping[str, str]) -> str:
@@ -5954,7 +5959,7 @@ def token_counts(usage: Any) -> list[AgentEvent]:
     counts = {
         names.get(str(name), str(name)): count
         for name, count in (usage.items() if isinstance(usage, Mapping) else ())
-        if isinstance(count, int)
+        if isinstance(count, int) and "token" in str(name)
     }
     return [Usage(counts)] if any(counts.values()) else []
 
@@ -6200,7 +6205,7 @@ class CliBackend:
             async with aclosing(self._lines(run)) as lines:
                 async for line in lines:
                     for event in run.decoder.feed(line):
-                        said = said or isinstance(event, TextDelta)
+                        said = said or isinstance(event, TextDelta | ToolCallStarted)
                         yield event
             await self._check_end(run, said)
             for file in await asyncio.to_thread(run.workspace.made_since, run.files):
@@ -6261,7 +6266,7 @@ class CliBackend:
             detail = run.process.without_secrets(error.fields["detail"])
             raise UpstreamBroken(error.code, detail=detail)
         if not run.decoder.done or code:
-            raise await run.process.ending()
+            raise program_ended(code)
         if not said:
             raise UpstreamBroken("empty_answer")
 
@@ -9060,6 +9065,20 @@ class MemoryPool:
             patience = place.spec.affinity.wait
             asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
 
+    def take_over(self, place: QueuePlace) -> None:
+        """Go on with a request that runs or waits elsewhere until now."""
+        if place.grant is None:
+            self.enter(place)
+        else:
+            ticket = place.ticket
+            self.places[ticket.id] = place
+            self.desk.adopt(ticket, place.grant.upstream, self._clock())
+
+    def forget(self) -> None:
+        """Drop all requests: somebody else goes on with them."""
+        self.places.clear()
+        self.desk = Dispatcher(self.desk.spec)
+
     def leave(self, ticket_id: str, served: bool) -> None:
         if self.places.pop(ticket_id, None) is not None:
             self.give(self.desk.leave(ticket_id, self._clock(), served))
@@ -9152,6 +9171,10 @@ class MemoryStore:
         if pool is None:
             pool = self._pools[spec.name] = MemoryPool(spec, self._clock)
         return pool
+
+    def forget(self) -> None:
+        for pool in self._pools.values():
+            pool.forget()
 
     async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
         place = QueuePlace(spec, ticket)
@@ -10046,6 +10069,8 @@ async def function_is_active(function_id: str) -> bool:
 # --- shared/host/admin_pages.py ---
 
 PAGES_PATH = "/api/v1/aqueduct"
+CSP = "Content-Security-Policy"
+NOT_STORED = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -10089,38 +10114,39 @@ def stop_admin_page(app: Any, path: str) -> None:
     routes[:] = [route for route in routes if getattr(route, "path", "") not in ours]
 
 
-def page_routes(page: AdminPage) -> list[Any]:
-    """The routes of the page and of its report, for whom Open WebUI lets pass."""
-    from fastapi import APIRouter, Depends
-    from open_webui.utils.auth import (
-        get_admin_user,
-        get_optional_verified_user_from_request,
-    )
+def page_routes(page: AdminPage) -> list[Route]:
+    """The routes of the page and of its report."""
 
     async def html(request: Request) -> Response:
-        # What is no administrator gets the page as well, which then says so: it holds
+        # Who is no administrator gets the page as well, which then says so: it holds
         # no figures, and a browser would show a bare line of JSON otherwise.
-        user = await get_optional_verified_user_from_request(request)
-        status = 401 if user is None else 200 if user.role == "admin" else 403
-        if not await function_is_active(page.function_id):
-            status = 404
-        headers = {"Content-Security-Policy": page.policy, "Cache-Control": "no-store"}
-        return HTMLResponse(page.html, status, headers)
+        status = await admission(request, page.function_id)
+        return HTMLResponse(page.html, status, NOT_STORED | {CSP: page.policy})
 
-    async def report() -> Response:
-        if not await function_is_active(page.function_id):
-            return Response(status_code=404)
-        headers = {"Cache-Control": "no-store"}
-        return Response(
-            await page.report(), headers=headers, media_type="application/json"
-        )
+    async def report(request: Request) -> Response:
+        status = await admission(request, page.function_id)
+        text = await page.report() if status == 200 else b"{}"
+        return Response(text, status, NOT_STORED, "application/json")
 
-    router = APIRouter(include_in_schema=False)
-    router.add_api_route(page.path, html)
-    router.add_api_route(
-        f"{page.path}.json", report, dependencies=[Depends(get_admin_user)]
-    )
-    return list(router.routes)
+    return [Route(page.path, html), Route(f"{page.path}.json", report)]
+
+
+async def admission(request: Request, function_id: str) -> int:
+    """The HTTP status for who asks: 200 for administrators while the function is on.
+
+    Open WebUI itself tells who it is, by the login that a browser sends as a cookie, by
+    a token or by an API key.
+    """
+    from fastapi import BackgroundTasks, HTTPException
+    from open_webui.utils.auth import get_current_user
+
+    try:
+        user = await get_current_user(request, Response(), BackgroundTasks(), None)
+    except HTTPException as refusal:
+        return refusal.status_code
+    if user.role != "admin":
+        return 403
+    return 200 if await function_is_active(function_id) else 404
 
 
 # --- shared/routing/operator.py ---
@@ -15898,7 +15924,7 @@ A2A_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} n'offre aucune interface connue ici. Un administrateur doit vérifier sa carte d'agent.",
         "zh": "{agent} 没有提供可用的接口，请管理员检查其代理卡。",
     },
-    "a2a_auth_required": {
+    "agent_login_required": {
         "en": "{agent} needs a login of its own before it can go on.{detail}",
         "de": "{agent} braucht erst eine eigene Anmeldung, um fortzufahren.{detail}",
         "es": "{agent} necesita un inicio de sesión propio antes de continuar.{detail}",

@@ -15,7 +15,7 @@ A2A_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} n'offre aucune interface connue ici. Un administrateur doit vérifier sa carte d'agent.",
         "zh": "{agent} 没有提供可用的接口，请管理员检查其代理卡。",
     },
-    "a2a_auth_required": {
+    "agent_login_required": {
         "en": "{agent} needs a login of its own before it can go on.{detail}",
         "de": "{agent} braucht erst eine eigene Anmeldung, um fortzufahren.{detail}",
         "es": "{agent} necesita un inicio de sesión propio antes de continuar.{detail}",

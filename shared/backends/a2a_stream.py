@@ -18,7 +18,7 @@ FAILED_STATES = {
     "failed": "said_error",
     "rejected": "a2a_rejected",
     "canceled": "a2a_canceled",
-    "auth-required": "a2a_auth_required",
+    "auth-required": "agent_login_required",
 }
 WAITING_STATES = ("input-required",)
 # The keys of a result in a dialect without `kind`.

@@ -11,6 +11,7 @@ from shared.agents.kinds.agui import AGUIAgent, make_agui
 from shared.agents.kinds.anthropic import AnthropicAgent, make_anthropic
 from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
 from shared.agents.kinds.openai import OpenAIAgent, make_openai
+from shared.agents.kinds.webhook import WebhookAgent, make_webhook
 from shared.backends.base import Backend
 
 DEFAULT_BACKEND = "openai"
@@ -37,6 +38,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
+    "webhook": AgentKind(WebhookAgent, make_webhook),
 }
 
 

@@ -90,10 +90,10 @@ def test_a_task_that_was_cancelled():
         ("TASK_STATE_REJECTED", "a2a_rejected"),
         ("TASK_STATE_CANCELED", "a2a_canceled"),
         ("TASK_STATE_CANCELLED", "a2a_canceled"),
-        ("TASK_STATE_AUTH_REQUIRED", "a2a_auth_required"),
+        ("TASK_STATE_AUTH_REQUIRED", "agent_login_required"),
         ("failed", "said_error"),
         ("rejected", "a2a_rejected"),
-        ("auth-required", "a2a_auth_required"),
+        ("auth-required", "agent_login_required"),
     ],
 )
 def test_every_way_to_fail(state, code):
