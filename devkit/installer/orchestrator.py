@@ -6,6 +6,9 @@ the tool's code, never the model.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from devkit.errors import InstallError
@@ -14,7 +17,7 @@ from devkit.manifest import Kind
 
 MODEL_ID = "orchestrator"
 TOOL_ID = "model_orchestrator"
-# The mark in the model's `meta` by which it is known again.
+# Under this key of the model's `meta` stands what it was made with, as a hash.
 MARK = "aqueduct"
 EVERYBODY = {"principal_type": "user", "principal_id": "*", "permission": "read"}
 
@@ -40,19 +43,33 @@ so where models disagree.
 
 def orchestrator_form(base_model: str) -> dict[str, Any]:
     """What Open WebUI's route for new models takes."""
-    return {
+    meta: dict[str, Any] = {
+        "description": "Finds the right models, asks them and brings their answers "
+        "together.",
+        "toolIds": [TOOL_ID],
+    }
+    form = {
         "id": MODEL_ID,
         "base_model_id": base_model,
         "name": "Orchestrator",
-        "meta": {
-            "description": "Finds the right models, asks them and brings their answers "
-            "together.",
-            "toolIds": [TOOL_ID],
-            MARK: MODEL_ID,
-        },
+        "meta": meta,
         "params": {"system": SYSTEM_PROMPT, "function_calling": "native"},
         "access_grants": [EVERYBODY],
     }
+    meta[MARK] = content_of(form)
+    return form
+
+
+def content_of(model: Mapping[str, Any]) -> str:
+    """A hash of what an admin might change in the model."""
+    meta = model.get("meta") or {}
+    content = [
+        model["name"],
+        model["base_model_id"],
+        model.get("params"),
+        [meta.get(key) or None for key in ("description", "toolIds", "tags")],
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def create_orchestrator(client: WebUIClient, base_model: str) -> bool:
@@ -86,9 +103,10 @@ def remove_orchestrator(client: WebUIClient) -> bool | None:
     """Removes the model; False if it stays because somebody changed it, None if there
     is none of ours."""
     model = client.workspace_model(MODEL_ID)
-    if model is None or (model.get("meta") or {}).get(MARK) != MODEL_ID:
+    made_with = (model or {}).get("meta", {}).get(MARK)
+    if model is None or not made_with:
         return None
-    if model["updated_at"] != model["created_at"]:
+    if content_of(model) != made_with:
         return False
     client.delete_workspace_model(MODEL_ID)
     return True
