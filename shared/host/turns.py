@@ -6,7 +6,7 @@ models' filters and tools, as tasks that its Stop button ends.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -115,6 +115,25 @@ async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
     answer is being written in it or a model is not this user's; the tree then is as
     it was. So it is when this is cancelled.
     """
+    # A cancellation between the first look and the last task would leave half a turn.
+    starting = asyncio.ensure_future(begin_turn(request, person, turn))
+    try:
+        _, started = await unbroken(starting)
+    except asyncio.CancelledError:
+        if starting.exception() is None:
+            chat, _ = starting.result()
+            await unbroken(withdraw_turn(request, person, chat, turn))
+        raise
+    return started
+
+
+async def begin_turn(
+    request: Any, person: Any, turn: NewTurn
+) -> tuple[Any, StartedTurn]:
+    """Write the turn and start every model, or take all of it back.
+
+    Gives the chat as it was before, too.
+    """
     chat = await writable_chat(turn.chat_id, person)
     models = [
         await require_model(request, person, answerer.model_id)
@@ -125,25 +144,6 @@ async def start_turn(request: Any, person: Any, turn: NewTurn) -> StartedTurn:
     if turn.stored and turn.user_message["id"] not in chat_messages(chat):
         # Open WebUI would put a question that was deleted meanwhile back.
         raise AqueductError("message_gone")
-    # Between the insertion and the last task, a cancellation would leave half a turn.
-    starting = asyncio.ensure_future(begin_turn(request, person, chat, turn, models))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await asyncio.wait({starting})
-        if starting.exception() is None:
-            await withdraw_turn(request, person, chat, turn)
-        raise
-
-
-async def begin_turn(
-    request: Any,
-    person: Any,
-    chat: Any,
-    turn: NewTurn,
-    models: Sequence[UsableModel],
-) -> StartedTurn:
-    """Write the turn and start every model, or take all of it back."""
     await insert_turn(person, turn)
     task_ids: list[str] = []
     try:
@@ -154,7 +154,7 @@ async def begin_turn(
         raise
     await keep_chat_fields(chat)
     ids = tuple(answerer.message_id for answerer in turn.answerers)
-    return StartedTurn(turn.chat_id, ids, tuple(task_ids))
+    return chat, StartedTurn(turn.chat_id, ids, tuple(task_ids))
 
 
 async def require_model(request: Any, person: Any, model_id: str) -> UsableModel:
@@ -369,17 +369,21 @@ async def stop_tasks(request: Any, task_ids: Sequence[str], grace: float = 0.0) 
         await asyncio.wait(running, timeout=STOP_SECONDS)
 
 
-async def unbroken(work: Coroutine[Any, Any, Found]) -> Found:
-    """Let a step end before a cancellation counts.
+async def unbroken(work: Awaitable[Found]) -> Found:
+    """Let a step come to its end before a cancellation counts, or a second one.
 
-    One that hits a database write in its middle keeps Open WebUI's SQLite locked.
+    One that hits a look into the database, or a write, keeps Open WebUI's SQLite locked.
     """
     step = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        await asyncio.wait({step})
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not step.done():
+        try:
+            await asyncio.wait({step})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return step.result()
 
 
 async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:

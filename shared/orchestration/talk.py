@@ -195,7 +195,7 @@ async def speak(
     message = new_user_message(tip, talk.line(desk, number), speaker)
     message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
     extra: dict[str, Any] = {"background_tasks": {}}
-    if not await is_global_filter(ROLES_FILTER):
+    if not await unbroken(is_global_filter(ROLES_FILTER)):
         # Then at least the last words come as the user's, said once more.
         extra["regeneration_prompt"] = words
     system = desk.line(
@@ -226,7 +226,7 @@ async def listen(
         raise
     except AqueductError:
         return "talk_late", ""
-    message = await stored_message(started.chat_id, message_id)
+    message = await unbroken(stored_message(started.chat_id, message_id))
     words = message_text(message)
     if not finished:
         return "talk_stopped", words

@@ -1,4 +1,4 @@
-"""Turns of ours among Open WebUI's own changes to a chat, on its real database.
+"""All buttons among Open WebUI's own changes to a chat, on its real database.
 
 Run by test_continue_with_tree.py in a process of its own, as importing Open WebUI
 opens its database: `python -m tests.contract.continue_with_tree`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -17,13 +18,14 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from shared.errors import AqueductError
-from shared.host.turns import Answerer, NewTurn, start_turn
-from shared.orchestration.buttons import new_user_message
-from shared.orchestration.tree import column_models
+from shared.orchestration.desk import ButtonSettings, Desk, Press
+from shared.orchestration.service import BUTTONS
 
 MODELS = ("one", "two", "three")
-OURS = ("continue", "opinion", "compare", "refused")
+OURS = (*BUTTONS, "refused", "stopped")
 THEIRS = ("edit", "regenerate", "delete")
+# What a press may meet here; everything else is a mistake.
+REFUSALS = ("message_gone", "not_started", "answer_running", "no_question")
 
 STEPS = st.lists(
     st.lists(
@@ -37,12 +39,16 @@ STEPS = st.lists(
 
 
 class Scene:
-    """One chat, its user, and a completion handler that only writes the turn."""
+    """One chat, its user, and a completion handler that only writes the turn.
+
+    `chat_ids` are the chat and those that were made from it.
+    """
 
     def __init__(self, person: Any, chat_id: str) -> None:
         self.person = person
         self.chat_id = chat_id
-        self.refuse = False
+        self.chat_ids = [chat_id]
+        self.pressed = False
         state = SimpleNamespace(
             MODELS={name: {"id": name, "name": name} for name in MODELS},
             redis=None,
@@ -58,59 +64,80 @@ class Scene:
         from fastapi import HTTPException
         from open_webui.models.chats import Chats
 
-        if form["user_message"].get("content") == "refused":
+        if "user_message" not in form:
+            return {"choices": [{"message": {"content": "in short"}}]}
+        if "refused" in form["user_message"]["content"]:
             raise HTTPException(400, "the model went away")
-        entries = form["message_ids"]
-        await Chats.insert_chat_turn(self.chat_id, user, form["user_message"], entries)
+        chat_id, entries = form["chat_id"], form["message_ids"]
+        await Chats.insert_chat_turn(chat_id, user, form["user_message"], entries)
         models = form["user_message"].get("models") or [form["model"]]
-        await Chats.update_chat_by_id(self.chat_id, {"models": models}, touch=False)
+        await Chats.update_chat_by_id(chat_id, {"models": models}, touch=False)
         for entry in entries:
             await Chats.upsert_message_to_chat_by_id_and_message_id(
-                self.chat_id, entry["message_id"], {"content": "said", "done": True}
+                chat_id, entry["message_id"], {"content": "said", "done": True}
             )
         return {"task_ids": []}
 
-    async def chat(self) -> dict[str, Any]:
-        from open_webui.models.chats import Chats
-
-        stored = await Chats.get_chat_by_id(self.chat_id)
-        return dict(stored.chat)
-
     async def step(self, kind: str, seed: int) -> None:
         """One change somewhere in the tree; a refusal is as good as a success."""
-        messages = (await self.chat())["history"]["messages"]
+        messages = (await stored_chat(self.chat_id))["history"]["messages"]
         pick = random.Random(seed)
         answers = sorted(key for key, m in messages.items() if m["role"] == "assistant")
         if not answers:
             return
         answer = messages[pick.choice(answers)]
-        try:
+        if kind in THEIRS:
             await getattr(self, kind)(messages, answer, pick)
+            return
+        if self.pressed:
+            return
+        # The claim of `shared/host/claims.py`: one press in a chat at a time.
+        self.pressed = True
+        try:
+            pressing = asyncio.create_task(self.press(kind, answer["id"], pick))
+            if kind == "stopped":
+                await self.stop(pressing, pick.randrange(400))
+            await pressing
         except AqueductError as error:
-            if error.code not in ("message_gone", "not_started", "answer_running"):
+            if error.code not in REFUSALS:
                 raise
+        finally:
+            self.pressed = False
 
-    async def turn(self, message: dict[str, Any], *models: str, **more: Any) -> None:
-        answerers = [Answerer(model, place) for place, model in enumerate(models)]
-        turn = NewTurn(self.chat_id, message, answerers, "nobody", **more)
-        await start_turn(self.request, self.person, turn)
+    async def press(self, kind: str, message_id: str, pick: random.Random) -> None:
+        """Press a button and fill in its form."""
+        button = {"refused": "continue", "stopped": "talk"}.get(kind, kind)
 
-    async def continue_(self, messages, answer, pick) -> None:
-        message = new_user_message(answer["id"], "go on", "two")
-        await self.turn(message, pick.choice(MODELS))
+        async def event_call(event: dict[str, Any]) -> Any:
+            if event["type"] == "execute":
+                self.chat_ids += re.findall("/c/([0-9a-f-]+)", event["data"]["code"])
+                return True
+            answers = {
+                "model": pick.choice(MODELS),
+                "turns": pick.choice((2, 3)),
+                "seed": pick.choice(("as_is", "summary")),
+                "text": "refused" if kind == "refused" else "go on",
+                "model_1": "two",
+                "model_2": "three",
+            }
+            return {"action": "accept", "content": answers}
 
-    async def refused(self, messages, answer, pick) -> None:
-        await self.turn(new_user_message(answer["id"], "refused", "two"), "two")
+        async def emit(event: dict[str, Any]) -> None:
+            return None
 
-    async def opinion(self, messages, answer, pick) -> None:
-        question = messages[answer["parentId"]]
-        await self.turn(question, pick.choice(MODELS), stored=True)
-
-    async def compare(self, messages, answer, pick) -> None:
-        question = messages[answer["parentId"]]
-        models = [*column_models(messages, question), "two", "three"]
-        question = {**question, "models": models}
-        await self.turn(question, "two", "three", stored=True)
+        press = Press(
+            button=button,
+            request=self.request,
+            user_id=self.person.id,
+            chat_id=self.chat_id,
+            message_id=message_id,
+            session_id="nobody",
+            model_id="one",
+            messages=[],
+            emit=emit,
+            event_call=event_call,
+        )
+        await BUTTONS[button](Desk(press, ButtonSettings(), self.person, "en"))
 
     async def edit(self, messages, answer, pick) -> None:
         question = messages[answer["parentId"]]
@@ -140,31 +167,44 @@ class Scene:
                 self.chat_id, pick.choice([answer["id"], answer["parentId"]])
             )
 
+    async def stop(self, pressing: asyncio.Task[None], moment: int) -> None:
+        """Press Stop, so many turns of the event loop after the models began."""
+        from open_webui.tasks import list_task_ids_by_item_id, stop_item_tasks
 
-setattr(Scene, "continue", Scene.continue_)
+        while not pressing.done() and moment:
+            moment -= bool(await list_task_ids_by_item_id(None, self.chat_id))
+            await asyncio.sleep(0)
+        await stop_item_tasks(None, self.chat_id)
 
 
-async def check(scene: Scene) -> None:
+async def stored_chat(chat_id: str) -> dict[str, Any]:
+    from open_webui.models.chats import Chats
+
+    stored = await Chats.get_chat_by_id(chat_id)
+    return dict(stored.chat)
+
+
+async def check(chat_id: str, is_new: bool) -> None:
     """Whether the tree is one, in both of Open WebUI's stores, and not half-written."""
     from open_webui.models.chats import Chats
 
-    chat = await scene.chat()
+    chat = await stored_chat(chat_id)
     messages = chat["history"]["messages"]
-    assert chat["models"] == ["chosen"]
+    assert is_new or chat["models"] == ["chosen"]
     for message_id, message in messages.items():
         parent = messages.get(message["parentId"])
         assert message["parentId"] is None or parent, "a parent is missing"
         assert parent is None or parent["role"] != message["role"]
         linked = [k for k, m in messages.items() if m["parentId"] == message_id]
         assert sorted(message["childrenIds"]) == sorted(linked)
-        assert message.get("content") != "refused"
+        assert "refused" not in str(message.get("content"))
         trail = {message_id}
         while message["parentId"]:
             assert message["parentId"] not in trail, "a circle"
             trail.add(message["parentId"])
             message = messages[message["parentId"]]
     assert not messages or chat["history"]["currentId"] in messages
-    rows = await Chats.get_messages_map_by_chat_id(scene.chat_id) or {}
+    rows = await Chats.get_messages_map_by_chat_id(chat_id) or {}
     assert set(rows) == set(messages)
     assert all(rows[k].get("parentId") == m["parentId"] for k, m in messages.items())
 
@@ -187,7 +227,8 @@ async def run(steps: list[list[tuple[str, int]]], person: Any) -> None:
     scene = Scene(person, chat_id)
     for together in steps:
         await asyncio.gather(*(scene.step(kind, seed) for kind, seed in together))
-        await check(scene)
+        for each in scene.chat_ids:
+            await check(each, is_new=each != chat_id)
 
 
 def main() -> None:
@@ -199,7 +240,7 @@ def main() -> None:
         person = runner.run(adding)
 
         @settings(
-            max_examples=25,
+            max_examples=40,
             deadline=None,
             database=None,
             derandomize=True,

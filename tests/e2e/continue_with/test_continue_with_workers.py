@@ -76,7 +76,7 @@ async def test_stop_through_the_other_worker_ends_the_whole_talk(tabs):
 async def test_a_message_through_the_other_worker_ends_the_talk(tabs):
     one, other = tabs
     turn = await asked(one)
-    one.fill = answering(model="agents.slow", turns=6)
+    one.fill = answering(model="agents.third", turns=6, goal="/slow 600")
     await one.press("talk", turn)
     await one.until(lambda: said(one, turn, "Turn 1 of 6"))
     typed = await other.send("agents.demo", "What is 2 + 2?", after=turn)
