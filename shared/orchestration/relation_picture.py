@@ -11,7 +11,7 @@ from typing import NamedTuple
 from shared.orchestration.relations import GraphEdge, GraphNode, ModelGraph
 
 LEAST_WIDTH = 720
-LABEL_WIDTH = 210
+LABEL_WIDTH = 220
 MARGIN = 64
 LEGEND_LINE = 22
 DOT = 7
@@ -140,7 +140,7 @@ def draw_node(node: GraphNode, spot: Spot, middle: Spot, unknown: str) -> str:
     anchor = "middle" if abs(aside) < 20 else "start" if aside > 0 else "end"
     shift = 0 if anchor == "middle" else math.copysign(DOT + 9, aside)
     above = anchor == "middle" and spot.y < middle.y
-    drop = -28 if above else 26 if anchor == "middle" else 0
+    drop = -32 if above else 26 if anchor == "middle" else 0
     x, y = spot.x + shift, spot.y + drop
     below = ", ".join(node.capabilities) if node.known else unknown
     return (
@@ -153,7 +153,7 @@ def draw_node(node: GraphNode, spot: Spot, middle: Spot, unknown: str) -> str:
 
 
 def label(text: str) -> str:
-    return escape(text if len(text) <= 32 else text[:31] + "…")
+    return escape(text if len(text) <= 26 else text[:25] + "…")
 
 
 def draw_legend(relation: str, color: str, top: float) -> str:

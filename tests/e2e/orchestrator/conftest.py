@@ -67,6 +67,15 @@ def stage(suite_installed: WebUI, upstream: Upstream) -> Iterator[WebUI]:
             assert installer.add_orchestrator("conductor")
         admin.get("/api/models").raise_for_status()
         yield suite_installed
+        for model_id in (
+            *PEOPLE,
+            "secret",
+            "conductor",
+            "deep",
+            "deputy",
+            ORCHESTRATOR,
+        ):
+            admin.post("/api/v1/models/model/delete", json={"id": model_id})
         admin.post("/openai/config/update", json=before).raise_for_status()
         admin.get("/api/models?refresh=true").raise_for_status()
 
