@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 42e4671c9da75a22
+# Content hash: 318c40dd0cbb385e
 
 import asyncio
 import base64
@@ -4624,6 +4624,8 @@ class AcpBackend:
     async def _cancelled(self, exchange: AcpExchange) -> bool:
         """Cancel the prompt; whether the agent came to rest, its tools ended."""
         connection = exchange.agent.connection
+        if connection.end is not None:
+            return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
         await self.cancel({"session_id": exchange.session_id})
@@ -4746,6 +4748,316 @@ def acp_pool() -> AcpPool:
         pool = kept["pool"] = AcpPool()
         at_shutdown("acp agents", pool.close)
     return pool
+
+
+# --- shared/backends/adk_stream.py ---
+
+CONFIRMATION = "adk_request_confirmation"
+CREDENTIAL = "adk_request_credential"
+FINISH_REASON_OF_GEMINI = {
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "BLOCKLIST": "content_filter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A tool call that waits for permission: the id to answer to, and the call."""
+
+    request_id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+class ADKDecoder:
+    """Reads the runs of one turn: after a confirmation, a further run goes on.
+
+    `confirmations` are what the run waits for, `artifacts` the names and versions of
+    files that were saved, `event_id` the last event that the session keeps.
+    """
+
+    def __init__(self) -> None:
+        self.confirmations: list[Confirmation] = []
+        self.artifacts: list[tuple[str, int]] = []
+        self.event_id = ""
+        self.told = False
+        self._partial = False  # whether the text of the next whole event was streamed
+        self._unanswered: dict[str, None] = {}
+        self._usage: dict[str, Any] = {}
+        self._cited: set[str] = set()
+        self._reason = "stop"
+
+    def feed(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        """One event; raises UpstreamBroken where it reports an error.
+
+        An `errorCode` alone is none: it repeats the finish reason.
+        """
+        if payload.get("error") or payload.get("errorMessage"):
+            said = payload.get("errorMessage") or error_detail(payload)
+            raise UpstreamBroken("said_error", detail=str(said))
+        partial = bool(payload.get("partial"))
+        reason = payload.get("finishReason")
+        self._reason = FINISH_REASON_OF_GEMINI.get(str(reason), self._reason)
+        actions = payload.get("actions") or {}
+        awaited = actions.get("requestedToolConfirmations") or {}
+        events: list[AgentEvent] = []
+        for part in (payload.get("content") or {}).get("parts") or ():
+            events += self._part(part, partial, awaited)
+        if not partial:
+            self.event_id = str(payload.get("id") or self.event_id)
+            for key, count in read_counts(payload.get("usageMetadata") or {}).items():
+                if not isinstance(count, Mapping):
+                    self._usage[key] = self._usage.get(key, 0) + count
+            self.artifacts += (actions.get("artifactDelta") or {}).items()
+            events += self._citations(payload.get("groundingMetadata") or {})
+        self._partial = partial
+        self.told = self.told or bool(events)
+        return events
+
+    def finish(self) -> list[AgentEvent]:
+        """What remains; a call without a result gets an empty one."""
+        events: list[AgentEvent] = [ToolResult(i, "") for i in self._unanswered]
+        if any(self._usage.values()):
+            events.append(Usage(self._usage))
+        return [*events, Finished(self._reason)]
+
+    def _part(
+        self, part: Mapping[str, Any], partial: bool, awaited: Mapping[str, Any]
+    ) -> list[AgentEvent]:
+        if text := part.get("text"):
+            if self._partial and not partial:  # a whole event repeats its pieces
+                return []
+            return [ReasoningDelta(text) if part.get("thought") else TextDelta(text)]
+        if partial:
+            return []
+        if call := part.get("functionCall"):
+            return self._call(call)
+        if response := part.get("functionResponse"):
+            return self._result(response, awaited)
+        if data := part.get("inlineData"):
+            return [inline_file(data, str(data.get("displayName") or ""))]
+        return []
+
+    def _call(self, call: Mapping[str, Any]) -> list[AgentEvent]:
+        name, arguments = str(call.get("name")), call.get("args") or {}
+        if name == CREDENTIAL:
+            raise UpstreamBroken("agent_login_required")
+        if name == CONFIRMATION:
+            original = arguments["originalFunctionCall"]
+            self.confirmations.append(
+                Confirmation(call["id"], original["name"], original.get("args") or {})
+            )
+            return []
+        call_id = str(call["id"])
+        self._unanswered[call_id] = None
+        return [ToolCallCompleted(call_id, name, orjson.dumps(arguments).decode())]
+
+    def _result(
+        self, response: Mapping[str, Any], awaited: Mapping[str, Any]
+    ) -> list[AgentEvent]:
+        call_id = str(response.get("id"))
+        if call_id not in self._unanswered or call_id in awaited:
+            return []
+        del self._unanswered[call_id]
+        said = response.get("response") or {}
+        shown = said.get("result") if said.keys() == {"result"} else said
+        if not isinstance(shown, str):
+            shown = orjson.dumps(shown).decode()
+        return [ToolResult(call_id, shown, failed="error" in said)]
+
+    def _citations(self, grounding: Mapping[str, Any]) -> list[AgentEvent]:
+        """The pages of Google's search, each once."""
+        events: list[AgentEvent] = []
+        for chunk in grounding.get("groundingChunks") or ():
+            page = chunk.get("web") or {}
+            url = str(page.get("uri") or "")
+            if url and url not in self._cited:
+                self._cited.add(url)
+                events.append(Citation(url, str(page.get("title") or "")))
+        return events
+
+
+def inline_file(data: Mapping[str, Any], name: str) -> FileOutput:
+    """A file of {mimeType, data}; its base64 is of the kind for addresses."""
+    mime = str(data.get("mimeType") or "application/octet-stream")
+    encoded = str(data.get("data") or "").replace("-", "+").replace("_", "/")
+    return FileOutput(f"data:{mime};base64,{encoded}", mime, name)
+
+
+# --- shared/backends/adk.py ---
+
+MAX_CONFIRMATIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ADKBackend:
+    """The app `app` of the server behind `endpoint`."""
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    app: str
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The server's apps."""
+        found = await get_json(self.client, self.endpoint, "/list-apps")
+        if not isinstance(found, list):
+            raise UpstreamBroken("unreadable")
+        return [DiscoveredModel(str(name), str(name)) for name in found]
+
+    async def health(self) -> None:
+        await self.discover()
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Nothing to do: the server stops a run when the connection closes."""
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator closes the connection."""
+        try:
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamRefused as error:
+            # A server that has forgotten the session gets the whole conversation.
+            if not (turn.session and error.status == 404):
+                raise
+            async with aclosing(self._run_once(replace(turn, session=None))) as events:
+                async for event in events:
+                    yield event
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        sessions = self._sessions(turn)
+        session_id, heard = await self._open_session(turn, sessions)
+        decoder = ADKDecoder()
+        # Once the old session's events are in the new one, only news are news.
+        message = user_content(replace(turn, forks=False) if heard else turn)
+        for _ in range(MAX_CONFIRMATIONS):
+            async with aclosing(
+                self._stream(turn, session_id, message, decoder)
+            ) as events:
+                async for event in events:
+                    yield event
+            waiting, decoder.confirmations = decoder.confirmations, []
+            if not waiting:
+                break
+            message = await confirmed(turn.dialogs, waiting)
+        if not decoder.told:
+            raise UpstreamBroken("empty_answer")
+        for name, version in decoder.artifacts:
+            place = f"{sessions}/{quote(session_id, safe='')}/artifacts"
+            path = f"{place}/{quote(name, safe='')}/versions/{version}"
+            part = await get_json(self.client, self.endpoint, path)
+            if data := part.get("inlineData"):
+                yield inline_file(data, name)
+        yield SessionState({"session_id": session_id, "event_id": decoder.event_id})
+        for event in decoder.finish():
+            yield event
+
+    def _sessions(self, turn: Turn) -> str:
+        user_id = quote(turn.user_id or "user", safe="")
+        return f"/apps/{quote(self.app, safe='')}/users/{user_id}/sessions"
+
+    async def _open_session(self, turn: Turn, sessions: str) -> tuple[str, bool]:
+        """The session of a turn, and whether it knows what was said before."""
+        session = turn.session or {}
+        known = str(session.get("session_id") or "")
+        if known and not turn.forks:
+            return known, True
+        events: list[Mapping[str, Any]] = []
+        if known and session.get("event_id"):
+            path = f"{sessions}/{quote(known, safe='')}"
+            old = await get_json(self.client, self.endpoint, path)
+            events = events_until(old, str(session["event_id"]))
+        body = {"sessionId": str(uuid.uuid4()), "events": events}
+        made = await call_json(self.client, self.endpoint, "POST", sessions, body)
+        return str(made["id"]), bool(events)
+
+    async def _stream(
+        self,
+        turn: Turn,
+        session_id: str,
+        message: Mapping[str, Any],
+        decoder: ADKDecoder,
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one run."""
+        request = {
+            "appName": self.app,
+            "userId": turn.user_id or "user",
+            "sessionId": session_id,
+            "newMessage": message,
+            "streaming": True,
+        }
+        opening = open_stream(self.client, self.endpoint, "/run_sse", request)
+        async with (
+            opening as (response, clock),
+            aclosing(read_events(response, clock)) as messages,
+        ):
+            if not decoder.event_id:
+                yield SessionState({"session_id": session_id})
+            async for sent in messages:
+                try:
+                    events = decoder.feed(load_json(sent.data))
+                except (AttributeError, LookupError, TypeError, ValueError) as error:
+                    raise UpstreamBroken("unreadable") from error
+                clock.token()
+                for event in events:
+                    yield event
+
+
+def events_until(session: Any, event_id: str) -> list[Mapping[str, Any]]:
+    """A session's events up to this one; [] where it does not have it."""
+    events = session.get("events") or []
+    ids = [event.get("id") for event in events]
+    return events[: ids.index(event_id) + 1] if event_id in ids else []
+
+
+def user_content(turn: Turn) -> dict[str, Any]:
+    """What the agent has not heard, with the user's files, as a content of Gemini's."""
+    news = turn.news()
+    parts: list[dict[str, Any]] = [{"text": transcript(news)}]
+    for message in news:
+        for file in message_files(message) if message.get("role") == "user" else ():
+            kind = {"mimeType": file.mime_type, "displayName": file.name}
+            encoded = file.url.partition(",")[2]
+            if file.data is not None:
+                parts.append({"inlineData": {**kind, "data": encoded}})
+            else:
+                parts.append({"fileData": {**kind, "fileUri": file.url}})
+    return {"role": "user", "parts": parts}
+
+
+async def confirmed(dialogs: Dialogs, waiting: list[Confirmation]) -> dict[str, Any]:
+    """The user's decisions about these calls, as the content that goes on."""
+    parts = []
+    for asked in waiting:
+        detail = orjson.dumps(asked.arguments, option=orjson.OPT_INDENT_2).decode()
+        request = ApprovalRequest(asked.name, asked.name, detail)
+        response = {"confirmed": await dialogs.approve(request)}
+        answer = {"id": asked.request_id, "name": "adk_request_confirmation"}
+        parts.append({"functionResponse": {**answer, "response": response}})
+    return {"role": "user", "parts": parts}
+
+
+# --- shared/agents/kinds/adk.py ---
+
+
+class ADKAgent(HttpAgent):
+    """An app of the server: `model` is its name."""
+
+    @model_validator(mode="after")
+    def _names_an_app(self) -> "ADKAgent":
+        if not self.model and not self.discover:
+            raise ValueError(
+                "give the name of an app as `model`, or `discover: true` to list all"
+            )
+        return self
+
+
+def make_adk(agent: ADKAgent, model: str) -> Backend:
+    """The backend for one of the server's apps."""
+    client = shared_resource("http client", new_http_client)
+    return ADKBackend(client, agent.endpoint, model)
 
 
 # --- shared/backends/agui_stream.py ---
@@ -5997,6 +6309,9 @@ class ClaudeLines(JsonLines):
         match payload.get("type"):
             case "system" if payload.get("subtype") == "init":
                 return [SessionState({"session_id": str(payload.get("session_id"))})]
+            case "system" if payload.get("error_status") == 401:
+                # It would try ten times, for minutes.
+                self.fail("401")
             case "stream_event" if isinstance(payload.get("event"), Mapping):
                 return self._stream_event(payload["event"])
             case "assistant" if isinstance(message, Mapping):
@@ -6207,6 +6522,8 @@ class CliBackend:
                     for event in run.decoder.feed(line):
                         said = said or isinstance(event, TextDelta | ToolCallStarted)
                         yield event
+                    if run.decoder.error is not None:
+                        break
             await self._check_end(run, said)
             for file in await asyncio.to_thread(run.workspace.made_since, run.files):
                 yield file
@@ -6261,10 +6578,11 @@ class CliBackend:
 
     async def _check_end(self, run: CliRun, said: bool) -> None:
         """Raise what went wrong; an exit code of 0 does not say that nothing did."""
-        error, code = run.decoder.error, await run.process.exit_code()
+        error = run.decoder.error
         if error is not None:
             detail = run.process.without_secrets(error.fields["detail"])
             raise UpstreamBroken(error.code, detail=detail)
+        code = await run.process.exit_code()
         if not run.decoder.done or code:
             raise program_ended(code)
         if not said:
@@ -7574,6 +7892,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
     "webhook": AgentKind(WebhookAgent, make_webhook),
+    "adk": AgentKind(ADKAgent, make_adk),
 }
 
 
@@ -10996,7 +11315,7 @@ PAGE_HTML = f"""\
 <body>
 <header>
 <h1>{PAGE_TEXTS["title"]["en"]}</h1>
-<p id="as-of"></p>
+<p><time id="as-of"></time></p>
 <button type="button"></button>
 </header>
 <p id="news" class="hidden" role="status"></p>

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e2fcd405994fe172
+# Content hash: bd8662e11625a776
 
 import asyncio
 import json
@@ -1787,7 +1787,8 @@ async def embed_question(
 
 BM25_K1 = 0.9
 BM25_B = 0.4
-# A memory of a few exchanges tells nothing of how rare a word is.
+# The gate's rarity of words: a memory of a few exchanges tells nothing of how rare a
+# word is at all, only which of two is the rarer one, and that is enough for an order.
 LEAST_COLLECTION = 500
 QUESTION_SHARE = 0.6
 LEXICAL_SHARE = 0.45
@@ -1838,8 +1839,9 @@ def rank(found: Candidates, dense: Floats) -> Ranking:
     leaning = np.minimum(1, (CONTEXT_WORDS / np.maximum(lengths, 1)) ** 2)
     weights, covered = term_matrices(found)
     neighbours = Neighbours(found, leaning)
-    rarity = np.array([rareness(m, len(found.ids)) for m in found.matches], np.float32)
-    words_said = rarity @ neighbours.lend(weights)
+    count = len(found.ids)
+    words_said = rarities(found, count) @ neighbours.lend(weights)
+    rarity = rarities(found, max(count, LEAST_COLLECTION))
     coverage = rarity @ neighbours.lend(covered) / max(float(rarity.sum()), 1e-9)
     meaning = filled(dense)
     scores = LEXICAL_SHARE * min_max(words_said) + (1 - LEXICAL_SHARE) * min_max(
@@ -1876,10 +1878,11 @@ def saturation(lengths: Numbers) -> Floats:
     return factor
 
 
-def rareness(match: Matches, count: int) -> float:
-    """BM25's inverse document frequency of a term."""
-    total, holding = max(count, LEAST_COLLECTION), len(match.anywhere)
-    return float(np.log(1 + (total - holding + 0.5) / (holding + 0.5)))
+def rarities(found: Candidates, count: int) -> Floats:
+    """BM25's inverse document frequency of each term, among `count` texts."""
+    holding = np.array([len(match.anywhere) for match in found.matches], np.float32)
+    rarity: Floats = np.log(1 + (count - holding + 0.5) / (holding + 0.5))
+    return rarity
 
 
 class Neighbours:

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: b837fd923dc40ef6
+# Content hash: 61a3418d00627be6
 
 import asyncio
 import contextlib
@@ -1114,7 +1114,7 @@ class Caller:
         """The line above the answer that tells what is going on."""
         if self.emit is not None:
             data = {"description": self.text(code, **fields), "done": done}
-            await self.emit({"type": "status", "data": data})
+            await unbroken(self.emit({"type": "status", "data": data}))
 
 
 # --- shared/orchestration/guard.py ---
@@ -1166,7 +1166,7 @@ async def await_admission(
     while True:
         if seconds_left(caller, errand) <= 0:
             raise AqueductError("time_over")
-        before = await errand_turns(caller.request, caller.person.id, errand)
+        before = await unbroken(errand_turns(caller.request, caller.person.id, errand))
         check_limits(caller, before, turns, new_chat)
         running = [
             turn
@@ -1334,7 +1334,8 @@ async def run_tool(
 ) -> str:
     """What a tool returns: the result of `work` as JSON, or what went wrong."""
     try:
-        person = await current_person(str(caller.metadata.get("user_id") or ""))
+        user_id = str(caller.metadata.get("user_id") or "")
+        person = await unbroken(current_person(user_id))
         return json_result(await work(replace(caller, person=person), *given, **more))
     except AqueductError as error:
         return json_result(json_error(error.code, error.fields))
@@ -1342,6 +1343,16 @@ async def run_tool(
         trace_id = uuid4().hex[:8]
         orchestrator_log.exception("A tool failed [%s]", trace_id)
         return json_result(json_error("internal", {"id": trace_id}))
+
+
+async def run_step(
+    caller: Caller,
+    work: Callable[Concatenate[Caller, Given], Awaitable[Mapping[str, Any]]],
+    *given: Given.args,
+    **more: Given.kwargs,
+) -> str:
+    """The same for a tool that waits for nobody: Stop waits until it is through."""
+    return await unbroken(run_tool(caller, work, *given, **more))
 
 
 def clipped(text: str, limit: int) -> str:
@@ -1510,7 +1521,7 @@ async def cite_answer(caller: Caller, title: str, answer: ChatAnswer) -> None:
         "document": [clipped(answer.text, EXCERPT_LIMIT)],
         "metadata": [{"source": url, "name": title}],
     }
-    await caller.emit({"type": "source", "data": source})
+    await unbroken(caller.emit({"type": "source", "data": source}))
 
 
 async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, Any]:
@@ -1520,7 +1531,9 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     the caller stops them.
     """
     wanted = list(dict.fromkeys(chat_ids))[: caller.limits.max_chats]
-    chats = {chat_id: await own_chat(caller.person, chat_id) for chat_id in wanted}
+    chats = {
+        chat_id: await unbroken(own_chat(caller.person, chat_id)) for chat_id in wanted
+    }
     tips = {
         chat_id: tip
         for chat_id, chat in chats.items()
@@ -1531,7 +1544,8 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
         await await_answers(caller, tips, answers)
     except asyncio.CancelledError:
         running = [each for each in answers.values() if each.status == "running"]
-        await stop_everywhere(caller.request, [each.task_id for each in running])
+        stopping = [each.task_id for each in running]
+        await unbroken(stop_everywhere(caller.request, stopping))
         await caller.status("stopped", True)
         raise
     told = []
@@ -1548,12 +1562,13 @@ async def await_answers(
     caller: Caller, tips: Mapping[str, str], answers: dict[str, ChatAnswer]
 ) -> None:
     """Fill `answers` until none is being written, or the request's time is over."""
-    errand = await present_errand(caller)
+    errand = await unbroken(present_errand(caller))
     told = -1
     while True:
         for chat_id, message_id in tips.items():
             if chat_id not in answers or answers[chat_id].status == "running":
-                answers[chat_id] = await chat_answer(caller, chat_id, message_id)
+                look = chat_answer(caller, chat_id, message_id)
+                answers[chat_id] = await unbroken(look)
         ended = [each for each in answers.values() if each.status != "running"]
         is_over = len(ended) == len(tips) or seconds_left(caller, errand) <= 0
         if len(ended) != told or is_over:
@@ -2403,16 +2418,22 @@ async def ask_model(caller: Caller, question: ModelQuestion) -> dict[str, Any]:
     """One turn with another model: its answer, or at once the chat to collect it from."""
     if not question.message.strip():
         raise AqueductError("empty_message")
-    chat = await chat_to_go_on(caller, question.chat_id)
-    present = await present_errand(caller)
-    target = await choose_model(caller, present, question, chat)
-    errand = next_errand(caller, present, [target.id])
+    chat, target, errand = await unbroken(prepare_question(caller, question))
     await await_admission(caller, errand, target.name, turns=1, new_chat=chat is None)
-    place = await open_place(caller, errand, chat, [target], question)
-    started = await start_question(caller, errand, place, target, question.message)
+    place, started = await begin_question(caller, errand, chat, [target], question)
     if question.background:
         return await leave_to_answer(caller, errand, place, target, started)
     return await await_answer(caller, errand, place, target, started)
+
+
+async def prepare_question(
+    caller: Caller, question: ModelQuestion
+) -> tuple[Any, UsableModel, Errand]:
+    """The chat to go on in, if any, the model to ask, and its errand."""
+    chat = await chat_to_go_on(caller, question.chat_id)
+    present = await present_errand(caller)
+    target = await choose_model(caller, present, question, chat)
+    return chat, target, next_errand(caller, present, [target.id])
 
 
 async def chat_to_go_on(caller: Caller, chat_id: str | None) -> Any:
@@ -2452,11 +2473,40 @@ def tip_of(chat: Any) -> str | None:
     return current_id
 
 
+async def begin_question(
+    caller: Caller,
+    errand: Errand,
+    chat: Any,
+    models: Sequence[UsableModel],
+    question: ModelQuestion,
+) -> tuple[ChatPlace, StartedTurn]:
+    """Ask the first of the models, in `chat` or in a new one for all of them.
+
+    Stop does not come in between, which would leave half a chat; what has begun by
+    then is stopped.
+    """
+
+    async def begin() -> tuple[ChatPlace, StartedTurn]:
+        place = await open_place(caller, errand, chat, models, question)
+        words = question.message
+        return place, await start_question(caller, errand, place, models[0], words)
+
+    beginning = asyncio.ensure_future(begin())
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        await asyncio.wait({beginning})
+        if beginning.exception() is None:
+            _, started = beginning.result()
+            await unbroken(stop_tasks(caller.request, started.task_ids))
+        raise
+
+
 async def open_place(
     caller: Caller,
     errand: Errand,
     chat: Any,
-    models: list[UsableModel],
+    models: Sequence[UsableModel],
     question: ModelQuestion,
 ) -> ChatPlace:
     """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
@@ -2536,13 +2586,14 @@ async def await_answer(
     try:
         await wait_for_turn(caller.request, started, seconds_left(caller, errand))
     except asyncio.CancelledError:
-        await stop_tasks(caller.request, started.task_ids)
+        await unbroken(stop_tasks(caller.request, started.task_ids))
         await caller.status("stopped", True)
         raise
     except AqueductError as error:
-        await stop_tasks(caller.request, started.task_ids)
+        # Its time is over: `wait_for_turn` has stopped it.
         late = json_error(error.code, error.fields)
-    answer = await chat_answer(caller, place.chat_id, started.message_ids[0])
+    look = chat_answer(caller, place.chat_id, started.message_ids[0])
+    answer = await unbroken(look)
     code = "answered" if answer.status == "answered" else "not_answered"
     await caller.status(code, True, model=target.name)
     await cite_answer(caller, place.title, answer)
@@ -2878,25 +2929,31 @@ async def hold_group_talk(
     """
     if not topic.strip():
         raise AqueductError("empty_message")
-    models = await caller.models()
-    found = {each.id: each for name in names for each in [named_model(models, name)]}
-    if len(found) < LEAST_SPEAKERS or len(found) < len(names):
-        raise AqueductError("too_few_models")
-    speakers = list(found.values())
-    errand = next_errand(caller, await present_errand(caller), list(found))
+    speakers, errand = await unbroken(prepare_talk(caller, names))
     told = ", ".join(model.name for model in speakers)
     turns = max(turns, 1)
     await await_admission(caller, errand, told, turns=turns + 1, new_chat=True)
     question = ModelQuestion(message=topic)
-    place = await open_place(caller, errand, None, speakers, question)
-    started = await start_question(caller, errand, place, speakers[0], topic)
+    place, started = await begin_question(caller, errand, None, speakers, question)
     opening = await await_answer(caller, errand, place, speakers[0], started)
     if opening["status"] != "answered":
         return opening
     await caller.status("talking", False, models=told)
     await run_talk(caller, errand, place, started.message_ids[0], speakers, turns)
     await caller.status("talked", True, models=told)
-    return await talk_result(caller, place, list(found))
+    return await unbroken(talk_result(caller, place, speakers))
+
+
+async def prepare_talk(
+    caller: Caller, names: Sequence[str]
+) -> tuple[list[UsableModel], Errand]:
+    """The models that are to talk, and their common errand."""
+    models = await caller.models()
+    speakers = [named_model(models, name) for name in names]
+    ids = {model.id for model in speakers}
+    if len(speakers) < LEAST_SPEAKERS or len(ids) < len(speakers):
+        raise AqueductError("too_few_models")
+    return speakers, next_errand(caller, await present_errand(caller), sorted(ids))
 
 
 async def run_talk(
@@ -2919,14 +2976,14 @@ async def run_talk(
         speakers=ids,
     )
     desk = talk_desk(caller, errand, place, opening_id, ids[0])
-    opening = await chat_answer(caller, place.chat_id, opening_id)
+    opening = await unbroken(chat_answer(caller, place.chat_id, opening_id))
     work = hold_talk(desk, talk, opening.text)
     task = await run_series(caller.request, work, place.chat_id, TALK_KIND)
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         task.cancel()
-        await asyncio.wait({task})
+        await unbroken(asyncio.wait({task}))
         await caller.status("stopped", True)
         raise
     if not task.cancelled() and (error := task.exception()):
@@ -2963,7 +3020,7 @@ async def no_dialog(event: dict[str, Any]) -> Any:
 
 
 async def talk_result(
-    caller: Caller, place: ChatPlace, model_ids: Sequence[str]
+    caller: Caller, place: ChatPlace, speakers: Sequence[UsableModel]
 ) -> dict[str, Any]:
     """What was said, clipped to the limit altogether, and how it ended."""
     chat = await own_chat(caller.person, place.chat_id)
@@ -2983,7 +3040,7 @@ async def talk_result(
         "chat_id": place.chat_id,
         "title": place.title,
         "link": f"/c/{place.chat_id}",
-        "models": list(model_ids),
+        "models": [model.id for model in speakers],
         "ended": statuses[-1].get("description", ""),
         "said": [
             {"model": each.get("model"), "text": clipped(message_text(each), limit)}
@@ -3504,7 +3561,7 @@ MARKDOWN_SIGNS = "\\`*_[]<>"
 
 async def add_capability(caller: Caller, name: str, capability: str) -> dict[str, Any]:
     """Give a model the tag `cap:…`."""
-    model = await editable_model(caller, name)
+    model = await unbroken(editable_model(caller, name))
     return await add_tag(caller, model, CAPABILITY_PREFIX + tag_word(capability))
 
 
@@ -3512,8 +3569,8 @@ async def add_relation(
     caller: Caller, name: str, relation: str, target: str
 ) -> dict[str, Any]:
     """Give a model the tag `rel:…:…`, with the target's id."""
-    model = await editable_model(caller, name)
-    target_id = named_model(await caller.models(), target).id
+    model = await unbroken(editable_model(caller, name))
+    target_id = named_model(await unbroken(caller.models()), target).id
     tag = f"{RELATION_PREFIX}{tag_word(relation)}:{target_id}"
     return await add_tag(caller, model, tag)
 
@@ -3527,8 +3584,9 @@ async def editable_model(caller: Caller, name: str) -> UsableModel:
 
 
 async def add_tag(caller: Caller, model: UsableModel, tag: str) -> dict[str, Any]:
-    if tag in await own_tags(model.id):
-        return unchanged(model, await own_tags(model.id))
+    own = await unbroken(own_tags(model.id))
+    if tag in own:
+        return unchanged(model, own)
 
     def added(tags: Sequence[str]) -> Sequence[str]:
         return [*tags, tag] if tag not in tags else tags
@@ -3538,8 +3596,8 @@ async def add_tag(caller: Caller, model: UsableModel, tag: str) -> dict[str, Any
 
 async def drop_tag(caller: Caller, name: str, tag: str) -> dict[str, Any]:
     """Take a tag from a model; nothing changes where it has none like this."""
-    model = await editable_model(caller, name)
-    own = await own_tags(model.id)
+    model = await unbroken(editable_model(caller, name))
+    own = await unbroken(own_tags(model.id))
     if tag.strip() not in own:
         return unchanged(model, own)
 
@@ -3555,7 +3613,7 @@ async def change_with_consent(
     caller: Caller, model: UsableModel, code: str, tag: str, change: TagsChange
 ) -> dict[str, Any]:
     """Ask the user, then save; what they may do is checked once more after that."""
-    asker = (await caller.models()).get(caller.model_id)
+    asker = (await unbroken(caller.models())).get(caller.model_id)
     question = caller.text(
         code,
         asker=plain_markdown(asker.name if asker else caller.model_id),
@@ -3566,6 +3624,12 @@ async def change_with_consent(
     await confirm(
         caller.event_call, caller.session_id, caller.text("tag_title"), question
     )
+    return await unbroken(save_tags(caller, model, change))
+
+
+async def save_tags(
+    caller: Caller, model: UsableModel, change: TagsChange
+) -> dict[str, Any]:
     if not await may_edit_model(caller.person, model.id):
         raise AqueductError("may_not_edit")
     tags = await change_tags(caller.request, caller.person, model.id, change)
@@ -3649,7 +3713,7 @@ class Tools:
         :param page: Which page of the list, from 1.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_models, query, tag, page)
+        return await run_step(caller, told_models, query, tag, page)
 
     async def get_models_by_tag(
         self,
@@ -3664,7 +3728,7 @@ class Tools:
         :param tag: A tag as in cap:artist, or just the capability, as in artist.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_carriers, tag)
+        return await run_step(caller, told_carriers, tag)
 
     async def find_model(
         self,
@@ -3679,7 +3743,7 @@ class Tools:
         :param name: The id or name, or a part of it.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_match, name)
+        return await run_step(caller, told_match, name)
 
     async def discover_relationships(
         self,
@@ -3696,7 +3760,7 @@ class Tools:
         :param prefix: How the tags of relations begin.
         """
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
-        return await run_tool(caller, told_graph, prefix)
+        return await run_step(caller, told_graph, prefix)
 
     async def tag_taxonomy(
         self,
@@ -3708,7 +3772,7 @@ class Tools:
         Get all capabilities, relations and tags of the models, with how many have them.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_taxonomy)
+        return await run_step(caller, told_taxonomy)
 
     async def add_capability_tag(
         self,
@@ -3785,7 +3849,7 @@ class Tools:
         :param title: Words of the title; an empty text finds the latest chats.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_chats, title)
+        return await run_step(caller, told_chats, title)
 
     async def read_chat(
         self,
@@ -3802,7 +3866,7 @@ class Tools:
         :param last: How many messages, counted from the end.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_messages, chat_id, last)
+        return await run_step(caller, told_messages, chat_id, last)
 
     async def chat_with_model(
         self,

@@ -11,13 +11,15 @@ from starlette.responses import StreamingResponse
 from shared.agents.listing import list_models
 from shared.agents.parsing import parse_agents
 from shared.agents.request import PipeRequest
+from shared.agents.routing_page import serve_routing_page
 from shared.agents.service import answer
 
 PIPE_ID = "agents"
 
 AGENTS_HELP = inspect.cleandoc("""
     YAML, one entry an agent: `- id: my-agent`, then `name`, `url`, `model`, `key`
-    and more. A key is written ${env:NAME} or ${secret:NAME}.
+    and more. A key is written ${env:NAME} or ${secret:NAME}. What agents with several
+    servers or a queue are doing: /api/v1/aqueduct/routing on this server.
     """)
 
 
@@ -38,6 +40,7 @@ class Pipe:
 
     async def pipes(self) -> list[dict[str, str]]:
         """The models that Open WebUI lists."""
+        serve_routing_page(PIPE_ID)
         valves = self.valves
         config = parse_agents(valves.AGENTS, valves.SECRETS)
         return await list_models(config, PIPE_ID)

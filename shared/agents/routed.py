@@ -13,6 +13,7 @@ from shared.agents.request import PipeRequest
 from shared.backends.base import Turn
 from shared.events import AgentEvent
 from shared.host.resources import shared_resource
+from shared.host.telemetry import telemetry_recorder
 from shared.routing.affinity import affinity_key
 from shared.routing.memory_queue import MemoryStore
 from shared.routing.router import RoutedCall, RoutedUpstream, Router
@@ -52,7 +53,7 @@ def make_router() -> Router:
     # Change the names with the shape: a new version finds what an older one kept.
     store: QueueStore = shared_resource("routing queues 1", MemoryStore)
     counts: dict[str, Any] = shared_resource("routing stats 1", dict)
-    return Router(store, RoutingStats(counts))
+    return Router(store, RoutingStats(counts, telemetry_recorder()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
 from shared.host.resources import shared_resource
 from shared.host.valves import function_is_active
 
 PAGES_PATH = "/api/v1/aqueduct"
+CSP = "Content-Security-Policy"
+NOT_STORED = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +57,36 @@ def stop_admin_page(app: Any, path: str) -> None:
     routes[:] = [route for route in routes if getattr(route, "path", "") not in ours]
 
 
-def page_routes(page: AdminPage) -> list[Any]:
-    """The routes of the page and of its report, for whom Open WebUI lets pass."""
-    from fastapi import APIRouter, Depends
-    from open_webui.utils.auth import (
-        get_admin_user,
-        get_optional_verified_user_from_request,
-    )
+def page_routes(page: AdminPage) -> list[Route]:
+    """The routes of the page and of its report."""
 
     async def html(request: Request) -> Response:
-        # What is no administrator gets the page as well, which then says so: it holds
+        # Who is no administrator gets the page as well, which then says so: it holds
         # no figures, and a browser would show a bare line of JSON otherwise.
-        user = await get_optional_verified_user_from_request(request)
-        status = 401 if user is None else 200 if user.role == "admin" else 403
-        if not await function_is_active(page.function_id):
-            status = 404
-        headers = {"Content-Security-Policy": page.policy, "Cache-Control": "no-store"}
-        return HTMLResponse(page.html, status, headers)
+        status = await admission(request, page.function_id)
+        return HTMLResponse(page.html, status, NOT_STORED | {CSP: page.policy})
 
-    async def report() -> Response:
-        if not await function_is_active(page.function_id):
-            return Response(status_code=404)
-        headers = {"Cache-Control": "no-store"}
-        return Response(
-            await page.report(), headers=headers, media_type="application/json"
-        )
+    async def report(request: Request) -> Response:
+        status = await admission(request, page.function_id)
+        text = await page.report() if status == 200 else b"{}"
+        return Response(text, status, NOT_STORED, "application/json")
 
-    router = APIRouter(include_in_schema=False)
-    router.add_api_route(page.path, html)
-    router.add_api_route(
-        f"{page.path}.json", report, dependencies=[Depends(get_admin_user)]
-    )
-    return list(router.routes)
+    return [Route(page.path, html), Route(f"{page.path}.json", report)]
+
+
+async def admission(request: Request, function_id: str) -> int:
+    """The HTTP status for who asks: 200 for administrators while the function is on.
+
+    Open WebUI itself tells who it is, by the login that a browser sends as a cookie, by
+    a token or by an API key.
+    """
+    from fastapi import BackgroundTasks, HTTPException
+    from open_webui.utils.auth import get_current_user
+
+    try:
+        user = await get_current_user(request, Response(), BackgroundTasks(), None)
+    except HTTPException as refusal:
+        return refusal.status_code
+    if user.role != "admin":
+        return 403
+    return 200 if await function_is_active(function_id) else 404

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 # The boundaries that OpenTelemetry's conventions name for the duration of HTTP requests,
@@ -91,6 +92,7 @@ def make_instrument(meter: Any, name: str, instrument: Instrument) -> Any:
     return make(name, **given)
 
 
+@lru_cache(maxsize=1)
 def telemetry_recorder() -> MeterRecorder | None:
     """A recorder for Open WebUI's meter provider; None where its metrics are off."""
     from open_webui.env import ENABLE_OTEL, ENABLE_OTEL_METRICS

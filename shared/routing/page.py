@@ -26,7 +26,7 @@ PAGE_HTML = f"""\
 <body>
 <header>
 <h1>{PAGE_TEXTS["title"]["en"]}</h1>
-<p id="as-of"></p>
+<p><time id="as-of"></time></p>
 <button type="button"></button>
 </header>
 <p id="news" class="hidden" role="status"></p>
