@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 318c40dd0cbb385e
+# Content hash: b7213ad39ae29bd5
 
 import asyncio
 import base64
@@ -91,6 +91,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from redis.exceptions import NoScriptError, RedisError
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
@@ -4226,7 +4227,7 @@ class AcpDecoder:
         asked = params.get("toolCall")
         facts = asked if isinstance(asked, Mapping) else {}
         events = self._tool_call(facts)
-        call = self._calls[str(facts.get("toolCallId") or "")]
+        call = self._calls[call_id_of(facts)]
         events += self._arguments(call)
         known = call.facts
         diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
@@ -4266,7 +4267,7 @@ class AcpDecoder:
     def _tool_call(
         self, update: Mapping[str, Any], again: bool = False
     ) -> list[AgentEvent]:
-        call_id = str(update.get("toolCallId") or "")
+        call_id = call_id_of(update)
         events: list[AgentEvent] = []
         call = self._calls.get(call_id)
         if call is None:
@@ -4321,6 +4322,11 @@ class AcpDecoder:
             if self._folder and path.is_relative_to(self._folder):
                 path = path.relative_to(self._folder)
             yield str(path)
+
+
+def call_id_of(facts: Mapping[str, Any]) -> str:
+    """The id of a call; an agent that names none has one call at a time."""
+    return str(facts.get("toolCallId") or "call")
 
 
 def blocks(value: Any) -> list[Mapping[str, Any]]:
@@ -8591,6 +8597,33 @@ class PipeRequest:
         return str(variables.get("{{USER_LANGUAGE}}") or "en")
 
 
+# --- shared/host/redis.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class HostRedis:
+    """Open WebUI's own connection: single server, Sentinel or cluster.
+
+    `prefix` begins all of its keys. A command may take at most `patience` seconds, or
+    any time where that is None.
+    """
+
+    client: Any
+    prefix: str
+    patience: float | None
+
+
+def host_redis() -> HostRedis | None:
+    """What REDIS_URL and the variables beside it name, or None without them."""
+    from open_webui.env import REDIS_KEY_PREFIX, REDIS_SOCKET_TIMEOUT
+    from open_webui.utils.redis import get_redis_client
+
+    client = get_redis_client(async_mode=True)
+    if client is None:
+        return None
+    return HostRedis(client, REDIS_KEY_PREFIX, REDIS_SOCKET_TIMEOUT or None)
+
+
 # --- shared/host/telemetry.py ---
 
 # The boundaries that OpenTelemetry's conventions name for the duration of HTTP requests,
@@ -9556,6 +9589,973 @@ def failing_gate(place: QueuePlace, code: str) -> str:
     return model if code == "status_404" else upstream
 
 
+# --- shared/routing/redis_rules.py ---
+
+REDIS_RULES = """
+local root, base, command = KEYS[1], KEYS[1] .. ARGV[1] .. ':', ARGV[2]
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local call, decode, encode = redis.call, cjson.decode, cjson.encode
+local spec, answer
+
+local function use(pool)
+  base = root .. pool .. ':'
+  local text = call('GET', base .. 'spec')
+  spec = text and decode(text) or {upstreams = {}}
+  spec.pool = pool
+end
+
+local function lane(priority, upstream)
+  return base .. 'lane:' .. priority .. ':' .. upstream
+end
+
+local function book(kind, name, change)
+  local field = kind .. ':' .. name
+  if call('HINCRBY', base .. 'books', field, change) == 0 then
+    call('HDEL', base .. 'books', field)
+  end
+end
+
+local function booked(kind, name)
+  return tonumber(call('HGET', base .. 'books', kind .. ':' .. name) or '0')
+end
+
+local function mail(owner, letter)
+  letter.pool = spec.pool
+  call('RPUSH', root .. 'mail:' .. owner, encode(letter))
+end
+
+-- gates
+
+local function gates_of(upstream, model)
+  local names = {upstream, upstream .. ' ' .. model}
+  local found = {}
+  for i, text in ipairs(call('HMGET', base .. 'gates', unpack(names))) do
+    if text then
+      local gate = decode(text)
+      gate.name = names[i]
+      found[#found + 1] = gate
+    end
+  end
+  return found
+end
+
+local function save_gate(gate)
+  call('HSET', base .. 'gates', gate.name, encode(gate))
+end
+
+local function excluded(ticket, upstream)
+  for _, name in ipairs(ticket.excluded) do
+    if name == upstream then return true end
+  end
+  return false
+end
+
+local function possible(ticket)
+  for _, upstream in ipairs(spec.upstreams) do
+    local open = not excluded(ticket, upstream.id)
+    for _, gate in ipairs(gates_of(upstream.id, ticket.model)) do
+      open = open and (gate.paused or gate['until'] <= now)
+    end
+    if open then return true end
+  end
+  return false
+end
+
+-- lanes
+
+local function tell_moved()
+  if call('HLEN', base .. 'waiting') == 0 then return end
+  for _, owner in ipairs(call('ZRANGE', root .. 'replicas', 0, -1)) do
+    if call('SADD', root .. 'told:' .. owner, spec.pool) == 1 then
+      mail(owner, {kind = 'moved'})
+    end
+  end
+end
+
+local function insert(ticket)
+  local number = call('HINCRBY', base .. 'books', 'arrivals', 1)
+  local tags = base .. 'tags:' .. ticket.priority
+  local virtual = booked('time', ticket.priority)
+  ticket.tag = -1
+  if not ticket.ahead then
+    local last = call('ZSCORE', tags, ticket.user)
+    ticket.tag = math.max(virtual, last and tonumber(last) + 1 or virtual)
+    call('ZADD', tags, ticket.tag, ticket.user)
+    call('ZREMRANGEBYSCORE', tags, '-inf', virtual - 1)
+  end
+  ticket.member = string.format('%015d', number) .. ' ' .. ticket.id
+  call('ZADD', lane(ticket.priority, ticket.lane), ticket.tag, ticket.member)
+  call('HSET', base .. 'waiting', ticket.id, encode(ticket))
+end
+
+local function remove(ticket)
+  call('ZREM', lane(ticket.priority, ticket.lane), ticket.member)
+  call('HDEL', base .. 'waiting', ticket.id)
+end
+
+local function disown(ticket)
+  call('SREM', root .. 'owned:' .. ticket.owner, spec.pool .. ' ' .. ticket.id)
+end
+
+local function give_up(ticket)
+  remove(ticket)
+  disown(ticket)
+  local tags = base .. 'tags:' .. ticket.priority
+  if not ticket.ahead and call('ZSCORE', tags, ticket.user) then
+    call('ZINCRBY', tags, -1, ticket.user)
+  end
+end
+
+-- the choice
+
+local function may_run(ticket, upstream)
+  if excluded(ticket, upstream) then return false end
+  if spec.per_user > 0 and booked('user', ticket.user) >= spec.per_user then
+    return false
+  end
+  if spec.per_model > 0 and booked('model', ticket.model) >= spec.per_model then
+    return false
+  end
+  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+    if gate['until'] > now or not (gate.paused or gate.probe == '') then
+      return false
+    end
+  end
+  return true
+end
+
+local function head(priority, name, upstream)
+  local start = 0
+  while true do
+    local members = call('ZRANGE', lane(priority, name), start, start + 15)
+    for _, member in ipairs(members) do
+      local id = string.sub(member, 17)
+      local ticket = decode(call('HGET', base .. 'waiting', id))
+      if may_run(ticket, upstream) then return ticket end
+    end
+    if #members < 16 then return nil end
+    start = start + 16
+  end
+end
+
+local function first_for(upstream)
+  local best, best_time
+  for priority = 0, 2 do
+    local one = head(priority, '', upstream)
+    local two = head(priority, upstream, upstream)
+    if one and two and (two.tag < one.tag
+        or (two.tag == one.tag and two.member < one.member)) then
+      one = two
+    end
+    one = one or two
+    if one then
+      local entered = one.entered + priority * spec.ageing
+      if not best or entered < best_time then best, best_time = one, entered end
+    end
+  end
+  return best
+end
+
+local function remember(ticket, upstream)
+  if ticket.affinity == '' or spec.ttl <= 0 then return 'new' end
+  local chat = base .. 'chat:' .. ticket.affinity
+  local before = call('GET', chat)
+  call('SET', chat, upstream, 'PX', math.floor(spec.ttl * 1000) + 1)
+  if not before then return 'new' end
+  return before == upstream and 'kept' or 'moved'
+end
+
+local function run(ticket, upstream)
+  ticket.upstream, ticket.since = upstream, now
+  call('HSET', base .. 'running', ticket.id, encode(ticket))
+  book('upstream', upstream, 1)
+  book('user', ticket.user, 1)
+  book('model', ticket.model, 1)
+end
+
+local function grant(ticket, upstream)
+  remove(ticket)
+  if not ticket.ahead then
+    local virtual = math.max(booked('time', ticket.priority), ticket.tag)
+    call('HSET', base .. 'books', 'time:' .. ticket.priority, virtual)
+  end
+  local probe = false
+  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+    if gate.paused then
+      call('HDEL', base .. 'gates', gate.name)
+    else
+      gate.probe, probe = ticket.id, true
+      save_gate(gate)
+    end
+  end
+  ticket.probing = probe
+  ticket.kept = remember(ticket, upstream)
+  run(ticket, upstream)
+  return {kind = 'grant', id = ticket.id, upstream = upstream,
+          affinity = ticket.kept, probe = probe}
+end
+
+local function mean_service()
+  local known = call('HVALS', base .. 'service')
+  local sum = 0
+  for _, seconds in ipairs(known) do sum = sum + tonumber(seconds) end
+  return #known > 0 and sum / #known or 1
+end
+
+local function load_of(upstream, mean)
+  local seconds = tonumber(call('HGET', base .. 'service', upstream.id) or mean)
+  local busy = (booked('upstream', upstream.id) + 1) / upstream.slots
+  return busy * seconds / upstream.weight
+end
+
+local function next_grant()
+  local free, mean = {}, mean_service()
+  for i, upstream in ipairs(spec.upstreams) do
+    if booked('upstream', upstream.id) < upstream.slots then
+      free[#free + 1] = {load_of(upstream, mean), upstream.id, i}
+    end
+  end
+  table.sort(free, function(a, b)
+    if a[1] == b[1] then return a[3] < b[3] end
+    return a[1] < b[1]
+  end)
+  for _, upstream in ipairs(free) do
+    local ticket = first_for(upstream[2])
+    if ticket then return grant(ticket, upstream[2]), ticket.owner end
+  end
+end
+
+local function dispatch(mine)
+  local own, moved
+  while call('HLEN', base .. 'waiting') > 0 do
+    local letter, owner = next_grant()
+    if not letter then break end
+    moved = true
+    if letter.id == mine then own = letter else mail(owner, letter) end
+  end
+  if moved then tell_moved() end
+  return own
+end
+"""
+
+
+# --- shared/routing/redis_commands.py ---
+
+ROUTING_SCRIPT = REDIS_RULES + """
+-- commands
+
+local function pace()
+  local rate = 0
+  for _, upstream in ipairs(spec.upstreams) do
+    local seconds = tonumber(call('HGET', base .. 'service', upstream.id) or '0')
+    local text = call('HGET', base .. 'gates', upstream.id)
+    if seconds > 0 and not (text and decode(text)['until'] > now) then
+      rate = rate + upstream.slots / seconds
+    end
+  end
+  return rate > 0 and 1 / rate or 0
+end
+
+local function refusal(reason, ticket)
+  local letter = {kind = 'refusal', id = ticket.id, reason = reason, cause = '',
+                  seconds = (call('HLEN', base .. 'waiting') + 1) * pace()}
+  if reason == 'closed' then
+    local first
+    for _, upstream in ipairs(spec.upstreams) do
+      for _, gate in ipairs(gates_of(upstream.id, ticket.model)) do
+        if not first or gate['until'] < first['until'] then first = gate end
+      end
+    end
+    letter.cause = first and first.code or ''
+    letter.seconds = first and math.max(0, first['until'] - now) or 0
+  end
+  return letter
+end
+
+local function lane_for(ticket)
+  local upstream = ticket.affinity ~= '' and call('GET', base .. 'chat:' .. ticket.affinity)
+  if not upstream or excluded(ticket, upstream) then return '' end
+  local known = false
+  for _, each in ipairs(spec.upstreams) do known = known or each.id == upstream end
+  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+    known = known and gate['until'] <= now
+  end
+  return known and upstream or ''
+end
+
+local function count_lane(priority)
+  local count = call('ZCARD', lane(priority, ''))
+  for _, upstream in ipairs(spec.upstreams) do
+    count = count + call('ZCARD', lane(priority, upstream.id))
+  end
+  return count
+end
+
+local function leave(id, served)
+  local text = call('HGET', base .. 'waiting', id)
+  if text then
+    give_up(decode(text))
+    return tell_moved()
+  end
+  text = call('HGET', base .. 'running', id)
+  if not text then return end
+  local ticket = decode(text)
+  call('HDEL', base .. 'running', id)
+  disown(ticket)
+  book('upstream', ticket.upstream, -1)
+  book('user', ticket.user, -1)
+  book('model', ticket.model, -1)
+  for _, gate in ipairs(gates_of(ticket.upstream, ticket.model)) do
+    if gate.probe == id then
+      gate.probe = ''
+      save_gate(gate)
+    end
+  end
+  if served then
+    local seconds = now - ticket.since
+    local known = tonumber(call('HGET', base .. 'service', ticket.upstream) or seconds)
+    local mean = known + (seconds - known) * 0.1
+    call('HSET', base .. 'service', ticket.upstream, tostring(mean))
+  end
+  dispatch()
+end
+
+local function reap()
+  for _, owner in ipairs(call('ZRANGEBYSCORE', root .. 'replicas', '-inf', now)) do
+    call('ZREM', root .. 'replicas', owner)
+    for _, owned in ipairs(call('SMEMBERS', root .. 'owned:' .. owner)) do
+      local pool, id = string.match(owned, '^(%S+) (.+)$')
+      use(pool)
+      leave(id, false)
+    end
+    call('DEL', root .. 'owned:' .. owner, root .. 'mail:' .. owner,
+         root .. 'told:' .. owner)
+  end
+end
+
+local function own(ticket)
+  ticket.entered = now - ticket.age
+  call('SADD', root .. 'owned:' .. ticket.owner, spec.pool .. ' ' .. ticket.id)
+end
+
+-- Who was known under another name, before Redis was lost to it, keeps what it had.
+local function reown(place, ticket)
+  local text = call('HGET', base .. place, ticket.id)
+  if not text then return false end
+  local known = decode(text)
+  if known.owner ~= ticket.owner then
+    disown(known)
+    known.owner = ticket.owner
+    call('SADD', root .. 'owned:' .. known.owner, spec.pool .. ' ' .. known.id)
+    call('HSET', base .. place, known.id, encode(known))
+  end
+  return true
+end
+
+local function granted_letter(id)
+  local text = call('HGET', base .. 'running', id)
+  if not text then return nil end
+  local ticket = decode(text)
+  return {kind = 'grant', id = id, upstream = ticket.upstream,
+          affinity = ticket.kept, probe = ticket.probing}
+end
+
+local commands = {}
+
+function commands.enter(given, text)
+  if call('GET', base .. 'spec') ~= text then call('SET', base .. 'spec', text) end
+  use(ARGV[1])
+  local ticket = decode(given)
+  local granted = reown('running', ticket) and granted_letter(ticket.id)
+  if granted then return granted end
+  if reown('waiting', ticket) then return {kind = 'waits'} end
+  if not possible(ticket) then return refusal('closed', ticket) end
+  own(ticket)
+  ticket.lane = lane_for(ticket)
+  insert(ticket)
+  granted = dispatch(ticket.id)
+  if granted then return granted end
+  local limit = spec.max_waiting[ticket.priority + 1]
+  if not ticket.ahead and count_lane(ticket.priority) > limit then
+    give_up(ticket)
+    return refusal('busy', ticket)
+  end
+  return {kind = 'waits', sticky = ticket.lane ~= ''}
+end
+
+function commands.leave(id, served)
+  leave(id, served == '1')
+end
+
+function commands.loosen(id)
+  local text = call('HGET', base .. 'waiting', id)
+  if not text then return end
+  local ticket = decode(text)
+  remove(ticket)
+  ticket.lane = ''
+  call('ZADD', lane(ticket.priority, ''), ticket.tag, ticket.member)
+  call('HSET', base .. 'waiting', id, encode(ticket))
+  dispatch()
+end
+
+function commands.adopt(given, upstream, text)
+  call('SET', base .. 'spec', text)
+  use(ARGV[1])
+  local ticket = decode(given)
+  if reown('running', ticket) then return end
+  own(ticket)
+  ticket.probing, ticket.kept = false, 'kept'
+  run(ticket, upstream)
+end
+
+function commands.shut(name, seconds, code, paused)
+  local known = call('HGET', base .. 'gates', name)
+  if paused == '1' and known and not decode(known).paused then return end
+  save_gate({name = name, ['until'] = now + tonumber(seconds), code = code,
+             paused = paused == '1', probe = ''})
+  for _, text in ipairs(call('HVALS', base .. 'waiting')) do
+    local ticket = decode(text)
+    if not possible(ticket) then
+      give_up(ticket)
+      mail(ticket.owner, refusal('closed', ticket))
+    end
+  end
+end
+
+function commands.reopen(upstream, model)
+  call('HDEL', base .. 'gates', upstream, upstream .. ' ' .. model)
+  dispatch()
+end
+
+-- For requests that believe they wait: slots given to them, and who is not known.
+function commands.check(...)
+  dispatch()
+  local letters = {}
+  for _, id in ipairs({...}) do
+    local letter = granted_letter(id)
+    if not letter and call('HEXISTS', base .. 'waiting', id) == 0 then
+      letter = {kind = 'unknown', id = id}
+    end
+    letters[#letters + 1] = letter
+  end
+  return letters
+end
+
+local function count_before(key, ticket)
+  local tag = ticket.tag
+  local ahead, low = call('ZCOUNT', key, '-inf', '(' .. tag), 0
+  local high = call('ZCOUNT', key, tag, tag)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local found = call('ZRANGEBYSCORE', key, tag, tag, 'LIMIT', middle, 1)[1]
+    if found < ticket.member then low = middle + 1 else high = middle end
+  end
+  return ahead + low
+end
+
+function commands.standings(owner, ...)
+  call('SREM', root .. 'told:' .. owner, spec.pool)
+  local total, each = call('HLEN', base .. 'waiting'), pace()
+  local lines = {}
+  for _, id in ipairs({...}) do
+    local text = call('HGET', base .. 'waiting', id)
+    if text then
+      local ticket, ahead = decode(text), 0
+      for priority = 0, ticket.priority - 1 do ahead = ahead + count_lane(priority) end
+      local names = {''}
+      for _, upstream in ipairs(spec.upstreams) do names[#names + 1] = upstream.id end
+      for _, name in ipairs(names) do
+        ahead = ahead + count_before(lane(ticket.priority, name), ticket)
+      end
+      lines[#lines + 1] = {id, ahead + 1, total, (ahead + 1) * each}
+    end
+  end
+  return lines
+end
+
+function commands.view()
+  local seen = {waiting = {}, running = {}, gates = {}}
+  for priority = 0, 2 do seen.waiting[priority + 1] = count_lane(priority) end
+  for i, upstream in ipairs(spec.upstreams) do
+    seen.running[i] = booked('upstream', upstream.id)
+  end
+  local gates = call('HVALS', base .. 'gates')
+  for i, text in ipairs(gates) do
+    local gate = decode(text)
+    gate.seconds = math.max(0, gate['until'] - now)
+    seen.gates[i] = gate
+  end
+  return seen
+end
+
+function commands.record(name, before, after)
+  if (call('HGET', base .. 'records', name) or '') ~= before then return 0 end
+  call('HSET', base .. 'records', name, after)
+  return 1
+end
+
+function commands.beat(owner, seconds)
+  local known = call('ZADD', root .. 'replicas', now + tonumber(seconds), owner) == 0
+  return known and 1 or 0
+end
+
+use(ARGV[1])
+reap()
+use(ARGV[1])
+answer = commands[command](unpack(ARGV, 3))
+return answer ~= nil and encode(answer) or false
+"""
+
+
+# --- shared/routing/redis_wire.py ---
+
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+CALL_SECONDS = 3.0
+SCRIPT_SHA = hashlib.sha1(ROUTING_SCRIPT.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RedisWire:
+    """The script's commands through a redis.asyncio client.
+
+    `root` begins all keys and holds their hash tag, as in `open-webui:aqueduct:
+    {routing}:`. Raises one of REDIS_ERRORS when Redis is gone or does not answer.
+    """
+
+    client: Any
+    root: str
+
+    async def ask(self, pool: str, command: str, *arguments: Any) -> Any:
+        """Run one command; its answer, from JSON, or None."""
+        given = [self.root, pool, command, *arguments]
+        async with asyncio.timeout(CALL_SECONDS):
+            try:
+                text = await self.client.evalsha(SCRIPT_SHA, 1, *given)
+            except NoScriptError:  # Redis is new, or was restarted
+                text = await self.client.eval(ROUTING_SCRIPT, 1, *given)
+        return None if text is None else json.loads(text)
+
+    async def next_letter(self, replica: str, seconds: float) -> Any:
+        """Wait so long for what concerns this replica; None when there was nothing."""
+        async with asyncio.timeout(seconds + CALL_SECONDS):
+            found = await self.client.blpop([f"{self.root}mail:{replica}"], seconds)
+        return None if found is None else json.loads(found[1])
+
+    async def get_record(self, pool: str, name: str) -> str:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await self.client.hget(f"{self.root}{pool}:records", name) or ""
+
+    async def put_counts(self, replica: str, counts: bytes, seconds: int) -> None:
+        async with asyncio.timeout(CALL_SECONDS):
+            await self.client.set(f"{self.root}counts:{replica}", counts, ex=seconds)
+
+    async def all_counts(self) -> list[bytes]:
+        """The counts of every replica whose lease is alive."""
+        async with asyncio.timeout(CALL_SECONDS):
+            replicas = await self.client.zrange(f"{self.root}replicas", 0, -1)
+            keys = [f"{self.root}counts:{replica}" for replica in replicas]
+            found = await self.client.mget(keys) if keys else []
+        return [text.encode() for text in found if text]
+
+
+def spec_json(spec: PoolSpec) -> str:
+    """A pool's rules as the script reads them."""
+    most = spec.queue.max_waiting
+    return json.dumps(
+        {
+            "upstreams": [
+                {"id": u.id, "slots": u.concurrency, "weight": u.weight}
+                for u in spec.upstreams
+            ],
+            "ageing": spec.queue.ageing,
+            "per_user": spec.queue.per_user,
+            "per_model": spec.queue.per_model,
+            "ttl": spec.affinity.ttl,
+            "max_waiting": [getattr(most, kind) for kind in REQUEST_CLASSES],
+        }
+    )
+
+
+def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
+    """A request as the script reads it; `age` are the seconds since it first came."""
+    fields: Mapping[str, Any] = {
+        "id": ticket.id,
+        "user": ticket.user,
+        "model": ticket.model,
+        "priority": ticket.priority,
+        "affinity": ticket.affinity,
+        "ahead": ticket.ahead,
+        "excluded": sorted(ticket.excluded),
+        "owner": owner,
+        "age": age,
+    }
+    return json.dumps(fields)
+
+
+# --- shared/routing/redis_queue.py ---
+
+LEASE_SECONDS = 7.5  # after its last sign of life, what a replica holds is free again
+TELL_REDIS_SECONDS = 1.0
+STANDINGS_AT_ONCE = 50
+REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
+COUNTS_SECONDS = 30
+
+redis_log = logging.getLogger("aqueduct.routing")
+
+
+class RedisStore:
+    """See QueueStore. `places` are the requests of this replica, whoever queues them.
+
+    They are the truth: when Redis is lost they are put into queues of our own, and
+    when it is back, or has forgotten us, they are told to it again.
+    """
+
+    def __init__(
+        self,
+        wire: RedisWire,
+        block_seconds: float = 2.0,
+        lease_seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.replica = new_replica()
+        self.places: dict[str, QueuePlace] = {}
+        self.online = True
+        self._wire = wire
+        self._lease = lease_seconds
+        self._block = min(block_seconds, lease_seconds / 3)
+        self._clock = clock
+        self._local = MemoryStore(clock)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._listener: asyncio.Task[None] | None = None
+        self._telling: set[str] = set()
+        self._next_beat = 0.0
+
+    # --- what the router asks ---
+
+    async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
+        self._join()
+        if not ticket.ahead:
+            ticket.entered = self._clock()
+        place = QueuePlace(spec, ticket)
+        self.places[ticket.id] = place
+        entering = self._task(self._enter(place))
+        try:
+            # Shielded: a request that is stopped now must not stay in Redis.
+            await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            self._task(self._leave_after(entering, place))
+            raise
+        return place
+
+    async def leave(self, place: QueuePlace, served: bool = False) -> None:
+        if self.places.pop(place.ticket.id, None) is not None:
+            await asyncio.shield(self._task(self._leave(place, served)))
+
+    async def _leave_after(
+        self, entering: asyncio.Task[None], place: QueuePlace
+    ) -> None:
+        await asyncio.wait([entering])
+        await self.leave(place)
+
+    async def standing(self, place: QueuePlace) -> Standing | None:
+        if self.online:
+            await self._tell([place])
+        if self.online:
+            return place.standing
+        return await self._local.standing(place)
+
+    async def succeeded(self, place: QueuePlace) -> bool:
+        assert place.grant is not None
+        if not self.online:
+            return await self._local.succeeded(place)
+        upstream, model = place.grant.upstream, place.ticket.model
+        # Nobody should wait for a book to be kept.
+        self._task(self._record(place, upstream, succeeding))
+        if place.grant.probe:
+            await self._ask(place, "reopen", upstream, model)
+        return place.grant.probe
+
+    async def failed(self, place: QueuePlace, code: str) -> bool:
+        assert place.grant is not None
+        if not self.online:
+            return await self._local.failed(place, code)
+        probing = place.grant.probe
+        name = failing_gate(place, code)
+
+        def failing(
+            record: BreakerRecord, now: float
+        ) -> tuple[BreakerRecord, Shut | None]:
+            return after_failure(record, now, code, probing, place.spec.breaker)
+
+        shut = await self._record(place, name, failing)
+        if shut is not None:
+            await self._shut(place, name, shut.seconds, code, False)
+        return shut is not None
+
+    async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
+        assert place.grant is not None
+        if not self.online:
+            await self._local.pause(place, code, seconds)
+            return
+        short = seconds <= place.spec.retry.budget
+        await self._shut(place, place.grant.upstream, seconds, code, short)
+
+    async def view(self, spec: PoolSpec) -> PoolView:
+        self._join()
+        if self.online:
+            try:
+                seen = await self._wire.ask(spec.name, "view")
+            except REDIS_ERRORS as error:
+                self._lose(error)
+            else:
+                return pool_view(spec, seen)
+        return await self._local.view(spec)
+
+    async def publish(self, counts: bytes) -> None:
+        if self.online:
+            try:
+                await self._wire.put_counts(self.replica, counts, COUNTS_SECONDS)
+            except REDIS_ERRORS as error:
+                self._lose(error)
+
+    async def published(self) -> Sequence[bytes]:
+        if self.online:
+            try:
+                return await self._wire.all_counts()
+            except REDIS_ERRORS as error:
+                self._lose(error)
+        return []
+
+    async def close(self) -> None:
+        """Stop listening; what this replica holds is free when its lease ends."""
+        running = [*self._tasks, *([self._listener] if self._listener else [])]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    # --- requests in Redis ---
+
+    async def _enter(self, place: QueuePlace) -> None:
+        ticket = place.ticket
+        if not self.online:
+            self._local.pool(place.spec).enter(place)
+            return
+        given = ticket_json(ticket, self.replica, self._clock() - ticket.entered)
+        letter = await self._ask(place, "enter", given, spec_json(place.spec))
+        if letter is None or ticket.id not in self.places:
+            return
+        self._deliver(letter)
+        if letter.get("sticky"):
+            loop = asyncio.get_running_loop()
+            loop.call_later(place.spec.affinity.wait, self._loosen, place)
+
+    async def _leave(self, place: QueuePlace, served: bool) -> None:
+        if self.online:
+            await self._ask(place, "leave", place.ticket.id, int(served))
+        else:
+            await self._local.leave(place, served)
+
+    def _loosen(self, place: QueuePlace) -> None:
+        if self.online and not place.settled.done():
+            self._task(self._ask(place, "loosen", place.ticket.id))
+
+    async def _shut(
+        self, place: QueuePlace, name: str, seconds: float, code: str, paused: bool
+    ) -> None:
+        await self._ask(place, "shut", name, seconds, code, int(paused))
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, self._opening, place)
+
+    def _opening(self, place: QueuePlace) -> None:
+        """Give slots when an upstream that was shut may be used again."""
+        if self.online:
+            self._task(self._ask(place, "check"))
+
+    async def _record(
+        self,
+        place: QueuePlace,
+        name: str,
+        judge: Callable[[BreakerRecord, float], tuple[BreakerRecord, Shut | None]],
+    ) -> Shut | None:
+        """Change what is known of an upstream, whoever else changes it meanwhile."""
+        try:
+            for _ in range(5):
+                before = await self._wire.get_record(place.spec.name, name)
+                known = NO_RECORD
+                if before:
+                    known = BreakerRecord.from_json(json.loads(before))
+                record, shut = judge(known, time.time())
+                after = json.dumps(record.to_json())
+                arguments = ("record", name, before, after)
+                if await self._wire.ask(place.spec.name, *arguments):
+                    return shut
+        except REDIS_ERRORS as error:
+            self._lose(error)
+        return None
+
+    async def _ask(self, place: QueuePlace, command: str, *arguments: Any) -> Any:
+        """A command for the place's pool; None when Redis is lost over it."""
+        if not self.online:
+            return None
+        try:
+            return await self._wire.ask(place.spec.name, command, *arguments)
+        except REDIS_ERRORS as error:
+            self._lose(error)
+            return None
+
+    # --- what Redis tells ---
+
+    def _join(self) -> None:
+        """Listen from the first request on."""
+        if self._listener is None or self._listener.done():
+            self._listener = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        pause = REJOIN_SECONDS[0]
+        task = asyncio.current_task()
+        # The library makes an error of its own of a cancellation that hits a read.
+        while task is not None and not task.cancelling():
+            try:
+                if self._clock() >= self._next_beat:
+                    await self._beat()
+                if not self.online:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, REJOIN_SECONDS[1])
+                    await self._rejoin()
+                letter = await self._wire.next_letter(self.replica, self._block)
+                pause = REJOIN_SECONDS[0]
+                if letter is not None:
+                    self._deliver(letter)
+            except REDIS_ERRORS as error:
+                self._lose(error)
+
+    def _deliver(self, letter: dict[str, Any]) -> None:
+        if letter["kind"] == "moved":
+            self._tell_later(letter["pool"])
+        place = self.places.get(letter.get("id", ""))
+        if place is None or place.settled.done():
+            return
+        if letter["kind"] == "grant":
+            keys = ("id", "upstream", "affinity", "probe")
+            place.give(Grant(*(letter[key] for key in keys)))
+        elif letter["kind"] == "unknown":
+            self._task(self._enter(place))
+        elif letter["kind"] == "refusal":
+            seconds = letter["seconds"] or None
+            place.refuse(Refusal(letter["reason"], seconds, letter["cause"]))
+
+    async def _beat(self) -> None:
+        """Prolong the lease; where Redis does not know us, tell it all we hold.
+
+        A letter can get lost with its connection, so those who wait are compared.
+        """
+        self._next_beat = self._clock() + self._lease / 3
+        if not self.online:
+            return
+        known = await self._wire.ask("", "beat", self.replica, self._lease)
+        if not known:
+            await self._tell_all()
+        waiting: dict[str, list[str]] = {}
+        for place in self.places.values():
+            if not place.settled.done():
+                waiting.setdefault(place.spec.name, []).append(place.ticket.id)
+        for pool, ids in waiting.items():
+            for some in batches(ids, STANDINGS_AT_ONCE):
+                for letter in await self._wire.ask(pool, "check", *some) or ():
+                    self._deliver(letter)
+
+    async def _tell_all(self) -> None:
+        """Tell Redis of every request that runs or waits here."""
+        for place in list(self.places.values()):
+            ticket = place.ticket
+            given = ticket_json(ticket, self.replica, self._clock() - ticket.entered)
+            pool, spec = place.spec.name, spec_json(place.spec)
+            if place.grant is not None:
+                upstream = place.grant.upstream
+                await self._wire.ask(pool, "adopt", given, upstream, spec)
+            elif not place.settled.done():
+                self._deliver(await self._wire.ask(pool, "enter", given, spec))
+            if ticket.id not in self.places:  # it left while we spoke of it
+                await self._wire.ask(pool, "leave", ticket.id, 0)
+
+    def _lose(self, error: BaseException) -> None:
+        """Go on without Redis, with the requests of this replica alone."""
+        if not self.online:
+            return
+        self.online = False
+        redis_log.warning("Redis is gone, queues are local until it is back: %r", error)
+        for place in list(self.places.values()):
+            self._local.pool(place.spec).take_over(place)
+
+    async def _rejoin(self) -> None:
+        """Under a new name: what left meanwhile is still there under the old one."""
+        old, new = self.replica, new_replica()
+        await self._wire.ask("", "beat", new, self._lease)
+        self._local.forget()
+        self.replica, self.online = new, True
+        redis_log.warning("Redis is back, queues are shared again.")
+        await self._tell_all()
+        await self._wire.ask("", "beat", old, 0)
+
+    # --- where those stand who wait ---
+
+    def _tell_later(self, pool: str) -> None:
+        if pool not in self._telling:
+            self._telling.add(pool)
+            loop = asyncio.get_running_loop()
+            loop.call_later(TELL_REDIS_SECONDS, self._tell_pool, pool)
+
+    def _tell_pool(self, pool: str) -> None:
+        self._telling.discard(pool)
+        places = (p for p in self.places.values() if p.spec.name == pool)
+        self._task(self._tell([p for p in places if p.moved is not None]))
+
+    async def _tell(self, places: Sequence[QueuePlace]) -> None:
+        """Tell these requests, all of one pool, where they stand."""
+        by_id = {place.ticket.id: place for place in places}
+        for ids in batches([*by_id], STANDINGS_AT_ONCE):
+            lines = await self._ask(by_id[ids[0]], "standings", self.replica, *ids)
+            for ticket_id, position, total, seconds in lines or ():
+                standing = Standing(int(position), int(total), seconds or None)
+                by_id[ticket_id].tell(standing)
+
+    def _task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that is kept until it is done."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def new_replica() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def succeeding(record: BreakerRecord, now: float) -> tuple[BreakerRecord, None]:
+    return after_success(record, now), None
+
+
+def batches(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+def pool_view(spec: PoolSpec, seen: dict[str, Any]) -> PoolView:
+    """How a pool stands, from what the script saw; an empty list comes as {}."""
+    running = [int(count) for count in seen["running"]]
+    gates = (
+        GateView(g["name"], g["code"], g["seconds"], g["paused"], bool(g["probe"]))
+        for g in seen["gates"]
+    )
+    names = (upstream.id for upstream in spec.upstreams)
+    return PoolView(
+        tuple(int(count) for count in seen["waiting"]),
+        dict(zip(names, running, strict=False)),
+        tuple(gates),
+    )
+
+
 # --- shared/routing/failures.py ---
 
 
@@ -10287,6 +11287,8 @@ def output_tokens(counts: Mapping[str, Any]) -> int:
 
 # --- shared/agents/routed.py ---
 
+BLOCK_SECONDS = 2.0  # how long one command waits for news
+
 Run = Callable[[Turn], AsyncGenerator[AgentEvent, None]]
 
 
@@ -10313,10 +11315,20 @@ def count_fallback(pool: str, agent_id: str) -> None:
     make_router().stats.pool(pool).fell_back(agent_id)
 
 
+def make_store() -> QueueStore:
+    """Queues for all replicas where they share a Redis, else for this process."""
+    found = host_redis()
+    if found is None:
+        return MemoryStore()
+    wire = RedisWire(found.client, f"{found.prefix}:aqueduct:{{routing}}:")
+    block = BLOCK_SECONDS if found.patience is None else found.patience / 2
+    return RedisStore(wire, min(BLOCK_SECONDS, block))
+
+
 def make_router() -> Router:
     """A router over what is kept as long as the server runs."""
     # Change the names with the shape: a new version finds what an older one kept.
-    store: QueueStore = shared_resource("routing queues 1", MemoryStore)
+    store: QueueStore = shared_resource("routing queues 1", make_store)
     counts: dict[str, Any] = shared_resource("routing stats 1", dict)
     return Router(store, RoutingStats(counts, telemetry_recorder()))
 
@@ -10703,18 +11715,19 @@ function usual(spread, format) {
 
 function legend(errors) {
   const mark = (kind, key) => h("span", { class: `mark ${kind}` }, t(key));
-  return h("span", { "aria-hidden": "true" }, mark("p50", "half"), mark("p95", "nearly_all"),
-    errors.length ? mark("error", "errors") : null);
+  const marks = errors ? [] : [mark("p50", "half"), mark("p95", "nearly_all")];
+  if (errors && errors.length) marks.push(mark("error", "errors"));
+  return h("span", { "aria-hidden": "true" }, marks);
 }
 
-function plot(what, spread, format, end, errors = []) {
+function plot(what, spread, format, end, errors = null) {
   const { p50, p95 } = spread.last_hour;
   const top = Math.max(...spread.by_minute.map((row) => row[3]), 0);
   const left = (minute) => (minute - end + MINUTES - 1) * 10;
   const bar = (kind, minute, height) =>
     h("rect", { class: kind, x: left(minute) + 1, width: 8, y: 100 - height, height });
-  const failed = Object.fromEntries(errors);
-  const minutes = new Set([...spread.by_minute, ...errors].map((row) => row[0]));
+  const failed = Object.fromEntries(errors || []);
+  const minutes = new Set([...spread.by_minute, ...(errors || [])].map((row) => row[0]));
   const rows = Object.fromEntries(spread.by_minute.map((row) => [row[0], row]));
   const bars = [...minutes].sort().flatMap((minute) => {
     const row = rows[minute];

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 2632d97a65f11800
+# Content hash: 9e1ed86ba30c456f
 
 import asyncio
 import json
@@ -2712,6 +2712,7 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
     call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
     call.metadata[CITATIONS_KEY] = citations
+    cite_when_stopped(call)
     await say_recalled(len(told), call)
     return body
 
@@ -2814,6 +2815,24 @@ async def say_recalled(count: int, call: MemoryCall) -> None:
     await call.emit({"type": "status", "data": {"description": text, "done": True}})
 
 
+async def cite(call: MemoryCall) -> None:
+    """Show what was recalled, once a turn."""
+    for source in call.metadata.pop(CITATIONS_KEY, ()):
+        if call.emit is not None:
+            await call.emit({"type": "source", "data": source})
+
+
+def cite_when_stopped(call: MemoryCall) -> None:
+    """Also show it when the answer is stopped, after which no outlet is called."""
+
+    def cite_if_stopped(turn: asyncio.Task[Any]) -> None:
+        if turn.cancelled():
+            in_background("citing in a stopped answer", cite(call))
+
+    if (turn := asyncio.current_task()) is not None:
+        turn.add_done_callback(cite_if_stopped)
+
+
 async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
     """Show what was recalled, and store the turn in the background.
 
@@ -2822,9 +2841,7 @@ async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
     """
     if not call.concerns_memory:
         return
-    for source in call.metadata.get(CITATIONS_KEY) or ():
-        if call.emit is not None:
-            await call.emit({"type": "source", "data": source})
+    await cite(call)
     if call.personal.remember:
         in_background("storing an exchange", store_branch(body, call))
 

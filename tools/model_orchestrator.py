@@ -19,7 +19,7 @@ from shared.orchestration.models_told import (
     told_taxonomy,
 )
 from shared.orchestration.tag_changes import add_capability, add_relation, drop_tag
-from shared.orchestration.tool_results import run_tool
+from shared.orchestration.tool_results import run_step, run_tool
 
 
 class Tools:
@@ -87,7 +87,7 @@ class Tools:
         :param page: Which page of the list, from 1.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_models, query, tag, page)
+        return await run_step(caller, told_models, query, tag, page)
 
     async def get_models_by_tag(
         self,
@@ -102,7 +102,7 @@ class Tools:
         :param tag: A tag as in cap:artist, or just the capability, as in artist.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_carriers, tag)
+        return await run_step(caller, told_carriers, tag)
 
     async def find_model(
         self,
@@ -117,7 +117,7 @@ class Tools:
         :param name: The id or name, or a part of it.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_match, name)
+        return await run_step(caller, told_match, name)
 
     async def discover_relationships(
         self,
@@ -134,7 +134,7 @@ class Tools:
         :param prefix: How the tags of relations begin.
         """
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
-        return await run_tool(caller, told_graph, prefix)
+        return await run_step(caller, told_graph, prefix)
 
     async def tag_taxonomy(
         self,
@@ -146,7 +146,7 @@ class Tools:
         Get all capabilities, relations and tags of the models, with how many have them.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_taxonomy)
+        return await run_step(caller, told_taxonomy)
 
     async def add_capability_tag(
         self,
@@ -223,7 +223,7 @@ class Tools:
         :param title: Words of the title; an empty text finds the latest chats.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_chats, title)
+        return await run_step(caller, told_chats, title)
 
     async def read_chat(
         self,
@@ -240,7 +240,7 @@ class Tools:
         :param last: How many messages, counted from the end.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_tool(caller, told_messages, chat_id, last)
+        return await run_step(caller, told_messages, chat_id, last)
 
     async def chat_with_model(
         self,

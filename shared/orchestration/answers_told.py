@@ -8,7 +8,7 @@ from typing import Any
 from shared.host.errands import is_running, stop_everywhere
 from shared.host.own_chats import own_chat
 from shared.host.saved_chats import public_address
-from shared.host.turns import chat_messages, stored_message
+from shared.host.turns import chat_messages, stored_message, unbroken
 from shared.orchestration.caller import Caller
 from shared.orchestration.guard import POLL_SECONDS, present_errand, seconds_left
 from shared.orchestration.tool_results import clipped, json_error
@@ -133,7 +133,7 @@ async def cite_answer(caller: Caller, title: str, answer: ChatAnswer) -> None:
         "document": [clipped(answer.text, EXCERPT_LIMIT)],
         "metadata": [{"source": url, "name": title}],
     }
-    await caller.emit({"type": "source", "data": source})
+    await unbroken(caller.emit({"type": "source", "data": source}))
 
 
 async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, Any]:
@@ -143,7 +143,9 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     the caller stops them.
     """
     wanted = list(dict.fromkeys(chat_ids))[: caller.limits.max_chats]
-    chats = {chat_id: await own_chat(caller.person, chat_id) for chat_id in wanted}
+    chats = {
+        chat_id: await unbroken(own_chat(caller.person, chat_id)) for chat_id in wanted
+    }
     tips = {
         chat_id: tip
         for chat_id, chat in chats.items()
@@ -154,7 +156,8 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
         await await_answers(caller, tips, answers)
     except asyncio.CancelledError:
         running = [each for each in answers.values() if each.status == "running"]
-        await stop_everywhere(caller.request, [each.task_id for each in running])
+        stopping = [each.task_id for each in running]
+        await unbroken(stop_everywhere(caller.request, stopping))
         await caller.status("stopped", True)
         raise
     told = []
@@ -171,12 +174,13 @@ async def await_answers(
     caller: Caller, tips: Mapping[str, str], answers: dict[str, ChatAnswer]
 ) -> None:
     """Fill `answers` until none is being written, or the request's time is over."""
-    errand = await present_errand(caller)
+    errand = await unbroken(present_errand(caller))
     told = -1
     while True:
         for chat_id, message_id in tips.items():
             if chat_id not in answers or answers[chat_id].status == "running":
-                answers[chat_id] = await chat_answer(caller, chat_id, message_id)
+                look = chat_answer(caller, chat_id, message_id)
+                answers[chat_id] = await unbroken(look)
         ended = [each for each in answers.values() if each.status != "running"]
         is_over = len(ended) == len(tips) or seconds_left(caller, errand) <= 0
         if len(ended) != told or is_over:

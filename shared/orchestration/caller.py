@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.host.dialogs import Emit, EventCall
 from shared.host.saved_chats import is_saved_chat
+from shared.host.turns import unbroken
 from shared.host.usable_models import UsableModel, usable_models
 from shared.orchestration.orchestrator_texts import ORCHESTRATOR_TEXTS
 from shared.texts import translate
@@ -78,4 +79,4 @@ class Caller:
         """The line above the answer that tells what is going on."""
         if self.emit is not None:
             data = {"description": self.text(code, **fields), "done": done}
-            await self.emit({"type": "status", "data": data})
+            await unbroken(self.emit({"type": "status", "data": data}))

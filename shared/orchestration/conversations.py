@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from shared.host.turns import (
     run_as_task,
     start_turn,
     stop_tasks,
+    unbroken,
     wait_for_turn,
 )
 from shared.host.usable_models import UsableModel
@@ -68,16 +69,22 @@ async def ask_model(caller: Caller, question: ModelQuestion) -> dict[str, Any]:
     """One turn with another model: its answer, or at once the chat to collect it from."""
     if not question.message.strip():
         raise AqueductError("empty_message")
-    chat = await chat_to_go_on(caller, question.chat_id)
-    present = await present_errand(caller)
-    target = await choose_model(caller, present, question, chat)
-    errand = next_errand(caller, present, [target.id])
+    chat, target, errand = await unbroken(prepare_question(caller, question))
     await await_admission(caller, errand, target.name, turns=1, new_chat=chat is None)
-    place = await open_place(caller, errand, chat, [target], question)
-    started = await start_question(caller, errand, place, target, question.message)
+    place, started = await begin_question(caller, errand, chat, [target], question)
     if question.background:
         return await leave_to_answer(caller, errand, place, target, started)
     return await await_answer(caller, errand, place, target, started)
+
+
+async def prepare_question(
+    caller: Caller, question: ModelQuestion
+) -> tuple[Any, UsableModel, Errand]:
+    """The chat to go on in, if any, the model to ask, and its errand."""
+    chat = await chat_to_go_on(caller, question.chat_id)
+    present = await present_errand(caller)
+    target = await choose_model(caller, present, question, chat)
+    return chat, target, next_errand(caller, present, [target.id])
 
 
 async def chat_to_go_on(caller: Caller, chat_id: str | None) -> Any:
@@ -117,11 +124,40 @@ def tip_of(chat: Any) -> str | None:
     return current_id
 
 
+async def begin_question(
+    caller: Caller,
+    errand: Errand,
+    chat: Any,
+    models: Sequence[UsableModel],
+    question: ModelQuestion,
+) -> tuple[ChatPlace, StartedTurn]:
+    """Ask the first of the models, in `chat` or in a new one for all of them.
+
+    Stop does not come in between, which would leave half a chat; what has begun by
+    then is stopped.
+    """
+
+    async def begin() -> tuple[ChatPlace, StartedTurn]:
+        place = await open_place(caller, errand, chat, models, question)
+        words = question.message
+        return place, await start_question(caller, errand, place, models[0], words)
+
+    beginning = asyncio.ensure_future(begin())
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        await asyncio.wait({beginning})
+        if beginning.exception() is None:
+            _, started = beginning.result()
+            await unbroken(stop_tasks(caller.request, started.task_ids))
+        raise
+
+
 async def open_place(
     caller: Caller,
     errand: Errand,
     chat: Any,
-    models: list[UsableModel],
+    models: Sequence[UsableModel],
     question: ModelQuestion,
 ) -> ChatPlace:
     """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
@@ -201,13 +237,14 @@ async def await_answer(
     try:
         await wait_for_turn(caller.request, started, seconds_left(caller, errand))
     except asyncio.CancelledError:
-        await stop_tasks(caller.request, started.task_ids)
+        await unbroken(stop_tasks(caller.request, started.task_ids))
         await caller.status("stopped", True)
         raise
     except AqueductError as error:
-        await stop_tasks(caller.request, started.task_ids)
+        # Its time is over: `wait_for_turn` has stopped it.
         late = json_error(error.code, error.fields)
-    answer = await chat_answer(caller, place.chat_id, started.message_ids[0])
+    look = chat_answer(caller, place.chat_id, started.message_ids[0])
+    answer = await unbroken(look)
     code = "answered" if answer.status == "answered" else "not_answered"
     await caller.status(code, True, model=target.name)
     await cite_answer(caller, place.title, answer)

@@ -9,17 +9,16 @@ from shared.errors import AqueductError
 from shared.host.errands import Errand
 from shared.host.own_chats import own_chat
 from shared.host.series import run_series
-from shared.host.turns import Answerer, NewTurn, chat_messages
+from shared.host.turns import Answerer, NewTurn, chat_messages, unbroken
 from shared.host.usable_models import UsableModel
 from shared.orchestration.answers_told import chat_answer, cite_answer
 from shared.orchestration.caller import Caller
 from shared.orchestration.conversations import (
-    ModelQuestion,
     ChatPlace,
+    ModelQuestion,
     await_answer,
-    open_place,
+    begin_question,
     session_for,
-    start_question,
     tip_of,
 )
 from shared.orchestration.desk import ButtonSettings, Desk, Press
@@ -78,25 +77,31 @@ async def hold_group_talk(
     """
     if not topic.strip():
         raise AqueductError("empty_message")
-    models = await caller.models()
-    found = {each.id: each for name in names for each in [named_model(models, name)]}
-    if len(found) < LEAST_SPEAKERS or len(found) < len(names):
-        raise AqueductError("too_few_models")
-    speakers = list(found.values())
-    errand = next_errand(caller, await present_errand(caller), list(found))
+    speakers, errand = await unbroken(prepare_talk(caller, names))
     told = ", ".join(model.name for model in speakers)
     turns = max(turns, 1)
     await await_admission(caller, errand, told, turns=turns + 1, new_chat=True)
     question = ModelQuestion(message=topic)
-    place = await open_place(caller, errand, None, speakers, question)
-    started = await start_question(caller, errand, place, speakers[0], topic)
+    place, started = await begin_question(caller, errand, None, speakers, question)
     opening = await await_answer(caller, errand, place, speakers[0], started)
     if opening["status"] != "answered":
         return opening
     await caller.status("talking", False, models=told)
     await run_talk(caller, errand, place, started.message_ids[0], speakers, turns)
     await caller.status("talked", True, models=told)
-    return await talk_result(caller, place, list(found))
+    return await unbroken(talk_result(caller, place, speakers))
+
+
+async def prepare_talk(
+    caller: Caller, names: Sequence[str]
+) -> tuple[list[UsableModel], Errand]:
+    """The models that are to talk, and their common errand."""
+    models = await caller.models()
+    speakers = [named_model(models, name) for name in names]
+    ids = {model.id for model in speakers}
+    if len(speakers) < LEAST_SPEAKERS or len(ids) < len(speakers):
+        raise AqueductError("too_few_models")
+    return speakers, next_errand(caller, await present_errand(caller), sorted(ids))
 
 
 async def run_talk(
@@ -119,14 +124,14 @@ async def run_talk(
         speakers=ids,
     )
     desk = talk_desk(caller, errand, place, opening_id, ids[0])
-    opening = await chat_answer(caller, place.chat_id, opening_id)
+    opening = await unbroken(chat_answer(caller, place.chat_id, opening_id))
     work = hold_talk(desk, talk, opening.text)
     task = await run_series(caller.request, work, place.chat_id, TALK_KIND)
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         task.cancel()
-        await asyncio.wait({task})
+        await unbroken(asyncio.wait({task}))
         await caller.status("stopped", True)
         raise
     if not task.cancelled() and (error := task.exception()):
@@ -163,7 +168,7 @@ async def no_dialog(event: dict[str, Any]) -> Any:
 
 
 async def talk_result(
-    caller: Caller, place: ChatPlace, model_ids: Sequence[str]
+    caller: Caller, place: ChatPlace, speakers: Sequence[UsableModel]
 ) -> dict[str, Any]:
     """What was said, clipped to the limit altogether, and how it ended."""
     chat = await own_chat(caller.person, place.chat_id)
@@ -183,7 +188,7 @@ async def talk_result(
         "chat_id": place.chat_id,
         "title": place.title,
         "link": f"/c/{place.chat_id}",
-        "models": list(model_ids),
+        "models": [model.id for model in speakers],
         "ended": statuses[-1].get("description", ""),
         "said": [
             {"model": each.get("model"), "text": clipped(message_text(each), limit)}

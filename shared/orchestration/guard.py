@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from shared.errors import AqueductError
 from shared.host.errands import Errand, ErrandTurn, errand_of, errand_turns
+from shared.host.turns import unbroken
 from shared.orchestration.caller import Caller
 
 POLL_SECONDS = 0.5
@@ -61,7 +62,7 @@ async def await_admission(
     while True:
         if seconds_left(caller, errand) <= 0:
             raise AqueductError("time_over")
-        before = await errand_turns(caller.request, caller.person.id, errand)
+        before = await unbroken(errand_turns(caller.request, caller.person.id, errand))
         check_limits(caller, before, turns, new_chat)
         running = [
             turn

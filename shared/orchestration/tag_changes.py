@@ -10,6 +10,7 @@ from typing import Any
 from shared.errors import AqueductError
 from shared.host.confirmations import confirm
 from shared.host.model_tags import TagsChange, change_tags, may_edit_model, own_tags
+from shared.host.turns import unbroken
 from shared.host.usable_models import UsableModel
 from shared.orchestration.caller import Caller
 from shared.orchestration.models_found import named_model
@@ -20,7 +21,7 @@ MARKDOWN_SIGNS = "\\`*_[]<>"
 
 async def add_capability(caller: Caller, name: str, capability: str) -> dict[str, Any]:
     """Give a model the tag `cap:…`."""
-    model = await editable_model(caller, name)
+    model = await unbroken(editable_model(caller, name))
     return await add_tag(caller, model, CAPABILITY_PREFIX + tag_word(capability))
 
 
@@ -28,8 +29,8 @@ async def add_relation(
     caller: Caller, name: str, relation: str, target: str
 ) -> dict[str, Any]:
     """Give a model the tag `rel:…:…`, with the target's id."""
-    model = await editable_model(caller, name)
-    target_id = named_model(await caller.models(), target).id
+    model = await unbroken(editable_model(caller, name))
+    target_id = named_model(await unbroken(caller.models()), target).id
     tag = f"{RELATION_PREFIX}{tag_word(relation)}:{target_id}"
     return await add_tag(caller, model, tag)
 
@@ -43,8 +44,9 @@ async def editable_model(caller: Caller, name: str) -> UsableModel:
 
 
 async def add_tag(caller: Caller, model: UsableModel, tag: str) -> dict[str, Any]:
-    if tag in await own_tags(model.id):
-        return unchanged(model, await own_tags(model.id))
+    own = await unbroken(own_tags(model.id))
+    if tag in own:
+        return unchanged(model, own)
 
     def added(tags: Sequence[str]) -> Sequence[str]:
         return [*tags, tag] if tag not in tags else tags
@@ -54,8 +56,8 @@ async def add_tag(caller: Caller, model: UsableModel, tag: str) -> dict[str, Any
 
 async def drop_tag(caller: Caller, name: str, tag: str) -> dict[str, Any]:
     """Take a tag from a model; nothing changes where it has none like this."""
-    model = await editable_model(caller, name)
-    own = await own_tags(model.id)
+    model = await unbroken(editable_model(caller, name))
+    own = await unbroken(own_tags(model.id))
     if tag.strip() not in own:
         return unchanged(model, own)
 
@@ -71,7 +73,7 @@ async def change_with_consent(
     caller: Caller, model: UsableModel, code: str, tag: str, change: TagsChange
 ) -> dict[str, Any]:
     """Ask the user, then save; what they may do is checked once more after that."""
-    asker = (await caller.models()).get(caller.model_id)
+    asker = (await unbroken(caller.models())).get(caller.model_id)
     question = caller.text(
         code,
         asker=plain_markdown(asker.name if asker else caller.model_id),
@@ -82,6 +84,12 @@ async def change_with_consent(
     await confirm(
         caller.event_call, caller.session_id, caller.text("tag_title"), question
     )
+    return await unbroken(save_tags(caller, model, change))
+
+
+async def save_tags(
+    caller: Caller, model: UsableModel, change: TagsChange
+) -> dict[str, Any]:
     if not await may_edit_model(caller.person, model.id):
         raise AqueductError("may_not_edit")
     tags = await change_tags(caller.request, caller.person, model.id, change)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from shared.errors import AqueductError
 from shared.host.people import current_person
+from shared.host.turns import unbroken
 from shared.json_text import dump_json
 from shared.orchestration.caller import Caller
 
@@ -135,7 +136,8 @@ async def run_tool(
 ) -> str:
     """What a tool returns: the result of `work` as JSON, or what went wrong."""
     try:
-        person = await current_person(str(caller.metadata.get("user_id") or ""))
+        user_id = str(caller.metadata.get("user_id") or "")
+        person = await unbroken(current_person(user_id))
         return json_result(await work(replace(caller, person=person), *given, **more))
     except AqueductError as error:
         return json_result(json_error(error.code, error.fields))
@@ -143,6 +145,16 @@ async def run_tool(
         trace_id = uuid4().hex[:8]
         orchestrator_log.exception("A tool failed [%s]", trace_id)
         return json_result(json_error("internal", {"id": trace_id}))
+
+
+async def run_step(
+    caller: Caller,
+    work: Callable[Concatenate[Caller, Given], Awaitable[Mapping[str, Any]]],
+    *given: Given.args,
+    **more: Given.kwargs,
+) -> str:
+    """The same for a tool that waits for nobody: Stop waits until it is through."""
+    return await unbroken(run_tool(caller, work, *given, **more))
 
 
 def clipped(text: str, limit: int) -> str:
