@@ -12,15 +12,20 @@ from shared.agents.plans import PoolPlan, is_routed
 from shared.agents.request import PipeRequest
 from shared.backends.base import Turn
 from shared.events import AgentEvent
+from shared.host.redis import host_redis
 from shared.host.resources import shared_resource
 from shared.host.telemetry import telemetry_recorder
 from shared.routing.affinity import affinity_key
 from shared.routing.memory_queue import MemoryStore
+from shared.routing.redis_queue import RedisStore
+from shared.routing.redis_wire import RedisWire
 from shared.routing.router import RoutedCall, RoutedUpstream, Router
 from shared.routing.settings import REQUEST_CLASSES
 from shared.routing.stats import RoutingStats
 from shared.routing.store import QueueStore
 from shared.texts import Sentence
+
+BLOCK_SECONDS = 2.0  # how long one command waits for news
 
 Run = Callable[[Turn], AsyncGenerator[AgentEvent, None]]
 
@@ -48,10 +53,20 @@ def count_fallback(pool: str, agent_id: str) -> None:
     make_router().stats.pool(pool).fell_back(agent_id)
 
 
+def make_store() -> QueueStore:
+    """Queues for all replicas where they share a Redis, else for this process."""
+    found = host_redis()
+    if found is None:
+        return MemoryStore()
+    wire = RedisWire(found.client, f"{found.prefix}:aqueduct:{{routing}}:")
+    block = BLOCK_SECONDS if found.patience is None else found.patience / 2
+    return RedisStore(wire, min(BLOCK_SECONDS, block))
+
+
 def make_router() -> Router:
     """A router over what is kept as long as the server runs."""
     # Change the names with the shape: a new version finds what an older one kept.
-    store: QueueStore = shared_resource("routing queues 1", MemoryStore)
+    store: QueueStore = shared_resource("routing queues 1", make_store)
     counts: dict[str, Any] = shared_resource("routing stats 1", dict)
     return Router(store, RoutingStats(counts, telemetry_recorder()))
 

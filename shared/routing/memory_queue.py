@@ -11,7 +11,7 @@ from shared.routing.breaker import (
 )
 from shared.routing.dispatcher import ANY, CLOSED, Dispatcher
 from shared.routing.settings import REQUEST_CLASSES, PoolSpec
-from shared.routing.store import QueuePlace, PoolView, Refusal
+from shared.routing.store import PoolView, QueuePlace, Refusal
 from shared.routing.tickets import (
     Gate,
     GateView,
@@ -53,6 +53,20 @@ class MemoryPool:
         if waiting.lane != ANY:
             patience = place.spec.affinity.wait
             asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
+
+    def take_over(self, place: QueuePlace) -> None:
+        """Go on with a request that runs or waits elsewhere until now."""
+        if place.grant is None:
+            self.enter(place)
+        else:
+            ticket = place.ticket
+            self.places[ticket.id] = place
+            self.desk.adopt(ticket, place.grant.upstream, self._clock())
+
+    def forget(self) -> None:
+        """Drop all requests: somebody else goes on with them."""
+        self.places.clear()
+        self.desk = Dispatcher(self.desk.spec)
 
     def leave(self, ticket_id: str, served: bool) -> None:
         if self.places.pop(ticket_id, None) is not None:
@@ -146,6 +160,10 @@ class MemoryStore:
         if pool is None:
             pool = self._pools[spec.name] = MemoryPool(spec, self._clock)
         return pool
+
+    def forget(self) -> None:
+        for pool in self._pools.values():
+            pool.forget()
 
     async def enter(self, spec: PoolSpec, ticket: Ticket) -> QueuePlace:
         place = QueuePlace(spec, ticket)

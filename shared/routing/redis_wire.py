@@ -1,0 +1,96 @@
+"""Redis for routing: one script, run for one pool at a time."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from shared.routing.redis_commands import ROUTING_SCRIPT
+from shared.routing.settings import REQUEST_CLASSES, PoolSpec
+from shared.routing.tickets import Ticket
+
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+CALL_SECONDS = 3.0
+SCRIPT_SHA = hashlib.sha1(ROUTING_SCRIPT.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RedisWire:
+    """The script's commands through a redis.asyncio client.
+
+    `root` begins all keys and holds their hash tag, as in `open-webui:aqueduct:
+    {routing}:`. Raises one of REDIS_ERRORS when Redis is gone or does not answer.
+    """
+
+    client: Any
+    root: str
+
+    async def ask(self, pool: str, command: str, *arguments: Any) -> Any:
+        """Run one command; its answer, from JSON, or None."""
+        given = [self.root, pool, command, *arguments]
+        async with asyncio.timeout(CALL_SECONDS):
+            try:
+                text = await self.client.evalsha(SCRIPT_SHA, 1, *given)
+            except NoScriptError:  # Redis is new, or was restarted
+                text = await self.client.eval(ROUTING_SCRIPT, 1, *given)
+        return None if text is None else json.loads(text)
+
+    async def next_letter(self, replica: str, seconds: float) -> Any:
+        """Wait so long for what concerns this replica; None when there was nothing."""
+        async with asyncio.timeout(seconds + CALL_SECONDS):
+            found = await self.client.blpop([f"{self.root}mail:{replica}"], seconds)
+        return None if found is None else json.loads(found[1])
+
+    async def get_record(self, pool: str, name: str) -> str:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await self.client.hget(f"{self.root}{pool}:records", name) or ""
+
+    async def put_counts(self, replica: str, counts: bytes, seconds: int) -> None:
+        async with asyncio.timeout(CALL_SECONDS):
+            await self.client.set(f"{self.root}counts:{replica}", counts, ex=seconds)
+
+    async def all_counts(self) -> list[bytes]:
+        """The counts of every replica whose lease is alive."""
+        async with asyncio.timeout(CALL_SECONDS):
+            replicas = await self.client.zrange(f"{self.root}replicas", 0, -1)
+            keys = [f"{self.root}counts:{replica}" for replica in replicas]
+            found = await self.client.mget(keys) if keys else []
+        return [text.encode() for text in found if text]
+
+
+def spec_json(spec: PoolSpec) -> str:
+    """A pool's rules as the script reads them."""
+    most = spec.queue.max_waiting
+    return json.dumps(
+        {
+            "upstreams": [
+                {"id": u.id, "slots": u.concurrency, "weight": u.weight}
+                for u in spec.upstreams
+            ],
+            "ageing": spec.queue.ageing,
+            "per_user": spec.queue.per_user,
+            "per_model": spec.queue.per_model,
+            "ttl": spec.affinity.ttl,
+            "max_waiting": [getattr(most, kind) for kind in REQUEST_CLASSES],
+        }
+    )
+
+
+def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
+    """A request as the script reads it; `age` are the seconds since it first came."""
+    fields: Mapping[str, Any] = {
+        "id": ticket.id,
+        "user": ticket.user,
+        "model": ticket.model,
+        "priority": ticket.priority,
+        "affinity": ticket.affinity,
+        "ahead": ticket.ahead,
+        "excluded": sorted(ticket.excluded),
+        "owner": owner,
+        "age": age,
+    }
+    return json.dumps(fields)

@@ -1,0 +1,407 @@
+"""The queues that replicas share, in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import TypeVar
+
+import pytest
+import redis.asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared.routing.dispatcher import BUSY, CLOSED, Dispatcher
+from shared.routing.redis_queue import RedisStore
+from shared.routing.redis_wire import RedisWire, spec_json, ticket_json
+from shared.routing.settings import (
+    BreakerSettings,
+    ClassCounts,
+    PoolSpec,
+    QueueSettings,
+    UpstreamSlots,
+)
+from shared.routing.store import QueuePlace
+from shared.routing.tickets import Gate, Ticket
+from tests.redis import RedisServer
+
+PATIENCE = 20.0
+LEASE = 0.6
+ROOT = "tests:aqueduct:{routing}:"
+SPEC = PoolSpec("pool", (UpstreamSlots("a"), UpstreamSlots("b")))
+NUMBERS = count(1)
+Found = TypeVar("Found")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@asynccontextmanager
+async def connected(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.from_url(server.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    async with connected(server) as client:
+        await client.flushall()
+        yield client
+
+
+class Replicas:
+    """Stores that share one Redis, as several servers do."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.stores = [
+            RedisStore(RedisWire(client, ROOT), lease_seconds=LEASE) for _ in range(2)
+        ]
+
+    async def close(self) -> None:
+        for store in self.stores:
+            await store.close()
+
+
+@pytest.fixture
+async def replicas(client: redis.asyncio.Redis) -> AsyncIterator[Replicas]:
+    replicas = Replicas(client)
+    yield replicas
+    await replicas.close()
+
+
+def ticket(user: str = "ada", **more: object) -> Ticket:
+    return Ticket(f"t{next(NUMBERS)}", user, "model", **more)  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def found(ask: Callable[[], Awaitable[Found | None]]) -> Found:
+    """Ask until there is an answer that counts as true."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if answer := await ask():
+                return answer
+            await asyncio.sleep(0.01)
+
+
+async def settled(place: QueuePlace) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await place.settled
+
+
+async def test_one_global_order(replicas: Replicas):
+    one, two = replicas.stores
+    running = [await one.enter(SPEC, ticket()), await two.enter(SPEC, ticket())]
+    assert {p.grant.upstream for p in running if p.grant} == {"a", "b"}
+    users = ["ada", "ada", "bob", "eve"]
+    waiting = [
+        await store.enter(SPEC, ticket(user))
+        for store, user in zip([one, two, one, two], users, strict=True)
+    ]
+    assert [p.settled.done() for p in waiting] == [False] * 4
+    standing = await two.standing(waiting[3])
+    assert standing is not None
+    assert (standing.position, standing.total) == (2, 4)
+    order: list[str] = []
+    stores = {id(p): s for p, s in zip(waiting, [one, two, one, two], strict=True)}
+    left = list(waiting)
+    await one.leave(running[0])
+    while left:
+        await until(lambda: any(p.settled.done() for p in left))
+        done = next(p for p in left if p.settled.done())
+        left.remove(done)
+        order.append(done.ticket.user)
+        await stores[id(done)].leave(done)
+    assert order == ["bob", "eve", "ada", "ada"]
+
+
+async def test_a_dead_replicas_slots_and_places_come_back(replicas: Replicas):
+    dead, alive = replicas.stores
+    for _ in range(3):
+        await dead.enter(SPEC, ticket())
+    waits = await alive.enter(SPEC, ticket("bob"))
+    assert not waits.settled.done()
+    await dead.close()
+    await settled(waits)
+    view = await alive.view(SPEC)
+    assert (sum(view.running.values()), sum(view.waiting)) == (1, 0)
+
+
+async def test_a_breaker_is_shared(replicas: Replicas):
+    one, two = replicas.stores
+    spec = PoolSpec(
+        "pool", (UpstreamSlots("a"),), breaker=BreakerSettings(failures=2, open_for=0.3)
+    )
+    for store in (one, two):
+        place = await store.enter(spec, ticket())
+        opened = await store.failed(place, "status_5xx")
+        await store.leave(place)
+    assert opened
+    refused = await one.enter(spec, ticket())
+    assert refused.refusal is not None
+    assert (refused.refusal.reason, refused.refusal.cause) == (CLOSED, "status_5xx")
+
+    async def tried() -> QueuePlace | None:
+        place = await one.enter(spec, ticket())
+        return place if place.grant is not None else None
+
+    probe = await found(tried)
+    assert probe.grant is not None
+    assert probe.grant.probe
+    waits = await two.enter(spec, ticket())
+    assert not waits.settled.done()
+    assert await one.succeeded(probe)
+    await one.leave(probe)
+    await settled(waits)
+    assert waits.grant is not None
+    assert not waits.grant.probe
+
+
+async def test_a_pause_is_waited_for_in_all_replicas(replicas: Replicas):
+    one, two = replicas.stores
+    spec = PoolSpec("pool", (UpstreamSlots("a", 5),))
+    place = await one.enter(spec, ticket())
+    await one.pause(place, "status_429", 0.3)
+    waits = await two.enter(spec, ticket())
+    assert not waits.settled.done()
+    await settled(waits)
+    assert waits.grant is not None
+
+
+async def test_a_chat_stays_where_it_was_in_whatever_replica(replicas: Replicas):
+    for turn in range(4):
+        store = replicas.stores[turn % 2]
+        place = await store.enter(SPEC, ticket(affinity="chat"))
+        assert place.grant is not None
+        assert place.grant.affinity == ("kept" if turn else "new")
+        await store.leave(place)
+
+
+async def test_the_bound_is_that_of_all_together(replicas: Replicas):
+    one, two = replicas.stores
+    spec = PoolSpec(
+        "pool",
+        (UpstreamSlots("a"),),
+        QueueSettings(max_waiting=ClassCounts(person=1)),
+    )
+    places = [await one.enter(spec, ticket()), await two.enter(spec, ticket())]
+    assert [place.refusal for place in places] == [None, None]
+    third = await one.enter(spec, ticket())
+    assert third.refusal is not None
+    assert third.refusal.reason == BUSY
+
+
+async def test_a_line_that_moves_is_told_in_other_replicas(replicas: Replicas):
+    one, two = replicas.stores
+    spec = PoolSpec("pool", (UpstreamSlots("a"),))
+    first = await one.enter(spec, ticket())
+    await one.enter(spec, ticket("bob"))
+    last = await two.enter(spec, ticket("eve"))
+    await until(lambda: two.online)
+    standing = await two.standing(last)
+    assert standing is not None
+    assert standing.position == 2
+    last.moved = moved = asyncio.get_running_loop().create_future()
+    await one.leave(first, served=True)
+    async with asyncio.timeout(PATIENCE):
+        await moved
+    assert last.standing is not None
+    assert last.standing.position == 1
+
+
+async def test_a_lost_letter_is_made_up_for(
+    replicas: Replicas, client: redis.asyncio.Redis
+):
+    one, _ = replicas.stores
+    spec = PoolSpec("pool", (UpstreamSlots("a"),))
+    first = await one.enter(spec, ticket())
+    waits = await one.enter(spec, ticket())
+    # Another connection takes the letter, as one does that breaks while it waits.
+    wire = RedisWire(client, ROOT)
+    thief = asyncio.create_task(wire.next_letter(one.replica, 5))
+    one._listener.cancel()  # type: ignore[union-attr]
+    await asyncio.wait([one._listener])  # type: ignore[list-item]
+    await wire.ask("pool", "leave", first.ticket.id, 0)
+    assert (await thief)["kind"] == "grant"
+    one._join()
+    await settled(waits)
+    assert waits.grant is not None
+
+
+async def test_a_request_that_is_stopped_while_it_enters_leaves_nothing(
+    replicas: Replicas,
+):
+    one, _ = replicas.stores
+    entering = asyncio.create_task(one.enter(SPEC, ticket()))
+    await asyncio.sleep(0)
+    entering.cancel()
+    await asyncio.wait([entering])
+    await until(lambda: not one._tasks)
+    assert sum((await one.view(SPEC)).running.values()) == 0
+
+
+async def test_without_redis_the_queue_is_local(server: RedisServer):
+    async with redis.asyncio.from_url(
+        "redis://127.0.0.1:1", decode_responses=True
+    ) as c:
+        store = RedisStore(RedisWire(c, ROOT))
+        places = [await store.enter(SPEC, ticket()) for _ in range(3)]
+        assert [p.grant is not None for p in places] == [True, True, False]
+        await store.leave(places[0])
+        await settled(places[2])
+        assert not store.online
+        await store.close()
+
+
+async def test_redis_restarted_in_the_middle():
+    with RedisServer() as server:
+        async with connected(server) as client:
+            replicas = Replicas(client)
+            one, two = replicas.stores
+            running = [await s.enter(SPEC, ticket()) for s in (one, two)]
+            waiting = [await s.enter(SPEC, ticket()) for s in (one, two)]
+            assert [p.settled.done() for p in waiting] == [False, False]
+            await until(lambda: one.online and two.online)
+            server.kill()
+            await until(lambda: not one.online and not two.online)
+            # Each goes on by itself: its own running request holds only one slot.
+            for place in waiting:
+                await settled(place)
+            server.start()
+            await until(lambda: one.online and two.online)
+            held = [*running, *waiting]
+            await until_shared(one, len(held))
+            more = await two.enter(SPEC, ticket())
+            assert not more.settled.done()
+            for place, store in zip(held, (one, two, one, two), strict=True):
+                await store.leave(place)
+            await settled(more)
+            await two.leave(more)
+            await until_shared(one, 0)
+            await replicas.close()
+
+
+async def until_shared(store: RedisStore, running: int) -> None:
+    """Wait until Redis knows of so many requests that run."""
+
+    async def known() -> bool:
+        return sum((await store.view(SPEC)).running.values()) == running
+
+    await found(known)
+
+
+async def test_counts_are_published(replicas: Replicas):
+    one, two = replicas.stores
+    await one.enter(SPEC, ticket())
+    await two.enter(SPEC, ticket())
+    await until(lambda: one._next_beat > 0 and two._next_beat > 0)
+    await one.publish(b'{"x":1}')
+    await two.publish(b'{"x":2}')
+    assert sorted(await one.published()) == [b'{"x":1}', b'{"x":2}']
+
+
+# --- the rules in Lua are those in Python ---
+
+SLOTS = (UpstreamSlots("a", 1), UpstreamSlots("b", 2), UpstreamSlots("c", 2, 2.5))
+UPSTREAM_NAMES = st.sampled_from(["a", "b", "c"])
+TICKETS = st.builds(
+    Ticket,
+    id=st.just(""),
+    user=st.sampled_from("xyz"),
+    model=st.sampled_from("mn"),
+    priority=st.integers(0, 2),
+    affinity=st.sampled_from(["", "p", "q", "r"]),
+    ahead=st.booleans(),
+    excluded=st.frozensets(UPSTREAM_NAMES, max_size=2),
+)
+NUMBER = st.integers(0, 30)
+STEPS = st.one_of(
+    st.tuples(st.just("enter"), TICKETS),
+    st.tuples(st.just("enter"), TICKETS),
+    st.tuples(st.just("leave"), NUMBER),
+    st.tuples(st.just("loosen"), NUMBER),
+    st.tuples(
+        st.just("shut"),
+        st.tuples(st.sampled_from(["a", "b", "c", "a m", "b n"]), st.booleans()),
+    ),
+    st.tuples(st.just("reopen"), st.tuples(UPSTREAM_NAMES, st.sampled_from("mn"))),
+)
+SPECS = st.builds(
+    PoolSpec,
+    name=st.just("pool"),
+    upstreams=st.just(SLOTS),
+    queue=st.builds(
+        QueueSettings,
+        per_user=st.sampled_from([0, 2]),
+        per_model=st.sampled_from([0, 3]),
+        max_waiting=st.just(ClassCounts(person=5, background=3, task=1)),
+        ageing=st.just(1e6),
+    ),
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(spec=SPECS, steps=st.lists(STEPS, max_size=40))
+def test_the_rules_in_redis_are_those_in_memory(server, spec, steps):
+    asyncio.run(compare(server, spec, steps))
+
+
+async def compare(server: RedisServer, spec: PoolSpec, steps: list) -> None:
+    async with connected(server) as client:
+        await client.flushall()
+        wire, desk = RedisWire(client, ROOT), Dispatcher(spec)
+        for number, (what, given_) in enumerate(steps):
+            now = number / 1000
+            if what == "enter":
+                given_.id = f"t{number}"
+                refusal, _ = desk.enter(given_, now)
+                text = ticket_json(given_, "me", 0.0)
+                said = await wire.ask("pool", "enter", text, spec_json(spec))
+                assert (said["kind"] == "refusal") == bool(refusal)
+                assert said.get("reason", "") == refusal
+            elif what == "leave":
+                desk.leave(f"t{given_}", now)
+                await wire.ask("pool", "leave", f"t{given_}", 0)
+            elif what == "loosen":
+                desk.loosen(f"t{given_}", now)
+                await wire.ask("pool", "loosen", f"t{given_}")
+            elif what == "shut":
+                name, paused = given_
+                desk.shut(name, Gate(now + 1e6, "status_5xx", paused), now)
+                await wire.ask("pool", "shut", name, 1e6, "status_5xx", int(paused))
+            else:
+                desk.reopen(*given_, now)
+                await wire.ask("pool", "reopen", *given_)
+            await same(client, wire, desk, now)
+
+
+async def same(
+    client: redis.asyncio.Redis, wire: RedisWire, desk: Dispatcher, now: float
+) -> None:
+    """The books of both say the same."""
+    running = await client.hgetall(f"{ROOT}pool:running")  # type: ignore[misc]
+    assert running.keys() == desk.running.keys()
+    for ticket_id, run in desk.running.items():
+        assert f'"upstream":"{run.upstream}"' in running[ticket_id]
+    waiting = await client.hkeys(f"{ROOT}pool:waiting")  # type: ignore[misc]
+    assert set(waiting) == desk.waiting.keys()
+    if not waiting:
+        return
+    lines = await wire.ask("pool", "standings", "me", *waiting)
+    for ticket_id, position, total, _ in lines:
+        standing = desk.standing(ticket_id, now)
+        assert standing is not None
+        assert (position, total) == (standing.position, standing.total)
