@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: b7213ad39ae29bd5
+# Content hash: 1f7d9ca0749300ca
 
 import asyncio
 import base64
@@ -4781,13 +4781,13 @@ class ADKDecoder:
     """Reads the runs of one turn: after a confirmation, a further run goes on.
 
     `confirmations` are what the run waits for, `artifacts` the names and versions of
-    files that were saved, `event_id` the last event that the session keeps.
+    files that were saved, `invocation_id` the server's name for this turn.
     """
 
     def __init__(self) -> None:
         self.confirmations: list[Confirmation] = []
         self.artifacts: list[tuple[str, int]] = []
-        self.event_id = ""
+        self.invocation_id = ""
         self.told = False
         self._partial = False  # whether the text of the next whole event was streamed
         self._unanswered: dict[str, None] = {}
@@ -4803,6 +4803,7 @@ class ADKDecoder:
         if payload.get("error") or payload.get("errorMessage"):
             said = payload.get("errorMessage") or error_detail(payload)
             raise UpstreamBroken("said_error", detail=str(said))
+        self.invocation_id = str(payload.get("invocationId") or self.invocation_id)
         partial = bool(payload.get("partial"))
         reason = payload.get("finishReason")
         self._reason = FINISH_REASON_OF_GEMINI.get(str(reason), self._reason)
@@ -4812,7 +4813,6 @@ class ADKDecoder:
         for part in (payload.get("content") or {}).get("parts") or ():
             events += self._part(part, partial, awaited)
         if not partial:
-            self.event_id = str(payload.get("id") or self.event_id)
             for key, count in read_counts(payload.get("usageMetadata") or {}).items():
                 if not isinstance(count, Mapping):
                     self._usage[key] = self._usage.get(key, 0) + count
@@ -4934,10 +4934,9 @@ class ADKBackend:
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         sessions = self._sessions(turn)
-        session_id, heard = await self._open_session(turn, sessions)
+        session_id, continued = await self._open_session(turn, sessions)
         decoder = ADKDecoder()
-        # Once the old session's events are in the new one, only news are news.
-        message = user_content(replace(turn, forks=False) if heard else turn)
+        message = user_content(replace(turn, forks=not continued))
         for _ in range(MAX_CONFIRMATIONS):
             async with aclosing(
                 self._stream(turn, session_id, message, decoder)
@@ -4956,7 +4955,6 @@ class ADKBackend:
             part = await get_json(self.client, self.endpoint, path)
             if data := part.get("inlineData"):
                 yield inline_file(data, name)
-        yield SessionState({"session_id": session_id, "event_id": decoder.event_id})
         for event in decoder.finish():
             yield event
 
@@ -4966,15 +4964,14 @@ class ADKBackend:
 
     async def _open_session(self, turn: Turn, sessions: str) -> tuple[str, bool]:
         """The session of a turn, and whether it knows what was said before."""
-        session = turn.session or {}
-        known = str(session.get("session_id") or "")
-        if known and not turn.forks:
-            return known, True
         events: list[Mapping[str, Any]] = []
-        if known and session.get("event_id"):
+        if turn.session:
+            known = str(turn.session["session_id"])
             path = f"{sessions}/{quote(known, safe='')}"
             old = await get_json(self.client, self.endpoint, path)
-            events = events_until(old, str(session["event_id"]))
+            events = events_until(old, str(turn.session.get("invocation_id")))
+            if events and len(events) == len(old["events"]):
+                return known, True
         body = {"sessionId": str(uuid.uuid4()), "events": events}
         made = await call_json(self.client, self.endpoint, "POST", sessions, body)
         return str(made["id"]), bool(events)
@@ -4999,23 +4996,27 @@ class ADKBackend:
             opening as (response, clock),
             aclosing(read_events(response, clock)) as messages,
         ):
-            if not decoder.event_id:
-                yield SessionState({"session_id": session_id})
             async for sent in messages:
+                known = decoder.invocation_id
                 try:
                     events = decoder.feed(load_json(sent.data))
                 except (AttributeError, LookupError, TypeError, ValueError) as error:
                     raise UpstreamBroken("unreadable") from error
                 clock.token()
+                if decoder.invocation_id != known:
+                    invocation = {"invocation_id": decoder.invocation_id}
+                    yield SessionState({"session_id": session_id, **invocation})
                 for event in events:
                     yield event
 
 
-def events_until(session: Any, event_id: str) -> list[Mapping[str, Any]]:
-    """A session's events up to this one; [] where it does not have it."""
+def events_until(session: Any, invocation_id: str) -> list[Mapping[str, Any]]:
+    """A session's events to the end of this invocation; [] where it is not there."""
     events = session.get("events") or []
-    ids = [event.get("id") for event in events]
-    return events[: ids.index(event_id) + 1] if event_id in ids else []
+    ids = [event.get("invocationId") for event in events]
+    if invocation_id not in ids:
+        return []
+    return events[: len(ids) - ids[::-1].index(invocation_id)]
 
 
 def user_content(turn: Turn) -> dict[str, Any]:
@@ -7063,10 +7064,9 @@ class LangGraphBackend:
         if not turn.session:
             return None
         session = dict(turn.session)
-        # A graph resumes a checkpoint once: later resumes get the first one's answer.
-        if session.get("waiting") and turn.forks:
-            return None
-        if not session.get("checkpoint_id"):  # the answer was stopped, or failed
+        # A stopped answer has no checkpoint yet. And a graph resumes one only once:
+        # whoever answers its question anew would get what the first answer brought.
+        if session.get("waiting") or not session.get("checkpoint_id"):
             session["checkpoint_id"] = await self._checkpoint(session)
         return session if session["checkpoint_id"] else None
 

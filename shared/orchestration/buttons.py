@@ -5,7 +5,13 @@ from typing import Any
 from uuid import uuid4
 
 from shared.errors import AqueductError
-from shared.host.turns import Answerer, chat_messages, start_turn, writable_chat
+from shared.host.turns import (
+    Answerer,
+    answer_running,
+    chat_messages,
+    start_turn,
+    writable_chat,
+)
 from shared.orchestration.desk import Desk, Picker
 from shared.orchestration.forms import (
     FormField,
@@ -108,10 +114,13 @@ async def ask_for_models(desk: Desk, picker: Picker) -> list[str]:
 
 
 async def stored_messages(desk: Desk) -> Mapping[str, Mapping[str, Any]]:
-    """The tree of this chat; AqueductError in a temporary chat, which has none here."""
+    """The tree of this chat; AqueductError where nothing can be added to it now."""
     if desk.press.in_temporary_chat:
         raise AqueductError("temporary_chat")
-    return chat_messages(await writable_chat(desk.press.chat_id, desk.person))
+    chat = await writable_chat(desk.press.chat_id, desk.person)
+    if await answer_running(desk.press.request, chat):
+        raise AqueductError("answer_running")
+    return chat_messages(chat)
 
 
 def new_user_message(

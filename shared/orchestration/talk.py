@@ -35,7 +35,7 @@ from shared.orchestration.forms import (
     text_field,
 )
 from shared.orchestration.talk_view import TALK_KEY, TALK_KIND
-from shared.orchestration.tree import answer_at, is_tip, message_text
+from shared.orchestration.tree import answer_at, message_text
 
 LEAST_TURNS = 2
 # Why a turn cannot start when somebody was a moment faster.
@@ -144,27 +144,40 @@ async def ask_for_talk(desk: Desk, first: str) -> Talk:
     )
 
 
+@dataclass(slots=True)
+class Thread:
+    """Where a talk stands in its chat: its last answer, and all messages it knows."""
+
+    tip: str
+    known: set[str]
+
+    def add(self, *message_ids: str) -> None:
+        self.known.update(message_ids)
+        self.tip = message_ids[-1]
+
+
 async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     """Turn after turn, until the last one or a reason to end before."""
     deadline = time.monotonic() + desk.settings.max_seconds
-    words, tip, was_done = first_words, desk.press.message_id, False
-    shown = 1
+    messages = (await unbroken(stored_history(desk.press.chat_id)))["messages"]
+    thread = Thread(desk.press.message_id, set(messages))
+    words, was_done, shown = first_words, False, 1
     for number in range(1, talk.turns + 1):
         try:
-            started = await speak(desk, talk, number, tip, words)
-            tip, shown = started.message_ids[0], number
-            code, words = await listen(desk, talk, number, started, deadline)
+            started = await speak(desk, talk, number, thread, words)
+            shown = number
+            code, words = await listen(desk, talk, number, thread, started, deadline)
         except asyncio.CancelledError:
-            was_stopped = await unbroken(is_undisturbed(desk, tip))
+            was_stopped = await unbroken(is_undisturbed(desk, thread))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await talk_status(desk, talk, tip, shown, code)
+            await talk_status(desk, talk, thread.tip, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await talk_status(desk, talk, tip, shown, code)
+            await talk_status(desk, talk, thread.tip, shown, code)
             if interrupted:
                 return
             raise
@@ -173,26 +186,29 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
             code = "talk_agreed"
         elif code == "talk_status" and number == talk.turns:
             code = "talk_finished"
-        await talk_status(desk, talk, tip, number, code)
+        await talk_status(desk, talk, thread.tip, number, code)
         if code != "talk_status":
             return
         was_done = is_done
 
 
-async def is_undisturbed(desk: Desk, message_id: str) -> bool:
-    """Whether nobody has written into this chat since this message."""
-    history = await stored_history(desk.press.chat_id)
-    return is_tip(history["messages"], history["currentId"], message_id)
+async def is_undisturbed(desk: Desk, thread: Thread) -> bool:
+    """Whether the talk's last answer is there, and nothing that others wrote.
+
+    What the user looks at meanwhile is of no matter, although the chat keeps it.
+    """
+    messages = (await stored_history(desk.press.chat_id))["messages"]
+    return thread.tip in messages and messages.keys() <= thread.known
 
 
 async def speak(
-    desk: Desk, talk: Talk, number: int, tip: str, words: str
+    desk: Desk, talk: Talk, number: int, thread: Thread, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
-    if number > 1 and not await unbroken(is_undisturbed(desk, tip)):
+    if number > 1 and not await unbroken(is_undisturbed(desk, thread)):
         raise AqueductError("answer_running")
     speaker, listener = talk.pair(number)
-    message = new_user_message(tip, talk.line(desk, number), speaker)
+    message = new_user_message(thread.tip, talk.line(desk, number), speaker)
     message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
     extra: dict[str, Any] = {"background_tasks": {}}
     if not await unbroken(is_global_filter(ROLES_FILTER)):
@@ -202,31 +218,37 @@ async def speak(
         "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
     )
     turn = desk.turn(message, [Answerer(speaker)], system=system, extra=extra)
-    return await start_turn(desk.press.request, desk.person, turn)
+    started = await start_turn(desk.press.request, desk.person, turn)
+    thread.add(message["id"], *started.message_ids)
+    return started
 
 
 async def listen(
-    desk: Desk, talk: Talk, number: int, started: StartedTurn, deadline: float
+    desk: Desk,
+    talk: Talk,
+    number: int,
+    thread: Thread,
+    started: StartedTurn,
+    deadline: float,
 ) -> tuple[str, str]:
     """How a turn ended, as a code of a status, and its words.
 
     `talk_status` is the code of a turn after which the talk may go on.
     """
-    message_id = started.message_ids[0]
     try:
-        await talk_status(desk, talk, message_id, number, "talk_status", done=False)
+        await talk_status(desk, talk, thread.tip, number, "talk_status", done=False)
         finished = await wait_for_turn(
             desk.press.request, started, deadline - time.monotonic()
         )
     except asyncio.CancelledError:
         # Stop has also stopped the answer; somebody's message has not.
-        was_stopped = await unbroken(is_undisturbed(desk, message_id))
+        was_stopped = await unbroken(is_undisturbed(desk, thread))
         grace = STOP_GRACE if was_stopped else 0
         await stop_tasks(desk.press.request, started.task_ids, grace)
         raise
     except AqueductError:
         return "talk_late", ""
-    message = await unbroken(stored_message(started.chat_id, message_id))
+    message = await unbroken(stored_message(started.chat_id, thread.tip))
     words = message_text(message)
     if not finished:
         return "talk_stopped", words

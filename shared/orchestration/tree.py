@@ -44,16 +44,6 @@ def answering_models(messages: Messages, question: Mapping[str, Any]) -> set[str
     }
 
 
-def is_tip(messages: Messages, current_id: str | None, message_id: str) -> bool:
-    """Whether the conversation still ends with this message."""
-    message = messages.get(message_id)
-    return (
-        message is not None
-        and current_id == message_id
-        and not message.get("childrenIds")
-    )
-
-
 def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
     """The messages from the first one to this one."""
     branch: list[Mapping[str, Any]] = []

@@ -286,6 +286,24 @@ async def test_somebody_who_types_ends_the_talk_at_once(tab):
     assert chat["chat"]["history"]["currentId"] == typed.answer_id
 
 
+async def test_looking_at_another_branch_does_not_end_a_talk(tab, place, user):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.third")
+    await tab.press("opinion", turn)
+    messages = await tab.settled(turn.chat_id, 3)
+    [beside] = messages.keys() - {turn.answer_id, messages[turn.answer_id]["parentId"]}
+    tab.fill = answering(model="agents.slow", turns=2)
+    await tab.press("talk", turn)
+    await tab.until(lambda: said(tab, turn, "Turn 1 of 2"))
+    with place.client(user) as client:
+        # What the arrows below an answer send.
+        path = f"/api/v1/chats/{turn.chat_id}"
+        chat = client.get(path).raise_for_status().json()["chat"]
+        chat["history"]["currentId"] = beside
+        client.post(path, json={"chat": chat}).raise_for_status()
+    await tab.until(lambda: said(tab, turn, "Turn 2 of 2: the talk is over"))
+
+
 async def test_a_new_chat_takes_the_branch_along_and_both_are_linked(tab):
     turn = await asked(tab)
     tab.fill = answering(model="agents.third", seed="as_is", text="Say hello")
@@ -423,6 +441,7 @@ async def test_an_answer_that_is_still_being_written(tab):
     running = await tab.send("agents.slow", "What can you do?", after=turn)
     await tab.press("continue", turn)
     assert "still being written" in await tab.notice()
+    assert not tab.forms
     await running.stop()
     assert len(await tab.settled(turn.chat_id, 4, stopped=True)) == 4
 

@@ -9,7 +9,6 @@ from shared.orchestration.tree import (
     answer_at,
     branch_to,
     column_models,
-    is_tip,
     message_text,
     question_of,
 )
@@ -40,13 +39,6 @@ def test_a_branch_goes_from_the_first_message_and_survives_a_circle():
     assert [message["id"] for message in branch_to(TREE, "r")] == ["q", "b", "r"]
     circle = {"x": {"id": "x", "parentId": "y"}, "y": {"id": "y", "parentId": "x"}}
     assert len(branch_to(circle, "x")) == 2
-
-
-def test_only_a_leaf_that_is_shown_is_the_tip():
-    assert is_tip(TREE, "a", "a")
-    assert not is_tip(TREE, "r", "a")
-    assert not is_tip(TREE, "b", "b")
-    assert not is_tip(TREE, "gone", "gone")
 
 
 def test_columns_are_the_models_asked_or_the_first_that_answered():
