@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 1f7d9ca0749300ca
+# Content hash: 62086a3a14be9367
 
 import asyncio
 import base64
@@ -1568,9 +1568,8 @@ def unwrap_result(payload: Any) -> Mapping[str, Any]:
     """
     if not isinstance(payload, Mapping):
         raise UpstreamBroken("unreadable")
-    if error := payload.get("error"):
-        code = error.get("code") if isinstance(error, Mapping) else None
-        raise UpstreamBroken("said_error", detail=error_detail(payload), rpc_code=code)
+    if payload.get("error"):
+        raise UpstreamBroken("said_error", detail=error_detail(payload))
     result = payload.get("result", payload)
     if not isinstance(result, Mapping):
         raise UpstreamBroken("unreadable")
@@ -2836,7 +2835,6 @@ MAX_QUESTIONS = 50
 # How often in a row the agent may be out of reach while its task is watched.
 MAX_FAILURES = 4
 PAUSE_SECONDS = 1.0
-TASK_NOT_FOUND = -32001
 
 
 @dataclass(frozen=True, slots=True)
@@ -2907,19 +2905,13 @@ class A2ABackend:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; on closing it the task is cancelled."""
         connection = await self._connect()
-        decoder = A2ADecoder()
-        try:
-            async with aclosing(run_task(connection, decoder, turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamError as error:
-            if not turn.continued or decoder.context_id or not forgotten(error):
-                raise
-            # An agent that has forgotten the task gets the whole conversation.
-            anew = replace(turn, session=None)
-            async with aclosing(run_task(connection, decoder, anew)) as events:
-                async for event in events:
-                    yield event
+        task_id = str((turn.continued or {}).get("task_id") or "")
+        if task_id and not await still_waits(connection, task_id):
+            # Another branch answered its question, or the agent forgot the task.
+            turn = replace(turn, session=None)
+        async with aclosing(run_task(connection, A2ADecoder(), turn)) as events:
+            async for event in events:
+                yield event
 
     async def _card(self) -> Mapping[str, Any]:
         """The agent's card: at the address itself where that names a file."""
@@ -2970,6 +2962,15 @@ async def run_task(
     finally:
         if not answered and decoder.task_id and not decoder.ended:
             await run_cancel(cancel_task(connection, decoder.task_id))
+
+
+async def still_waits(connection: A2AConnection, task_id: str) -> bool:
+    """Whether a task has a question that nobody answered yet."""
+    with suppress(UpstreamError):
+        task = await connection.call("get", {"id": task_id})
+        status = unwrap_kind(task)[1].get("status") or {}
+        return state_name(status.get("state")) in WAITING_STATES
+    return False
 
 
 async def cancel_task(connection: A2AConnection, task_id: str) -> None:
@@ -3109,13 +3110,6 @@ def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEve
 def lost(error: UpstreamError) -> bool:
     """Whether a connection broke, while the task may well go on."""
     return error.code == "cut_short" or isinstance(error, UpstreamUnreachable)
-
-
-def forgotten(error: UpstreamError) -> bool:
-    """Whether the agent does not know the task that we go on with."""
-    if isinstance(error, UpstreamRefused):
-        return error.status == 404
-    return error.fields.get("rpc_code") == TASK_NOT_FOUND
 
 
 # --- shared/host/resources.py ---
@@ -4191,6 +4185,7 @@ ACP_USAGE_NAMES = {
 class AcpToolCall:
     """A tool call as far as it is known; updates replace what they name."""
 
+    id: str
     facts: dict[str, Any] = field(default_factory=dict)
     told: bool = False
     ended: bool = False
@@ -4271,7 +4266,7 @@ class AcpDecoder:
         events: list[AgentEvent] = []
         call = self._calls.get(call_id)
         if call is None:
-            call = self._calls[call_id] = AcpToolCall({"toolCallId": call_id})
+            call = self._calls[call_id] = AcpToolCall(call_id)
             call.facts |= {k: v for k, v in update.items() if v is not None}
             self._in_text = False
             events.append(ToolCallStarted(call_id, tool_name(call.facts)))
@@ -4297,9 +4292,8 @@ class AcpDecoder:
             given = {"title": str(facts.get("title") or "")}
             if paths := list(self._shown_paths(facts)):
                 given["paths"] = paths
-        call_id = str(facts["toolCallId"])
         arguments = dump_json(given).decode()
-        return [ToolCallCompleted(call_id, tool_name(facts), arguments)]
+        return [ToolCallCompleted(call.id, tool_name(facts), arguments)]
 
     def _result(self, call: AcpToolCall) -> list[AgentEvent]:
         call.ended = True
@@ -4310,7 +4304,7 @@ class AcpDecoder:
         wrapped = CONSOLE_BLOCK.match(text)
         output = (wrapped.group(1) if wrapped else text)[:MAX_RESULT_CHARS]
         failed = facts.get("status") == "failed"
-        result = ToolResult(str(facts["toolCallId"]), output, failed=failed)
+        result = ToolResult(call.id, output, failed=failed)
         inner = [block.get("content") for block in content]
         images = [image for block in inner for image in acp_images(block)]
         return [result, *images]
@@ -4318,7 +4312,7 @@ class AcpDecoder:
     def _shown_paths(self, facts: Mapping[str, Any]) -> Iterable[str]:
         """Where a call acts: within the workspace relative to it."""
         for place in blocks(facts.get("locations")):
-            path = PurePath(str(place.get("path") or ""))
+            path = PurePath(os.path.normpath(str(place.get("path") or "")))
             if self._folder and path.is_relative_to(self._folder):
                 path = path.relative_to(self._folder)
             yield str(path)

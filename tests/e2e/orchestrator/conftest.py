@@ -48,24 +48,7 @@ def stage(suite_installed: WebUI, upstream: Upstream) -> Iterator[WebUI]:
     """Open WebUI with the scripted models, and the Orchestrator as it is installed."""
     with suite_installed.client() as admin:
         before = admin.get("/openai/config").raise_for_status().json()
-        connection = {
-            "ENABLE_OPENAI_API": True,
-            "OPENAI_API_BASE_URLS": [upstream.url],
-            "OPENAI_API_KEYS": ["none"],
-            "OPENAI_API_CONFIGS": {},
-        }
-        admin.post("/openai/config/update", json=connection).raise_for_status()
-        admin.get("/api/models?refresh=true").raise_for_status()
-        for model_id in PEOPLE:
-            add_entry(admin, model_id)
-        for model_id in ("conductor", "deep"):
-            add_base(admin, model_id)
-        add_second_orchestrator(admin)
-        with Installer.connect(
-            suite_installed.url, suite_installed.admin.token, ROOT
-        ) as installer:
-            assert installer.add_orchestrator("conductor")
-        admin.get("/api/models").raise_for_status()
+        set_up(suite_installed.url, suite_installed.admin, upstream)
         yield suite_installed
         for model_id in (
             *PEOPLE,
@@ -78,6 +61,27 @@ def stage(suite_installed: WebUI, upstream: Upstream) -> Iterator[WebUI]:
             admin.post("/api/v1/models/model/delete", json={"id": model_id})
         admin.post("/openai/config/update", json=before).raise_for_status()
         admin.get("/api/models?refresh=true").raise_for_status()
+
+
+def set_up(url: str, account: Account, upstream: Upstream) -> None:
+    """Connect the scripted models, describe them, and make the Orchestrator."""
+    connection = {
+        "ENABLE_OPENAI_API": True,
+        "OPENAI_API_BASE_URLS": [upstream.url],
+        "OPENAI_API_KEYS": ["none"],
+        "OPENAI_API_CONFIGS": {},
+    }
+    with account.client(url) as admin:
+        admin.post("/openai/config/update", json=connection).raise_for_status()
+        admin.get("/api/models?refresh=true").raise_for_status()
+        for model_id in PEOPLE:
+            add_entry(admin, model_id)
+        for model_id in ("conductor", "deep"):
+            add_base(admin, model_id)
+        add_second_orchestrator(admin)
+        with Installer.connect(url, account.token, ROOT) as installer:
+            assert installer.add_orchestrator("conductor")
+        admin.get("/api/models").raise_for_status()
 
 
 def add_entry(admin: httpx.Client, model_id: str) -> None:
