@@ -1,4 +1,4 @@
-"""What the agents pipe says of A2A agents, in each language; as in texts.py."""
+"""What the agents pipe says of agents on servers, in each language; as in texts.py."""
 
 A2A_TEXTS: dict[str, dict[str, str]] = {
     "address_refused": {

@@ -14,7 +14,12 @@ from typing import Any
 
 import httpx
 
-from shared.backends.a2a_stream import A2ADecoder
+from shared.backends.a2a_stream import (
+    WAITING_STATES,
+    A2ADecoder,
+    state_name,
+    unwrap_kind,
+)
 from shared.backends.a2a_wire import (
     A2AInterface,
     Operation,
@@ -43,7 +48,6 @@ MAX_QUESTIONS = 50
 # How often in a row the agent may be out of reach while its task is watched.
 MAX_FAILURES = 4
 PAUSE_SECONDS = 1.0
-TASK_NOT_FOUND = -32001
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +118,13 @@ class A2ABackend:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; on closing it the task is cancelled."""
         connection = await self._connect()
-        decoder = A2ADecoder()
-        try:
-            async with aclosing(run_task(connection, decoder, turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamError as error:
-            if not turn.continued or decoder.context_id or not forgotten(error):
-                raise
-            # An agent that has forgotten the task gets the whole conversation.
-            anew = replace(turn, session=None)
-            async with aclosing(run_task(connection, decoder, anew)) as events:
-                async for event in events:
-                    yield event
+        task_id = str((turn.continued or {}).get("task_id") or "")
+        if task_id and not await still_waits(connection, task_id):
+            # Another branch answered its question, or the agent forgot the task.
+            turn = replace(turn, session=None)
+        async with aclosing(run_task(connection, A2ADecoder(), turn)) as events:
+            async for event in events:
+                yield event
 
     async def _card(self) -> Mapping[str, Any]:
         """The agent's card: at the address itself where that names a file."""
@@ -177,6 +175,15 @@ async def run_task(
     finally:
         if not answered and decoder.task_id and not decoder.ended:
             await run_cancel(cancel_task(connection, decoder.task_id))
+
+
+async def still_waits(connection: A2AConnection, task_id: str) -> bool:
+    """Whether a task has a question that nobody answered yet."""
+    with suppress(UpstreamError):
+        task = await connection.call("get", {"id": task_id})
+        status = unwrap_kind(task)[1].get("status") or {}
+        return state_name(status.get("state")) in WAITING_STATES
+    return False
 
 
 async def cancel_task(connection: A2AConnection, task_id: str) -> None:
@@ -316,10 +323,3 @@ def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEve
 def lost(error: UpstreamError) -> bool:
     """Whether a connection broke, while the task may well go on."""
     return error.code == "cut_short" or isinstance(error, UpstreamUnreachable)
-
-
-def forgotten(error: UpstreamError) -> bool:
-    """Whether the agent does not know the task that we go on with."""
-    if isinstance(error, UpstreamRefused):
-        return error.status == 404
-    return error.fields.get("rpc_code") == TASK_NOT_FOUND

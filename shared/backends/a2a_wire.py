@@ -134,9 +134,8 @@ def unwrap_result(payload: Any) -> Mapping[str, Any]:
     """
     if not isinstance(payload, Mapping):
         raise UpstreamBroken("unreadable")
-    if error := payload.get("error"):
-        code = error.get("code") if isinstance(error, Mapping) else None
-        raise UpstreamBroken("said_error", detail=error_detail(payload), rpc_code=code)
+    if payload.get("error"):
+        raise UpstreamBroken("said_error", detail=error_detail(payload))
     result = payload.get("result", payload)
     if not isinstance(result, Mapping):
         raise UpstreamBroken("unreadable")

@@ -98,10 +98,9 @@ class LangGraphBackend:
         if not turn.session:
             return None
         session = dict(turn.session)
-        # A graph resumes a checkpoint once: later resumes get the first one's answer.
-        if session.get("waiting") and turn.forks:
-            return None
-        if not session.get("checkpoint_id"):  # the answer was stopped, or failed
+        # A stopped answer has no checkpoint yet. And a graph resumes one only once:
+        # whoever answers its question anew would get what the first answer brought.
+        if session.get("waiting") or not session.get("checkpoint_id"):
             session["checkpoint_id"] = await self._checkpoint(session)
         return session if session["checkpoint_id"] else None
 

@@ -7,6 +7,7 @@ from typing import Any
 from shared.agents.config import AgentConfig
 from shared.agents.kinds.a2a import A2AAgent, make_a2a
 from shared.agents.kinds.acp import AcpAgent, make_acp
+from shared.agents.kinds.adk import ADKAgent, make_adk
 from shared.agents.kinds.agui import AGUIAgent, make_agui
 from shared.agents.kinds.anthropic import AnthropicAgent, make_anthropic
 from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
@@ -39,6 +40,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
     "webhook": AgentKind(WebhookAgent, make_webhook),
+    "adk": AgentKind(ADKAgent, make_adk),
 }
 
 

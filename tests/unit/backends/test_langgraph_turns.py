@@ -173,9 +173,9 @@ async def test_without_a_dialog_the_next_message_is_the_answer(client):
 
 async def test_another_answer_to_a_question_begins_anew(client):
     session = SESSION | {"waiting": ["i1"]}
-    server = Server("text")
+    server = Server("text", run_id="r7")
     async with serve(server) as upstream:
-        turn = user_turn("hi", "Which city?", "Rome", session=session, forks=True)
+        turn = user_turn("hi", "Which city?", "Rome", session=session)
         await hear(backend(client, upstream.url), turn)
     [body] = server.bodies
     assert len(body["input"]["messages"]) == 3
