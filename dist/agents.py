@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 62086a3a14be9367
+# Content hash: 99e98c8e8df9851f
 
 import asyncio
 import base64
@@ -3231,7 +3231,7 @@ class AgentProcess:
         self._program = program
         self._process = process
         self._mark = mark
-        self._root = psutil.Process(process.pid)
+        self._root = process_of(process.pid)
         self._errors: deque[str] = deque(maxlen=ERROR_LINES_KEPT)
         self._listening = asyncio.create_task(self._keep_errors())
 
@@ -3282,9 +3282,17 @@ class AgentProcess:
         self._process.stdin.close()
 
     async def read(self) -> bytes:
-        """Some of its output; nothing at its end."""
+        """Some of its output; nothing at its end.
+
+        When it has ended, what it left running may still hold its output open.
+        """
         assert self._process.stdout is not None
-        return await self._process.stdout.read(READ_BYTES)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EOF_SECONDS):
+                    return await self._process.stdout.read(READ_BYTES)
+            if not self.running:
+                return b""
 
     async def exit_code(self) -> int | None:
         """How it ended, once its output is over; None when it lives on regardless.
@@ -3371,11 +3379,19 @@ def server_mark() -> str:
     return f"{os.getpid()}.{psutil.Process().create_time():.2f}"
 
 
-def process_family(root: psutil.Process, mark: str) -> list[psutil.Process]:
+def process_of(pid: int) -> psutil.Process | None:
+    """The process of this id, or None when it is gone already."""
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def process_family(root: psutil.Process | None, mark: str) -> list[psutil.Process]:
     """The process, its descendants, and those that carry its mark."""
     found: dict[int, psutil.Process] = {}
     with contextlib.suppress(psutil.Error):
-        if root.is_running():
+        if root is not None and root.is_running():
             found = {process.pid: process for process in root.children(recursive=True)}
             found[root.pid] = root
     for process, its_mark in marked_processes():
@@ -3401,7 +3417,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def end_family(
-    root: psutil.Process, mark: str, kept: Iterable[int] = frozenset()
+    root: psutil.Process | None, mark: str, kept: Iterable[int] = frozenset()
 ) -> None:
     """End a process and its family but for those `kept`. Blocks for some seconds.
 
@@ -3436,10 +3452,8 @@ def end_orphans() -> None:
 
 def is_server(pid: int, started: str) -> bool:
     """Whether the server that made a mark still runs."""
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False
+    server = process_of(pid)
+    return server is not None and f"{server.create_time():.2f}" == started
 
 
 # --- shared/agents/kinds/programs.py ---
@@ -8856,9 +8870,12 @@ class Grant:
 
 @dataclass(slots=True)
 class Waiting:
+    """A request in one or two lanes; `overtaken` by so many that came later."""
+
     ticket: Ticket
     rank: Rank
-    lane: str
+    lanes: tuple[str, ...]
+    overtaken: int = 0
 
 
 @dataclass(slots=True)
@@ -8960,6 +8977,7 @@ ANY = ""
 BUSY, CLOSED = "busy", "closed"
 KEPT_AFFINITIES = 20_000
 SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
+MOST_OVERTAKEN = 4
 
 
 @dataclass(slots=True)
@@ -8971,6 +8989,10 @@ class Dispatcher:
     running: dict[str, Running] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
     service: dict[str, float] = field(default_factory=dict)
+    # All of a class, and those who may go to an upstream or to any.
+    _lines: tuple[Lane, ...] = field(
+        default_factory=lambda: tuple(Lane() for _ in REQUEST_CLASSES)
+    )
     _lanes: dict[tuple[int, str], Lane] = field(default_factory=dict)
     _tags: tuple[FairTags, ...] = field(
         default_factory=lambda: tuple(FairTags() for _ in REQUEST_CLASSES)
@@ -9022,11 +9044,10 @@ class Dispatcher:
     def loosen(self, ticket_id: str, now: float) -> list[Grant]:
         """Let a waiting request go to any upstream from now on."""
         place = self.waiting.get(ticket_id)
-        if place is None or place.lane == ANY:
+        if place is None or ANY in place.lanes:
             return []
-        self._lane(place).remove(place.rank, ticket_id)
-        place.lane = ANY
-        self._lane(place).add(place.rank, ticket_id)
+        place.lanes = (*place.lanes, ANY)
+        self._lane(place.ticket.priority, ANY).add(place.rank, ticket_id)
         return self.dispatch(now)
 
     def adopt(self, ticket: Ticket, upstream: str, now: float) -> None:
@@ -9078,9 +9099,7 @@ class Dispatcher:
     # --- looking ---
 
     def count_waiting(self, priority: int) -> int:
-        return sum(
-            len(lane) for (rank, _), lane in self._lanes.items() if rank == priority
-        )
+        return len(self._lines[priority])
 
     def count_running(self, upstream: str) -> int:
         return self._of_upstream.get(upstream, 0)
@@ -9091,12 +9110,8 @@ class Dispatcher:
         if place is None:
             return None
         mine = place.ticket.priority
-        ahead = 0
-        for (priority, _), lane in self._lanes.items():
-            if priority < mine:
-                ahead += len(lane)
-            elif priority == mine:
-                ahead += lane.count_before(place.rank)
+        ahead = sum(len(line) for line in self._lines[:mine])
+        ahead += self._lines[mine].count_before(place.rank)
         pace = self._seconds_per_request(now)
         seconds = None if pace is None else (ahead + 1) * pace
         return Standing(ahead + 1, len(self.waiting), seconds)
@@ -9121,33 +9136,48 @@ class Dispatcher:
     def _next_grant(self, now: float) -> Grant | None:
         free = [u for u in self.spec.upstreams if self._has_room(u)]
         for upstream in sorted(free, key=self._load) if len(free) > 1 else free:
-            place = self._first_for(upstream, now)
+            place = self._first_for(upstream.id, now)
             if place is not None:
                 return self._grant(place, upstream.id, now)
         return None
 
-    def _first_for(self, upstream: UpstreamSlots, now: float) -> Waiting | None:
+    def _first_for(self, upstream: str, now: float) -> Waiting | None:
         """Whose turn it is at this upstream.
 
         A request of a lower class counts as one of the next higher class that came
         `ageing` seconds later, so that nobody waits for ever.
         """
-        best: Waiting | None = None
+        best: tuple[Waiting, Waiting | None] | None = None
         best_time = 0.0
         for priority in range(len(REQUEST_CLASSES)):
-            heads = [
-                head
-                for name in (ANY, upstream.id)
-                if (lane := self._lanes.get((priority, name)))
-                and (head := self._head(lane, upstream.id, now)) is not None
-            ]
-            if not heads:
+            first = self._first_of_class(priority, upstream, now)
+            if first is None:
                 continue
-            head = min(heads, key=lambda place: place.rank)
-            time = head.ticket.entered + priority * self.spec.queue.ageing
+            time = first[0].ticket.entered + priority * self.spec.queue.ageing
             if best is None or time < best_time:
-                best, best_time = head, time
-        return best
+                best, best_time = first, time
+        if best is None:
+            return None
+        place, overtaken = best
+        if overtaken is not None:
+            overtaken.overtaken += 1
+        return place
+
+    def _first_of_class(
+        self, priority: int, upstream: str, now: float
+    ) -> tuple[Waiting, Waiting | None] | None:
+        """The next request of a class, and the one that it overtakes, if any."""
+        home = self._head(self._lane(priority, upstream), upstream, now)
+        other = self._head(self._lane(priority, ANY), upstream, now)
+        if home is None or other is None:
+            found = home or other
+            return None if found is None else (found, None)
+        if home.rank <= other.rank:
+            return home, None
+        same_round = home.rank[0] <= other.rank[0] + 1
+        if same_round and other.overtaken < MOST_OVERTAKEN:
+            return home, other
+        return other, None
 
     def _head(self, lane: Lane, upstream: str, now: float) -> Waiting | None:
         """The first request of a lane that may run here now."""
@@ -9225,13 +9255,17 @@ class Dispatcher:
         self._arrivals += 1
         tags = self._tags[ticket.priority]
         tag = float("-inf") if ticket.ahead else tags.new_tag(ticket.user)
-        place = Waiting(ticket, (tag, self._arrivals), lane)
+        place = Waiting(ticket, (tag, self._arrivals), (lane,))
         self.waiting[ticket.id] = place
-        self._lane(place).add(place.rank, ticket.id)
+        self._lane(ticket.priority, lane).add(place.rank, ticket.id)
+        self._lines[ticket.priority].add(place.rank, ticket.id)
 
     def _remove(self, ticket_id: str) -> Waiting:
         place = self.waiting.pop(ticket_id)
-        self._lane(place).remove(place.rank, ticket_id)
+        priority = place.ticket.priority
+        for lane in place.lanes:
+            self._lane(priority, lane).remove(place.rank, ticket_id)
+        self._lines[priority].remove(place.rank, ticket_id)
         return place
 
     def _give_up(self, ticket_id: str) -> None:
@@ -9239,11 +9273,10 @@ class Dispatcher:
         if not ticket.ahead:
             self._tags[ticket.priority].refund(ticket.user)
 
-    def _lane(self, place: Waiting) -> Lane:
-        key = (place.ticket.priority, place.lane)
-        lane = self._lanes.get(key)
+    def _lane(self, priority: int, upstream: str) -> Lane:
+        lane = self._lanes.get((priority, upstream))
         if lane is None:
-            lane = self._lanes[key] = Lane()
+            lane = self._lanes[priority, upstream] = Lane()
         return lane
 
     def _count(self, ticket: Ticket, upstream: str, change: int) -> None:
@@ -9407,7 +9440,7 @@ class MemoryPool:
         if waiting is None:
             return
         self._await_opening(now)
-        if waiting.lane != ANY:
+        if ANY not in waiting.lanes:
             patience = place.spec.affinity.wait
             asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
 
@@ -9603,6 +9636,10 @@ local function lane(priority, upstream)
   return base .. 'lane:' .. priority .. ':' .. upstream
 end
 
+local function line(priority)
+  return base .. 'line:' .. priority
+end
+
 local function book(kind, name, change)
   local field = kind .. ':' .. name
   if call('HINCRBY', base .. 'books', field, change) == 0 then
@@ -9671,7 +9708,7 @@ local function insert(ticket)
   local number = call('HINCRBY', base .. 'books', 'arrivals', 1)
   local tags = base .. 'tags:' .. ticket.priority
   local virtual = booked('time', ticket.priority)
-  ticket.tag = -1
+  ticket.tag, ticket.overtaken = -1e15, 0
   if not ticket.ahead then
     local last = call('ZSCORE', tags, ticket.user)
     ticket.tag = math.max(virtual, last and tonumber(last) + 1 or virtual)
@@ -9679,12 +9716,15 @@ local function insert(ticket)
     call('ZREMRANGEBYSCORE', tags, '-inf', virtual - 1)
   end
   ticket.member = string.format('%015d', number) .. ' ' .. ticket.id
+  call('ZADD', line(ticket.priority), ticket.tag, ticket.member)
   call('ZADD', lane(ticket.priority, ticket.lane), ticket.tag, ticket.member)
   call('HSET', base .. 'waiting', ticket.id, encode(ticket))
 end
 
 local function remove(ticket)
+  call('ZREM', line(ticket.priority), ticket.member)
   call('ZREM', lane(ticket.priority, ticket.lane), ticket.member)
+  call('ZREM', lane(ticket.priority, ''), ticket.member)
   call('HDEL', base .. 'waiting', ticket.id)
 end
 
@@ -9733,20 +9773,32 @@ local function head(priority, name, upstream)
   end
 end
 
+-- The next request of a class, and the one that it overtakes.
+local function first_of_class(priority, upstream)
+  local home = head(priority, upstream, upstream)
+  local other = head(priority, '', upstream)
+  if not (home and other) then return home or other end
+  if home.tag < other.tag or home.tag == other.tag and home.member <= other.member then
+    return home
+  end
+  if home.tag <= other.tag + 1 and other.overtaken < 4 then return home, other end
+  return other
+end
+
 local function first_for(upstream)
-  local best, best_time
+  local best, best_time, overtaken
   for priority = 0, 2 do
-    local one = head(priority, '', upstream)
-    local two = head(priority, upstream, upstream)
-    if one and two and (two.tag < one.tag
-        or (two.tag == one.tag and two.member < one.member)) then
-      one = two
+    local first, behind = first_of_class(priority, upstream)
+    if first then
+      local entered = first.entered + priority * spec.ageing
+      if not best or entered < best_time then
+        best, best_time, overtaken = first, entered, behind
+      end
     end
-    one = one or two
-    if one then
-      local entered = one.entered + priority * spec.ageing
-      if not best or entered < best_time then best, best_time = one, entered end
-    end
+  end
+  if overtaken then
+    overtaken.overtaken = overtaken.overtaken + 1
+    call('HSET', base .. 'waiting', overtaken.id, encode(overtaken))
   end
   return best
 end
@@ -9878,14 +9930,6 @@ local function lane_for(ticket)
   return known and upstream or ''
 end
 
-local function count_lane(priority)
-  local count = call('ZCARD', lane(priority, ''))
-  for _, upstream in ipairs(spec.upstreams) do
-    count = count + call('ZCARD', lane(priority, upstream.id))
-  end
-  return count
-end
-
 local function leave(id, served)
   local text = call('HGET', base .. 'waiting', id)
   if text then
@@ -9971,7 +10015,7 @@ function commands.enter(given, text)
   granted = dispatch(ticket.id)
   if granted then return granted end
   local limit = spec.max_waiting[ticket.priority + 1]
-  if not ticket.ahead and count_lane(ticket.priority) > limit then
+  if not ticket.ahead and call('ZCARD', line(ticket.priority)) > limit then
     give_up(ticket)
     return refusal('busy', ticket)
   end
@@ -9986,10 +10030,7 @@ function commands.loosen(id)
   local text = call('HGET', base .. 'waiting', id)
   if not text then return end
   local ticket = decode(text)
-  remove(ticket)
-  ticket.lane = ''
   call('ZADD', lane(ticket.priority, ''), ticket.tag, ticket.member)
-  call('HSET', base .. 'waiting', id, encode(ticket))
   dispatch()
 end
 
@@ -10036,18 +10077,6 @@ function commands.check(...)
   return letters
 end
 
-local function count_before(key, ticket)
-  local tag = ticket.tag
-  local ahead, low = call('ZCOUNT', key, '-inf', '(' .. tag), 0
-  local high = call('ZCOUNT', key, tag, tag)
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local found = call('ZRANGEBYSCORE', key, tag, tag, 'LIMIT', middle, 1)[1]
-    if found < ticket.member then low = middle + 1 else high = middle end
-  end
-  return ahead + low
-end
-
 function commands.standings(owner, ...)
   call('SREM', root .. 'told:' .. owner, spec.pool)
   local total, each = call('HLEN', base .. 'waiting'), pace()
@@ -10055,12 +10084,10 @@ function commands.standings(owner, ...)
   for _, id in ipairs({...}) do
     local text = call('HGET', base .. 'waiting', id)
     if text then
-      local ticket, ahead = decode(text), 0
-      for priority = 0, ticket.priority - 1 do ahead = ahead + count_lane(priority) end
-      local names = {''}
-      for _, upstream in ipairs(spec.upstreams) do names[#names + 1] = upstream.id end
-      for _, name in ipairs(names) do
-        ahead = ahead + count_before(lane(ticket.priority, name), ticket)
+      local ticket = decode(text)
+      local ahead = call('ZRANK', line(ticket.priority), ticket.member)
+      for priority = 0, ticket.priority - 1 do
+        ahead = ahead + call('ZCARD', line(priority))
       end
       lines[#lines + 1] = {id, ahead + 1, total, (ahead + 1) * each}
     end
@@ -10070,7 +10097,7 @@ end
 
 function commands.view()
   local seen = {waiting = {}, running = {}, gates = {}}
-  for priority = 0, 2 do seen.waiting[priority + 1] = count_lane(priority) end
+  for priority = 0, 2 do seen.waiting[priority + 1] = call('ZCARD', line(priority)) end
   for i, upstream in ipairs(spec.upstreams) do
     seen.running[i] = booked('upstream', upstream.id)
   end

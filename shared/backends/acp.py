@@ -225,6 +225,8 @@ class AcpBackend:
     async def _cancelled(self, exchange: AcpExchange) -> bool:
         """Cancel the prompt; whether the agent came to rest, its tools ended."""
         connection = exchange.agent.connection
+        if connection.end is not None:
+            return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
         await self.cancel({"session_id": exchange.session_id})

@@ -5,6 +5,7 @@ Unknown updates are passed over, as the protocol asks of clients.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ ACP_USAGE_NAMES = {
 class AcpToolCall:
     """A tool call as far as it is known; updates replace what they name."""
 
+    id: str
     facts: dict[str, Any] = field(default_factory=dict)
     told: bool = False
     ended: bool = False
@@ -83,7 +85,7 @@ class AcpDecoder:
         asked = params.get("toolCall")
         facts = asked if isinstance(asked, Mapping) else {}
         events = self._tool_call(facts)
-        call = self._calls[str(facts.get("toolCallId") or "")]
+        call = self._calls[call_id_of(facts)]
         events += self._arguments(call)
         known = call.facts
         diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
@@ -123,11 +125,11 @@ class AcpDecoder:
     def _tool_call(
         self, update: Mapping[str, Any], again: bool = False
     ) -> list[AgentEvent]:
-        call_id = str(update.get("toolCallId") or "")
+        call_id = call_id_of(update)
         events: list[AgentEvent] = []
         call = self._calls.get(call_id)
         if call is None:
-            call = self._calls[call_id] = AcpToolCall({"toolCallId": call_id})
+            call = self._calls[call_id] = AcpToolCall(call_id)
             call.facts |= {k: v for k, v in update.items() if v is not None}
             self._in_text = False
             events.append(ToolCallStarted(call_id, tool_name(call.facts)))
@@ -153,9 +155,8 @@ class AcpDecoder:
             given = {"title": str(facts.get("title") or "")}
             if paths := list(self._shown_paths(facts)):
                 given["paths"] = paths
-        call_id = str(facts["toolCallId"])
         arguments = dump_json(given).decode()
-        return [ToolCallCompleted(call_id, tool_name(facts), arguments)]
+        return [ToolCallCompleted(call.id, tool_name(facts), arguments)]
 
     def _result(self, call: AcpToolCall) -> list[AgentEvent]:
         call.ended = True
@@ -166,7 +167,7 @@ class AcpDecoder:
         wrapped = CONSOLE_BLOCK.match(text)
         output = (wrapped.group(1) if wrapped else text)[:MAX_RESULT_CHARS]
         failed = facts.get("status") == "failed"
-        result = ToolResult(str(facts["toolCallId"]), output, failed=failed)
+        result = ToolResult(call.id, output, failed=failed)
         inner = [block.get("content") for block in content]
         images = [image for block in inner for image in acp_images(block)]
         return [result, *images]
@@ -174,10 +175,15 @@ class AcpDecoder:
     def _shown_paths(self, facts: Mapping[str, Any]) -> Iterable[str]:
         """Where a call acts: within the workspace relative to it."""
         for place in blocks(facts.get("locations")):
-            path = PurePath(str(place.get("path") or ""))
+            path = PurePath(os.path.normpath(str(place.get("path") or "")))
             if self._folder and path.is_relative_to(self._folder):
                 path = path.relative_to(self._folder)
             yield str(path)
+
+
+def call_id_of(facts: Mapping[str, Any]) -> str:
+    """The id of a call; an agent that names none has one call at a time."""
+    return str(facts.get("toolCallId") or "call")
 
 
 def blocks(value: Any) -> list[Mapping[str, Any]]:

@@ -159,6 +159,8 @@ class CliBackend:
                     for event in run.decoder.feed(line):
                         said = said or isinstance(event, TextDelta | ToolCallStarted)
                         yield event
+                    if run.decoder.error is not None:
+                        break
             await self._check_end(run, said)
             for file in await asyncio.to_thread(run.workspace.made_since, run.files):
                 yield file
@@ -213,10 +215,11 @@ class CliBackend:
 
     async def _check_end(self, run: CliRun, said: bool) -> None:
         """Raise what went wrong; an exit code of 0 does not say that nothing did."""
-        error, code = run.decoder.error, await run.process.exit_code()
+        error = run.decoder.error
         if error is not None:
             detail = run.process.without_secrets(error.fields["detail"])
             raise UpstreamBroken(error.code, detail=detail)
+        code = await run.process.exit_code()
         if not run.decoder.done or code:
             raise program_ended(code)
         if not said:

@@ -42,6 +42,9 @@ class ClaudeLines(JsonLines):
         match payload.get("type"):
             case "system" if payload.get("subtype") == "init":
                 return [SessionState({"session_id": str(payload.get("session_id"))})]
+            case "system" if payload.get("error_status") == 401:
+                # It would try ten times, for minutes.
+                self.fail("401")
             case "stream_event" if isinstance(payload.get("event"), Mapping):
                 return self._stream_event(payload["event"])
             case "assistant" if isinstance(message, Mapping):

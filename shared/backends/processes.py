@@ -60,7 +60,7 @@ class AgentProcess:
         self._program = program
         self._process = process
         self._mark = mark
-        self._root = psutil.Process(process.pid)
+        self._root = process_of(process.pid)
         self._errors: deque[str] = deque(maxlen=ERROR_LINES_KEPT)
         self._listening = asyncio.create_task(self._keep_errors())
 
@@ -111,9 +111,17 @@ class AgentProcess:
         self._process.stdin.close()
 
     async def read(self) -> bytes:
-        """Some of its output; nothing at its end."""
+        """Some of its output; nothing at its end.
+
+        When it has ended, what it left running may still hold its output open.
+        """
         assert self._process.stdout is not None
-        return await self._process.stdout.read(READ_BYTES)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EOF_SECONDS):
+                    return await self._process.stdout.read(READ_BYTES)
+            if not self.running:
+                return b""
 
     async def exit_code(self) -> int | None:
         """How it ended, once its output is over; None when it lives on regardless.
@@ -200,11 +208,19 @@ def server_mark() -> str:
     return f"{os.getpid()}.{psutil.Process().create_time():.2f}"
 
 
-def process_family(root: psutil.Process, mark: str) -> list[psutil.Process]:
+def process_of(pid: int) -> psutil.Process | None:
+    """The process of this id, or None when it is gone already."""
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def process_family(root: psutil.Process | None, mark: str) -> list[psutil.Process]:
     """The process, its descendants, and those that carry its mark."""
     found: dict[int, psutil.Process] = {}
     with contextlib.suppress(psutil.Error):
-        if root.is_running():
+        if root is not None and root.is_running():
             found = {process.pid: process for process in root.children(recursive=True)}
             found[root.pid] = root
     for process, its_mark in marked_processes():
@@ -230,7 +246,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def end_family(
-    root: psutil.Process, mark: str, kept: Iterable[int] = frozenset()
+    root: psutil.Process | None, mark: str, kept: Iterable[int] = frozenset()
 ) -> None:
     """End a process and its family but for those `kept`. Blocks for some seconds.
 
@@ -265,7 +281,5 @@ def end_orphans() -> None:
 
 def is_server(pid: int, started: str) -> bool:
     """Whether the server that made a mark still runs."""
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False
+    server = process_of(pid)
+    return server is not None and f"{server.create_time():.2f}" == started

@@ -10,6 +10,7 @@ from shared.agents.kinds.acp import AcpAgent, make_acp
 from shared.agents.kinds.adk import ADKAgent, make_adk
 from shared.agents.kinds.agui import AGUIAgent, make_agui
 from shared.agents.kinds.anthropic import AnthropicAgent, make_anthropic
+from shared.agents.kinds.cli import CliAgent, make_cli
 from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
 from shared.agents.kinds.openai import OpenAIAgent, make_openai
 from shared.agents.kinds.webhook import WebhookAgent, make_webhook
@@ -36,6 +37,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "openai": AgentKind(OpenAIAgent, make_openai, writes_titles=True),
     "anthropic": AgentKind(AnthropicAgent, make_anthropic, writes_titles=True),
     "acp": AgentKind(AcpAgent, make_acp),
+    "cli": AgentKind(CliAgent, make_cli),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
