@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 99e98c8e8df9851f
+# Content hash: 390117100b774cb2
 
 import asyncio
 import base64
@@ -1547,7 +1547,7 @@ class A2AInterface:
         return {"text": text}
 
     def _file_part(self, file: TurnFile) -> dict[str, Any]:
-        encoded = base64.b64encode(file.data).decode() if file.data else ""
+        encoded = file.url.partition(",")[2] if file.data is not None else ""
         if not self.legacy:
             place = {"raw": encoded} if encoded else {"url": file.url}
             return {**place, "mediaType": file.mime_type, "filename": file.name}
@@ -2892,8 +2892,8 @@ class A2ABackend:
 
     async def discover(self) -> list[DiscoveredModel]:
         """A card describes one agent."""
-        name = str((await self._card()).get("name") or "agent")
-        return [DiscoveredModel(name, name)]
+        card = await self._card()
+        return [DiscoveredModel("agent", str(card.get("name") or "agent"))]
 
     async def health(self) -> None:
         await self._card()
@@ -2909,9 +2909,10 @@ class A2ABackend:
         if task_id and not await still_waits(connection, task_id):
             # Another branch answered its question, or the agent forgot the task.
             turn = replace(turn, session=None)
-        async with aclosing(run_task(connection, A2ADecoder(), turn)) as events:
-            async for event in events:
-                yield event
+        with upstream_errors(connection.endpoint):
+            async with aclosing(run_task(connection, A2ADecoder(), turn)) as events:
+                async for event in events:
+                    yield event
 
     async def _card(self) -> Mapping[str, Any]:
         """The agent's card: at the address itself where that names a file."""
@@ -6934,6 +6935,7 @@ def run_error(payload: Any) -> str:
 QUESTION_KEYS = ("question", "message", "query", "prompt", "description", "text")
 CHOICE_KEYS = ("choices", "options")
 DENIED = "The user did not allow this."
+UNANSWERED = "The user did not answer."
 
 
 async def settle_interrupts(
@@ -6955,20 +6957,58 @@ def resume_value(values: Mapping[str, Any]) -> Any:
 
 
 async def settle_interrupt(dialogs: Dialogs, value: Any) -> Any | None:
-    actions = value.get("action_requests") if isinstance(value, Mapping) else None
-    if not actions:
-        return await dialogs.ask(interrupt_question(value))
-    decisions = []
-    for action in actions:
-        allowed = await dialogs.approve(action_approval(action))
-        decisions.append(
-            {"type": "approve"} if allowed else {"type": "reject", "message": DENIED}
-        )
-    return {"decisions": decisions}
+    if isinstance(value, Mapping) and value.get("action_requests"):
+        allowed = {
+            config.get("action_name"): config.get("allowed_decisions") or ()
+            for config in value.get("review_configs") or ()
+        }
+        decisions = [
+            await decide(dialogs, action, allowed.get(action.get("name"), ()))
+            for action in value["action_requests"]
+        ]
+        return {"decisions": decisions}
+    if isinstance(value, list) and value and is_inbox_request(value[0]):
+        return [await decide_in_inbox(dialogs, request) for request in value]
+    return await dialogs.ask(interrupt_question(value))
+
+
+async def decide(
+    dialogs: Dialogs, action: Mapping[str, Any], allowed: Collection[str]
+) -> dict[str, Any]:
+    """A decision about an ActionRequest {name, args, description}.
+
+    Where a human can only respond, the tool is itself a question to them.
+    """
+    if "respond" in allowed and "approve" not in allowed:
+        question = interrupt_question(action.get("args") or action)
+        said = await dialogs.ask(question)
+        return {"type": "respond", "message": said or UNANSWERED}
+    if await dialogs.approve(action_approval(action)):
+        return {"type": "approve"}
+    if allowed and "reject" not in allowed and "respond" in allowed:
+        return {"type": "respond", "message": DENIED}
+    return {"type": "reject", "message": DENIED}
+
+
+def is_inbox_request(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(
+        value.get("action_request"), Mapping
+    )
+
+
+async def decide_in_inbox(
+    dialogs: Dialogs, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A decision about a HumanInterrupt {action_request: {action, args}, …}."""
+    asked = request["action_request"]
+    action = {"name": asked.get("action"), "args": asked.get("args")}
+    if await dialogs.approve(action_approval(action)):
+        return {"type": "accept", "args": None}
+    return {"type": "ignore", "args": None}
 
 
 def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
-    """The permission that an ActionRequest {name, args, description} asks for."""
+    """The permission that an action needs, its arguments in full."""
     arguments = action.get("args") or {}
     name = str(action.get("name") or "")
     paths = [
@@ -7583,9 +7623,10 @@ class WebhookBackend:
         decoder = WebhookDecoder(self.mapping)
         ended = False
         try:
-            async with aclosing(self._answer(values, decoder)) as events:
-                async for event in events:
-                    yield event
+            with upstream_errors(self.endpoint):
+                async with aclosing(self._answer(values, decoder)) as events:
+                    async for event in events:
+                        yield event
             ended = True
         finally:
             if not ended and decoder.task:

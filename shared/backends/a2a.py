@@ -31,7 +31,13 @@ from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.cancelling import run_cancel
 from shared.backends.dialogs import UserQuestion
 from shared.backends.event_streams import read_events
-from shared.backends.http import Endpoint, call_json, get_json, open_stream
+from shared.backends.http import (
+    Endpoint,
+    call_json,
+    get_json,
+    open_stream,
+    upstream_errors,
+)
 from shared.backends.openai import load_json, read_plain_answer
 from shared.backends.transcript import TurnFile, message_files, transcript
 from shared.errors import (
@@ -105,8 +111,8 @@ class A2ABackend:
 
     async def discover(self) -> list[DiscoveredModel]:
         """A card describes one agent."""
-        name = str((await self._card()).get("name") or "agent")
-        return [DiscoveredModel(name, name)]
+        card = await self._card()
+        return [DiscoveredModel("agent", str(card.get("name") or "agent"))]
 
     async def health(self) -> None:
         await self._card()
@@ -122,9 +128,10 @@ class A2ABackend:
         if task_id and not await still_waits(connection, task_id):
             # Another branch answered its question, or the agent forgot the task.
             turn = replace(turn, session=None)
-        async with aclosing(run_task(connection, A2ADecoder(), turn)) as events:
-            async for event in events:
-                yield event
+        with upstream_errors(connection.endpoint):
+            async with aclosing(run_task(connection, A2ADecoder(), turn)) as events:
+                async for event in events:
+                    yield event
 
     async def _card(self) -> Mapping[str, Any]:
         """The agent's card: at the address itself where that names a file."""

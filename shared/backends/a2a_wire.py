@@ -113,7 +113,7 @@ class A2AInterface:
         return {"text": text}
 
     def _file_part(self, file: TurnFile) -> dict[str, Any]:
-        encoded = base64.b64encode(file.data).decode() if file.data else ""
+        encoded = file.url.partition(",")[2] if file.data is not None else ""
         if not self.legacy:
             place = {"raw": encoded} if encoded else {"url": file.url}
             return {**place, "mediaType": file.mime_type, "filename": file.name}

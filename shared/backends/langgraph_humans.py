@@ -1,10 +1,11 @@
 """What a LangGraph graph asks a human, and the value that lets it go on.
 
 Formats: LangChain's `HumanInTheLoopMiddleware` (a HITLRequest is answered by
-`{"decisions": […]}`); any other value is a question that the user's words answer.
+`{"decisions": […]}`), and LangGraph's HumanInterrupt before it (a list, answered by a
+list). Any other value is a question that the user's words answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from shared.backends.langgraph_stream import GraphInterrupt
 QUESTION_KEYS = ("question", "message", "query", "prompt", "description", "text")
 CHOICE_KEYS = ("choices", "options")
 DENIED = "The user did not allow this."
+UNANSWERED = "The user did not answer."
 
 
 async def settle_interrupts(
@@ -36,20 +38,58 @@ def resume_value(values: Mapping[str, Any]) -> Any:
 
 
 async def settle_interrupt(dialogs: Dialogs, value: Any) -> Any | None:
-    actions = value.get("action_requests") if isinstance(value, Mapping) else None
-    if not actions:
-        return await dialogs.ask(interrupt_question(value))
-    decisions = []
-    for action in actions:
-        allowed = await dialogs.approve(action_approval(action))
-        decisions.append(
-            {"type": "approve"} if allowed else {"type": "reject", "message": DENIED}
-        )
-    return {"decisions": decisions}
+    if isinstance(value, Mapping) and value.get("action_requests"):
+        allowed = {
+            config.get("action_name"): config.get("allowed_decisions") or ()
+            for config in value.get("review_configs") or ()
+        }
+        decisions = [
+            await decide(dialogs, action, allowed.get(action.get("name"), ()))
+            for action in value["action_requests"]
+        ]
+        return {"decisions": decisions}
+    if isinstance(value, list) and value and is_inbox_request(value[0]):
+        return [await decide_in_inbox(dialogs, request) for request in value]
+    return await dialogs.ask(interrupt_question(value))
+
+
+async def decide(
+    dialogs: Dialogs, action: Mapping[str, Any], allowed: Collection[str]
+) -> dict[str, Any]:
+    """A decision about an ActionRequest {name, args, description}.
+
+    Where a human can only respond, the tool is itself a question to them.
+    """
+    if "respond" in allowed and "approve" not in allowed:
+        question = interrupt_question(action.get("args") or action)
+        said = await dialogs.ask(question)
+        return {"type": "respond", "message": said or UNANSWERED}
+    if await dialogs.approve(action_approval(action)):
+        return {"type": "approve"}
+    if allowed and "reject" not in allowed and "respond" in allowed:
+        return {"type": "respond", "message": DENIED}
+    return {"type": "reject", "message": DENIED}
+
+
+def is_inbox_request(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(
+        value.get("action_request"), Mapping
+    )
+
+
+async def decide_in_inbox(
+    dialogs: Dialogs, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A decision about a HumanInterrupt {action_request: {action, args}, …}."""
+    asked = request["action_request"]
+    action = {"name": asked.get("action"), "args": asked.get("args")}
+    if await dialogs.approve(action_approval(action)):
+        return {"type": "accept", "args": None}
+    return {"type": "ignore", "args": None}
 
 
 def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
-    """The permission that an ActionRequest {name, args, description} asks for."""
+    """The permission that an action needs, its arguments in full."""
     arguments = action.get("args") or {}
     name = str(action.get("name") or "")
     paths = [

@@ -25,6 +25,7 @@ from shared.backends.http import (
     error_detail,
     open_stream,
     read_bytes,
+    upstream_errors,
 )
 from shared.backends.openai import PLAIN_ANSWER_MIB, load_json
 from shared.backends.sse import LineBuffer
@@ -94,9 +95,10 @@ class WebhookBackend:
         decoder = WebhookDecoder(self.mapping)
         ended = False
         try:
-            async with aclosing(self._answer(values, decoder)) as events:
-                async for event in events:
-                    yield event
+            with upstream_errors(self.endpoint):
+                async with aclosing(self._answer(values, decoder)) as events:
+                    async for event in events:
+                        yield event
             ended = True
         finally:
             if not ended and decoder.task:

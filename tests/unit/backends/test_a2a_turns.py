@@ -286,12 +286,15 @@ async def test_stop_cancels_the_task(client):
     assert agent.asked[1].body["params"] == {"id": TASK_ID}
 
 
-async def test_a_task_that_failed_is_not_cancelled(client):
-    failed = {"taskId": "t", "status": {"state": "TASK_STATE_FAILED"}}
+async def test_a_task_that_failed_is_not_cancelled_and_tells_no_secret(client):
+    said = {"parts": [{"text": f"The key {KEY} is wrong."}]}
+    status = {"state": "TASK_STATE_FAILED", "message": said}
+    failed = {"taskId": "t", "status": status}
     agent = Agent(sse({"result": {"statusUpdate": failed}}))
     async with serve(agent) as server:
         told = await hear(backend(client, server.url), user_turn("hi"))
     assert told.code == "said_error"
+    assert "The key ••• is wrong." in told.sentence
     assert agent.methods == ["SendStreamingMessage"]
 
 

@@ -274,6 +274,43 @@ async def test_several_interrupts_are_answered_by_their_ids():
     assert resume == {"i1": "yes", "i2": "yes"}
 
 
+def hitl(*allowed: str) -> GraphInterrupt:
+    """A call of `ask_user` that waits, and what may be decided about it."""
+    action = {"name": "ask_user", "args": {"question": "Which city?"}}
+    config = {"action_name": "ask_user", "allowed_decisions": list(allowed)}
+    return GraphInterrupt(
+        "i", {"action_requests": [action], "review_configs": [config]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "person", "decision"),
+    [
+        (("respond",), Person(says="Bern"), {"type": "respond", "message": "Bern"}),
+        (("respond",), Person(), {"type": "respond", "message": "The user did not answer."}),
+        (("approve", "respond"), Person(), {"type": "approve"}),
+        (("approve", "respond"), Person(False), {"type": "respond", "message": "The user did not allow this."}),
+        ((), Person(False), {"type": "reject", "message": "The user did not allow this."}),
+    ],
+)  # fmt: skip
+async def test_only_what_the_graph_allows_is_decided(allowed, person, decision):
+    resume = await settle_interrupts(person, [hitl(*allowed)])
+    assert resume == {"decisions": [decision]}
+    if allowed == ("respond",):
+        assert person.asked == [UserQuestion("Which city?")]
+
+
+@pytest.mark.parametrize(("allows", "kind"), [(True, "accept"), (False, "ignore")])
+async def test_requests_in_the_older_form(allows, kind):
+    request = {"action_request": {"action": "send", "args": {"file_path": "/a"}}}
+    person = Person(allows=allows)
+    waiting = GraphInterrupt("i", [request])
+    assert await settle_interrupts(person, [waiting]) == [{"type": kind, "args": None}]
+    [asked] = person.asked
+    assert isinstance(asked, ApprovalRequest)
+    assert (asked.tool, asked.paths) == ("send", ("/a",))
+
+
 @pytest.mark.parametrize(
     ("value", "message", "choices"),
     [

@@ -165,6 +165,12 @@ async def test_failures(client, said, kind, code):
     assert told.sentence
 
 
+async def test_no_secret_is_told(client):
+    said = orjson.dumps({"message": f"Wrong key: {KEY}"})
+    told, _ = await answered(client, said, kind="application/json")
+    assert "Wrong key: •••" in told.sentence
+
+
 async def test_a_refusal_is_told_with_the_services_words(client):
     async def script(exchange: Exchange) -> None:
         await exchange.answer(404, {"message": 'The webhook "x" is not registered.'})
