@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 390117100b774cb2
+# Content hash: 3aea75ebd75f7b01
 
 import asyncio
 import base64
@@ -9443,8 +9443,11 @@ class QueueStore(Protocol):
     async def view(self, spec: PoolSpec) -> PoolView:
         """How the pool stands, all replicas together."""
 
+    def share(self, counts: Mapping[str, Any]) -> None:
+        """Publish these counts, unless that was done a moment ago."""
+
     async def publish(self, counts: bytes) -> None:
-        """Let other replicas see this one's counts, for half a minute."""
+        """Let other replicas see this one's counts, for an hour."""
 
     async def published(self) -> Sequence[bytes]:
         """The counts of all replicas, this one's among them; empty without Redis."""
@@ -9642,6 +9645,9 @@ class MemoryStore:
 
     async def view(self, spec: PoolSpec) -> PoolView:
         return self.pool(spec).view()
+
+    def share(self, counts: Mapping[str, Any]) -> None:
+        """Nobody else is there."""
 
     async def publish(self, counts: bytes) -> None:
         """Nobody else is there."""
@@ -10208,15 +10214,21 @@ class RedisWire:
         async with asyncio.timeout(CALL_SECONDS):
             return await self.client.hget(f"{self.root}{pool}:records", name) or ""
 
-    async def put_counts(self, replica: str, counts: bytes, seconds: int) -> None:
+    async def put_counts(self, process: str, counts: bytes, seconds: int) -> None:
+        """Keep a process's counts for so long, whether it lives or not."""
         async with asyncio.timeout(CALL_SECONDS):
-            await self.client.set(f"{self.root}counts:{replica}", counts, ex=seconds)
+            key = f"{self.root}counts:{process}"
+            await self.client.set(key, counts, ex=seconds)
+            members = {process: time.time() + seconds}
+            await self.client.zadd(f"{self.root}counted", members)
 
     async def all_counts(self) -> list[bytes]:
-        """The counts of every replica whose lease is alive."""
+        """The counts of every process that told them lately."""
         async with asyncio.timeout(CALL_SECONDS):
-            replicas = await self.client.zrange(f"{self.root}replicas", 0, -1)
-            keys = [f"{self.root}counts:{replica}" for replica in replicas]
+            counted, now = f"{self.root}counted", time.time()
+            await self.client.zremrangebyscore(counted, "-inf", now)
+            processes = await self.client.zrange(counted, 0, -1)
+            keys = [f"{self.root}counts:{process}" for process in processes]
             found = await self.client.mget(keys) if keys else []
         return [text.encode() for text in found if text]
 
@@ -10261,7 +10273,8 @@ LEASE_SECONDS = 7.5  # after its last sign of life, what a replica holds is free
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
-COUNTS_SECONDS = 30
+COUNTS_SECONDS = 3600  # the page shows an hour, also of a replica that is gone
+SHARE_SECONDS = 5.0  # between two times that the counts are told, at the least
 
 redis_log = logging.getLogger("aqueduct.routing")
 
@@ -10292,6 +10305,8 @@ class RedisStore:
         self._listener: asyncio.Task[None] | None = None
         self._telling: set[str] = set()
         self._next_beat = 0.0
+        self._process = self.replica
+        self._next_share = 0.0
 
     # --- what the router asks ---
 
@@ -10374,10 +10389,15 @@ class RedisStore:
                 return pool_view(spec, seen)
         return await self._local.view(spec)
 
+    def share(self, counts: Mapping[str, Any]) -> None:
+        if self._clock() >= self._next_share:
+            self._next_share = self._clock() + SHARE_SECONDS
+            self._task(self.publish(json.dumps(counts).encode()))
+
     async def publish(self, counts: bytes) -> None:
         if self.online:
             try:
-                await self._wire.put_counts(self.replica, counts, COUNTS_SECONDS)
+                await self._wire.put_counts(self._process, counts, COUNTS_SECONDS)
             except REDIS_ERRORS as error:
                 self._lose(error)
 
@@ -11138,6 +11158,7 @@ class Router:
             served = True
         finally:
             await self.store.leave(place, served)
+            self.store.share(self.stats.data)
 
     async def _turn(
         self, call: RoutedCall, place: QueuePlace, progress: Progress

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 9e1ed86ba30c456f
+# Content hash: efb6f43fabca8d0a
 
 import asyncio
 import json
@@ -2712,7 +2712,7 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
     call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
     call.metadata[CITATIONS_KEY] = citations
-    cite_when_stopped(call)
+    cite_at_the_end(call)
     await say_recalled(len(told), call)
     return body
 
@@ -2822,15 +2822,15 @@ async def cite(call: MemoryCall) -> None:
             await call.emit({"type": "source", "data": source})
 
 
-def cite_when_stopped(call: MemoryCall) -> None:
-    """Also show it when the answer is stopped, after which no outlet is called."""
+def cite_at_the_end(call: MemoryCall) -> None:
+    """Show it even if no outlet is called, as after Stop: when the turn's task ends."""
 
-    def cite_if_stopped(turn: asyncio.Task[Any]) -> None:
-        if turn.cancelled():
-            in_background("citing in a stopped answer", cite(call))
+    def cite_what_is_left(_: asyncio.Task[Any]) -> None:
+        if CITATIONS_KEY in call.metadata:
+            in_background("citing", cite(call))
 
     if (turn := asyncio.current_task()) is not None:
-        turn.add_done_callback(cite_if_stopped)
+        turn.add_done_callback(cite_what_is_left)
 
 
 async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:

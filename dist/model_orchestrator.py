@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 5f3ce153c6ff5806
+# Content hash: 6185193450bb51bb
 
 import asyncio
 import contextlib
@@ -118,19 +118,28 @@ class Errand:
 
     `root` is the answer to a person's message at the top, `started` when it began, in
     seconds since 1970. `depth` is 1 for what that answer starts itself. `models` are
-    those on the way down, the one that is asked last. `chat_id` and `message_id` are
-    the answer that asks.
+    those on the way down, the one that is asked last; `chats` are those in which
+    somebody waits for the answer. `message_id` is the answer that asks, in the last one.
     """
 
     root: str
     started: int
     depth: int
     models: tuple[str, ...]
-    chat_id: str
+    chats: tuple[str, ...]
     message_id: str
 
     def as_meta(self) -> dict[str, Any]:
-        return {ERRAND_KEY: {**asdict(self), "models": list(self.models)}}
+        lists = {"models": list(self.models), "chats": list(self.chats)}
+        return {ERRAND_KEY: asdict(self) | lists}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any] | None) -> "Errand | None":
+        found = (meta or {}).get(ERRAND_KEY)
+        if not found:
+            return None
+        tuples = {"models": tuple(found["models"]), "chats": tuple(found["chats"])}
+        return cls(**{**found, **tuples})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +159,7 @@ async def errand_of(chat_id: str, answer_id: str) -> tuple[Errand | None, int]:
     messages = await Chats.get_messages_map_by_chat_id(chat_id) or {}
     answer = messages.get(answer_id) or {}
     question = messages.get(str(answer.get("parentId") or "")) or {}
-    found = (question.get("meta") or {}).get(ERRAND_KEY)
-    errand = Errand(**{**found, "models": tuple(found["models"])}) if found else None
-    return errand, int(answer.get("timestamp") or 0)
+    return Errand.from_meta(question.get("meta")), int(answer.get("timestamp") or 0)
 
 
 async def errand_turns(request: Any, user_id: str, errand: Errand) -> list[ErrandTurn]:
@@ -1098,6 +1105,11 @@ class Caller:
         return is_saved_chat(self.chat_id)
 
     @property
+    def in_temporary_chat(self) -> bool:
+        """Whether only the browser keeps this chat: `local:…`."""
+        return self.chat_id.startswith("local:")
+
+    @property
     def language(self) -> str:
         variables = self.metadata.get("variables") or {}
         return str(variables.get("{{USER_LANGUAGE}}") or "en")
@@ -1129,13 +1141,18 @@ async def present_errand(caller: Caller) -> Errand:
         errand, begun = await errand_of(caller.chat_id, caller.message_id)
     if errand is None:
         root = caller.message_id or uuid4().hex
-        errand = Errand(root, begun or int(time.time()), 0, (), "", "")
+        errand = Errand(root, begun or int(time.time()), 0, (), (), "")
     models = dict.fromkeys([*errand.models, caller.model_id])
     return replace(errand, models=tuple(models))
 
 
 def next_errand(caller: Caller, present: Errand, model_ids: Collection[str]) -> Errand:
-    """The errand of models that the caller asks; AqueductError where it may not."""
+    """The errand of models that the caller asks; AqueductError where it may not.
+
+    What is said in a temporary chat is not to be stored, and a conversation would be.
+    """
+    if caller.in_temporary_chat:
+        raise AqueductError("temporary_chat")
     if set(model_ids) & set(present.models):
         raise AqueductError("own_model")
     limit = caller.limits.max_depth
@@ -1145,9 +1162,14 @@ def next_errand(caller: Caller, present: Errand, model_ids: Collection[str]) -> 
         present,
         depth=present.depth + 1,
         models=(*present.models, *model_ids),
-        chat_id=caller.chat_id,
+        chats=waiting_chats(caller, present),
         message_id=caller.message_id,
     )
+
+
+def waiting_chats(caller: Caller, present: Errand) -> tuple[str, ...]:
+    """The chats in which somebody waits for what the caller does now, its own last."""
+    return (*present.chats, caller.chat_id)
 
 
 def seconds_left(caller: Caller, errand: Errand) -> float:
@@ -1264,6 +1286,14 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
     "time_over": (
         "The time for this request is over; what was running is stopped.",
         "Answer with what you have.",
+    ),
+    "temporary_chat": (
+        "This chat is temporary, and a conversation with a model would be stored.",
+        "Tell the user to ask in a chat that is kept.",
+    ),
+    "own_chat": (
+        "In this chat somebody is waiting for your answer.",
+        "Answer, or begin another chat.",
     ),
     "own_model": (
         "A model may not ask itself, nor one that is waiting for its answer.",
@@ -1406,13 +1436,15 @@ NEXT_STEPS = {
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
     """An answer in a chat: `status` is answered, running, failed, stopped or
-    waiting_for_user; `task_id` is what writes it."""
+    waiting_for_user; `files` are addresses, of pictures mostly; `task_id` is what
+    writes it."""
 
     chat_id: str
     message_id: str
     model_id: str
     status: str
     text: str
+    files: tuple[str, ...]
     problem: str
     task_id: str
 
@@ -1428,6 +1460,8 @@ class ChatAnswer:
         }
         if self.text:
             told["answer"] = clipped(self.text, limit)
+        if self.files:
+            told["files"] = list(self.files)
         if len(self.text) > limit:
             told["clipped"] = f"{limit} of {len(self.text)} characters"
         if self.status == "failed":
@@ -1444,21 +1478,23 @@ async def chat_answer(caller: Caller, chat_id: str, message_id: str) -> ChatAnsw
     message = await stored_message(chat_id, message_id)
     running = await is_running(caller.request, chat_id, message)
     text = message_text(message) if message.get("role") == "assistant" else ""
+    files = tuple(str(file.get("url")) for file in message.get("files") or [])
     return ChatAnswer(
         chat_id=chat_id,
         message_id=message_id,
         model_id=str(message.get("model") or ""),
-        status=answer_status(message, text, running),
+        status=answer_status(message, bool(text.strip() or files), running),
         text=text,
+        files=files,
         problem=answer_problem(message),
         task_id=str((message.get("meta") or {}).get("task_id") or ""),
     )
 
 
-def answer_status(message: Mapping[str, Any], text: str, running: bool) -> str:
+def answer_status(message: Mapping[str, Any], says: bool, running: bool) -> str:
     """What has become of an answer.
 
-    One that was stopped while its text was coming has an item that is incomplete; one
+    `says` tells whether there are words or files. One that was stopped while its text was coming has an item that is incomplete; one
     that was stopped before is never marked as done.
     """
     if running:
@@ -1469,7 +1505,7 @@ def answer_status(message: Mapping[str, Any], text: str, running: bool) -> str:
         return "waiting_for_user"
     if message.get("done") is False or is_incomplete(message):
         return "stopped"
-    return "answered" if text.strip() else "failed"
+    return "answered" if says else "failed"
 
 
 def is_unanswered(item: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
@@ -1520,6 +1556,10 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     Read from the database, since another worker may be writing them. Whoever stops
     the caller stops them.
     """
+    present = await unbroken(present_errand(caller))
+    if set(chat_ids) & set(waiting_chats(caller, present)):
+        # Everybody would wait until the time is over.
+        raise AqueductError("own_chat")
     wanted = list(dict.fromkeys(chat_ids))[: caller.limits.max_chats]
     chats = {
         chat_id: await unbroken(own_chat(caller.person, chat_id)) for chat_id in wanted
@@ -1531,7 +1571,7 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     }
     answers: dict[str, ChatAnswer] = {}
     try:
-        await await_answers(caller, tips, answers)
+        await await_answers(caller, present, tips, answers)
     except asyncio.CancelledError:
         running = [each for each in answers.values() if each.status == "running"]
         stopping = [each.task_id for each in running]
@@ -1549,10 +1589,12 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
 
 
 async def await_answers(
-    caller: Caller, tips: Mapping[str, str], answers: dict[str, ChatAnswer]
+    caller: Caller,
+    errand: Errand,
+    tips: Mapping[str, str],
+    answers: dict[str, ChatAnswer],
 ) -> None:
     """Fill `answers` until none is being written, or the request's time is over."""
-    errand = await unbroken(present_errand(caller))
     told = -1
     while True:
         for chat_id, message_id in tips.items():
@@ -2379,7 +2421,7 @@ def chat_link(title: str, chat_id: str) -> str:
 
 # --- shared/orchestration/conversations.py ---
 
-TITLE_LIMIT = 60
+TITLE_LIMIT = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -2420,8 +2462,10 @@ async def prepare_question(
     caller: Caller, question: ModelQuestion
 ) -> tuple[Any, UsableModel, Errand]:
     """The chat to go on in, if any, the model to ask, and its errand."""
-    chat = await chat_to_go_on(caller, question.chat_id)
     present = await present_errand(caller)
+    if question.chat_id in waiting_chats(caller, present):
+        raise AqueductError("own_chat")
+    chat = await chat_to_go_on(caller, question.chat_id)
     target = await choose_model(caller, present, question, chat)
     return chat, target, next_errand(caller, present, [target.id])
 
@@ -2503,9 +2547,11 @@ async def open_place(
     if chat is not None:
         return ChatPlace(chat.id, str(chat.title), tip_of(chat), is_new=False)
     names = ", ".join(model.name for model in models)
-    first_line = " ".join(question.message.split())
-    title = question.title or clipped(f"{names}: {first_line}", TITLE_LIMIT)
-    link = {"parent_chat_id": errand.chat_id, "parent_message_id": errand.message_id}
+    title = one_line(question.title or "") or one_line(f"{names}: {question.message}")
+    link = {
+        "parent_chat_id": errand.chats[-1],
+        "parent_message_id": errand.message_id,
+    }
     chat_id = await create_chat(
         caller.request,
         caller.person,
@@ -2516,6 +2562,10 @@ async def open_place(
     )
     await keep_chat_tag(caller.person, ORCHESTRATED)
     return ChatPlace(chat_id, title, None, is_new=True)
+
+
+def one_line(text: str) -> str:
+    return clipped(" ".join(text.split()), TITLE_LIMIT)
 
 
 async def start_question(
@@ -2676,6 +2726,35 @@ async def told_messages(caller: Caller, chat_id: str, last: int) -> dict[str, An
             for message in shown
         ],
     }
+
+
+# --- shared/orchestration/given.py ---
+
+
+def given_texts(value: Any) -> list[str]:
+    """A list of texts, also where it came as JSON, or as `a, b`."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = value.split(",")
+    listed = value if isinstance(value, list) else [value]
+    return [text for each in listed if each and (text := str(each).strip())]
+
+
+def given_flag(value: Any) -> bool:
+    """Yes or no, also where it came as a word."""
+    if isinstance(value, str):
+        return value.strip().casefold() in ("true", "yes", "1")
+    return bool(value)
+
+
+def given_count(value: Any, default: int) -> int:
+    """A whole number; the default for what is none."""
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return default
 
 
 # --- shared/host/series.py ---
@@ -3725,7 +3804,7 @@ class Tools:
         :param page: Which page of the list, from 1.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_step(caller, told_models, query, tag, page)
+        return await run_step(caller, told_models, query, tag, given_count(page, 1))
 
     async def get_models_by_tag(
         self,
@@ -3878,7 +3957,7 @@ class Tools:
         :param last: How many messages, counted from the end.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_step(caller, told_messages, chat_id, last)
+        return await run_step(caller, told_messages, chat_id, given_count(last, 10))
 
     async def chat_with_model(
         self,
@@ -3908,7 +3987,9 @@ class Tools:
         :param title: The title of a new chat.
         :param background: Return at once, and get the answer with collect.
         """
-        question = ModelQuestion(message, model, tag, chat_id, title, background)
+        question = ModelQuestion(
+            message, model, tag, chat_id, title, given_flag(background)
+        )
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
         return await run_tool(caller, ask_model, question)
 
@@ -3926,7 +4007,7 @@ class Tools:
         :param chat_ids: The ids of the chats.
         """
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
-        return await run_tool(caller, collect_answers, chat_ids)
+        return await run_tool(caller, collect_answers, given_texts(chat_ids))
 
     async def let_models_talk(
         self,
@@ -3947,7 +4028,9 @@ class Tools:
         :param turns: How many answers follow the opening.
         """
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
-        return await run_tool(caller, hold_group_talk, models, topic, turns)
+        return await run_tool(
+            caller, hold_group_talk, given_texts(models), topic, given_count(turns, 4)
+        )
 
 
 def orchestrator_limits(valves: Tools.Valves) -> OrchestratorLimits:

@@ -3,8 +3,10 @@
 Pure: nothing here waits or looks at a clock; `now` is in seconds and only ever grows.
 A request (`Ticket`) enters, is granted a slot of an upstream or waits, and leaves. It
 waits in a lane: that of the upstream which holds its chat in cache, or the common one,
-`ANY`. A free slot goes to the first of both, so a chat waits for its own upstream
-while others use the rest; `loosen` moves it to the common lane, its place kept.
+`ANY`. So a chat waits for its own upstream while others use the rest; `loosen` puts it
+into the common lane, too, its place kept. A free slot goes to the first of both lanes,
+but rather to a chat that is at home there, as long as this is fair: within the same
+round of all users, and not past the same request again and again.
 """
 
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ ANY = ""
 BUSY, CLOSED = "busy", "closed"
 KEPT_AFFINITIES = 20_000
 SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
+MOST_OVERTAKEN = 4
 
 
 @dataclass(slots=True)
@@ -37,6 +40,10 @@ class Dispatcher:
     running: dict[str, Running] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
     service: dict[str, float] = field(default_factory=dict)
+    # All of a class, and those who may go to an upstream or to any.
+    _lines: tuple[Lane, ...] = field(
+        default_factory=lambda: tuple(Lane() for _ in REQUEST_CLASSES)
+    )
     _lanes: dict[tuple[int, str], Lane] = field(default_factory=dict)
     _tags: tuple[FairTags, ...] = field(
         default_factory=lambda: tuple(FairTags() for _ in REQUEST_CLASSES)
@@ -88,11 +95,10 @@ class Dispatcher:
     def loosen(self, ticket_id: str, now: float) -> list[Grant]:
         """Let a waiting request go to any upstream from now on."""
         place = self.waiting.get(ticket_id)
-        if place is None or place.lane == ANY:
+        if place is None or ANY in place.lanes:
             return []
-        self._lane(place).remove(place.rank, ticket_id)
-        place.lane = ANY
-        self._lane(place).add(place.rank, ticket_id)
+        place.lanes = (*place.lanes, ANY)
+        self._lane(place.ticket.priority, ANY).add(place.rank, ticket_id)
         return self.dispatch(now)
 
     def adopt(self, ticket: Ticket, upstream: str, now: float) -> None:
@@ -144,9 +150,7 @@ class Dispatcher:
     # --- looking ---
 
     def count_waiting(self, priority: int) -> int:
-        return sum(
-            len(lane) for (rank, _), lane in self._lanes.items() if rank == priority
-        )
+        return len(self._lines[priority])
 
     def count_running(self, upstream: str) -> int:
         return self._of_upstream.get(upstream, 0)
@@ -157,12 +161,8 @@ class Dispatcher:
         if place is None:
             return None
         mine = place.ticket.priority
-        ahead = 0
-        for (priority, _), lane in self._lanes.items():
-            if priority < mine:
-                ahead += len(lane)
-            elif priority == mine:
-                ahead += lane.count_before(place.rank)
+        ahead = sum(len(line) for line in self._lines[:mine])
+        ahead += self._lines[mine].count_before(place.rank)
         pace = self._seconds_per_request(now)
         seconds = None if pace is None else (ahead + 1) * pace
         return Standing(ahead + 1, len(self.waiting), seconds)
@@ -187,33 +187,48 @@ class Dispatcher:
     def _next_grant(self, now: float) -> Grant | None:
         free = [u for u in self.spec.upstreams if self._has_room(u)]
         for upstream in sorted(free, key=self._load) if len(free) > 1 else free:
-            place = self._first_for(upstream, now)
+            place = self._first_for(upstream.id, now)
             if place is not None:
                 return self._grant(place, upstream.id, now)
         return None
 
-    def _first_for(self, upstream: UpstreamSlots, now: float) -> Waiting | None:
+    def _first_for(self, upstream: str, now: float) -> Waiting | None:
         """Whose turn it is at this upstream.
 
         A request of a lower class counts as one of the next higher class that came
         `ageing` seconds later, so that nobody waits for ever.
         """
-        best: Waiting | None = None
+        best: tuple[Waiting, Waiting | None] | None = None
         best_time = 0.0
         for priority in range(len(REQUEST_CLASSES)):
-            heads = [
-                head
-                for name in (ANY, upstream.id)
-                if (lane := self._lanes.get((priority, name)))
-                and (head := self._head(lane, upstream.id, now)) is not None
-            ]
-            if not heads:
+            first = self._first_of_class(priority, upstream, now)
+            if first is None:
                 continue
-            head = min(heads, key=lambda place: place.rank)
-            time = head.ticket.entered + priority * self.spec.queue.ageing
+            time = first[0].ticket.entered + priority * self.spec.queue.ageing
             if best is None or time < best_time:
-                best, best_time = head, time
-        return best
+                best, best_time = first, time
+        if best is None:
+            return None
+        place, overtaken = best
+        if overtaken is not None:
+            overtaken.overtaken += 1
+        return place
+
+    def _first_of_class(
+        self, priority: int, upstream: str, now: float
+    ) -> tuple[Waiting, Waiting | None] | None:
+        """The next request of a class, and the one that it overtakes, if any."""
+        home = self._head(self._lane(priority, upstream), upstream, now)
+        other = self._head(self._lane(priority, ANY), upstream, now)
+        if home is None or other is None:
+            found = home or other
+            return None if found is None else (found, None)
+        if home.rank <= other.rank:
+            return home, None
+        same_round = home.rank[0] <= other.rank[0] + 1
+        if same_round and other.overtaken < MOST_OVERTAKEN:
+            return home, other
+        return other, None
 
     def _head(self, lane: Lane, upstream: str, now: float) -> Waiting | None:
         """The first request of a lane that may run here now."""
@@ -291,13 +306,17 @@ class Dispatcher:
         self._arrivals += 1
         tags = self._tags[ticket.priority]
         tag = float("-inf") if ticket.ahead else tags.new_tag(ticket.user)
-        place = Waiting(ticket, (tag, self._arrivals), lane)
+        place = Waiting(ticket, (tag, self._arrivals), (lane,))
         self.waiting[ticket.id] = place
-        self._lane(place).add(place.rank, ticket.id)
+        self._lane(ticket.priority, lane).add(place.rank, ticket.id)
+        self._lines[ticket.priority].add(place.rank, ticket.id)
 
     def _remove(self, ticket_id: str) -> Waiting:
         place = self.waiting.pop(ticket_id)
-        self._lane(place).remove(place.rank, ticket_id)
+        priority = place.ticket.priority
+        for lane in place.lanes:
+            self._lane(priority, lane).remove(place.rank, ticket_id)
+        self._lines[priority].remove(place.rank, ticket_id)
         return place
 
     def _give_up(self, ticket_id: str) -> None:
@@ -305,11 +324,10 @@ class Dispatcher:
         if not ticket.ahead:
             self._tags[ticket.priority].refund(ticket.user)
 
-    def _lane(self, place: Waiting) -> Lane:
-        key = (place.ticket.priority, place.lane)
-        lane = self._lanes.get(key)
+    def _lane(self, priority: int, upstream: str) -> Lane:
+        lane = self._lanes.get((priority, upstream))
         if lane is None:
-            lane = self._lanes[key] = Lane()
+            lane = self._lanes[priority, upstream] = Lane()
         return lane
 
     def _count(self, ticket: Ticket, upstream: str, change: int) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from shared.routing.breaker import (
     BreakerRecord,
@@ -50,7 +51,7 @@ class MemoryPool:
         if waiting is None:
             return
         self._await_opening(now)
-        if waiting.lane != ANY:
+        if ANY not in waiting.lanes:
             patience = place.spec.affinity.wait
             asyncio.get_running_loop().call_later(patience, self._loosen, ticket.id)
 
@@ -211,6 +212,9 @@ class MemoryStore:
 
     async def view(self, spec: PoolSpec) -> PoolView:
         return self.pool(spec).view()
+
+    def share(self, counts: Mapping[str, Any]) -> None:
+        """Nobody else is there."""
 
     async def publish(self, counts: bytes) -> None:
         """Nobody else is there."""

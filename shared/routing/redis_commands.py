@@ -47,14 +47,6 @@ local function lane_for(ticket)
   return known and upstream or ''
 end
 
-local function count_lane(priority)
-  local count = call('ZCARD', lane(priority, ''))
-  for _, upstream in ipairs(spec.upstreams) do
-    count = count + call('ZCARD', lane(priority, upstream.id))
-  end
-  return count
-end
-
 local function leave(id, served)
   local text = call('HGET', base .. 'waiting', id)
   if text then
@@ -140,7 +132,7 @@ function commands.enter(given, text)
   granted = dispatch(ticket.id)
   if granted then return granted end
   local limit = spec.max_waiting[ticket.priority + 1]
-  if not ticket.ahead and count_lane(ticket.priority) > limit then
+  if not ticket.ahead and call('ZCARD', line(ticket.priority)) > limit then
     give_up(ticket)
     return refusal('busy', ticket)
   end
@@ -155,10 +147,7 @@ function commands.loosen(id)
   local text = call('HGET', base .. 'waiting', id)
   if not text then return end
   local ticket = decode(text)
-  remove(ticket)
-  ticket.lane = ''
   call('ZADD', lane(ticket.priority, ''), ticket.tag, ticket.member)
-  call('HSET', base .. 'waiting', id, encode(ticket))
   dispatch()
 end
 
@@ -205,18 +194,6 @@ function commands.check(...)
   return letters
 end
 
-local function count_before(key, ticket)
-  local tag = ticket.tag
-  local ahead, low = call('ZCOUNT', key, '-inf', '(' .. tag), 0
-  local high = call('ZCOUNT', key, tag, tag)
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local found = call('ZRANGEBYSCORE', key, tag, tag, 'LIMIT', middle, 1)[1]
-    if found < ticket.member then low = middle + 1 else high = middle end
-  end
-  return ahead + low
-end
-
 function commands.standings(owner, ...)
   call('SREM', root .. 'told:' .. owner, spec.pool)
   local total, each = call('HLEN', base .. 'waiting'), pace()
@@ -224,12 +201,10 @@ function commands.standings(owner, ...)
   for _, id in ipairs({...}) do
     local text = call('HGET', base .. 'waiting', id)
     if text then
-      local ticket, ahead = decode(text), 0
-      for priority = 0, ticket.priority - 1 do ahead = ahead + count_lane(priority) end
-      local names = {''}
-      for _, upstream in ipairs(spec.upstreams) do names[#names + 1] = upstream.id end
-      for _, name in ipairs(names) do
-        ahead = ahead + count_before(lane(ticket.priority, name), ticket)
+      local ticket = decode(text)
+      local ahead = call('ZRANK', line(ticket.priority), ticket.member)
+      for priority = 0, ticket.priority - 1 do
+        ahead = ahead + call('ZCARD', line(priority))
       end
       lines[#lines + 1] = {id, ahead + 1, total, (ahead + 1) * each}
     end
@@ -239,7 +214,7 @@ end
 
 function commands.view()
   local seen = {waiting = {}, running = {}, gates = {}}
-  for priority = 0, 2 do seen.waiting[priority + 1] = count_lane(priority) end
+  for priority = 0, 2 do seen.waiting[priority + 1] = call('ZCARD', line(priority)) end
   for i, upstream in ipairs(spec.upstreams) do
     seen.running[i] = booked('upstream', upstream.id)
   end

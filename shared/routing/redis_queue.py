@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.routing.breaker import BreakerRecord, Shut, after_failure, after_success
@@ -24,7 +24,8 @@ LEASE_SECONDS = 7.5  # after its last sign of life, what a replica holds is free
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
-COUNTS_SECONDS = 30
+COUNTS_SECONDS = 3600  # the page shows an hour, also of a replica that is gone
+SHARE_SECONDS = 5.0  # between two times that the counts are told, at the least
 
 redis_log = logging.getLogger("aqueduct.routing")
 
@@ -55,6 +56,8 @@ class RedisStore:
         self._listener: asyncio.Task[None] | None = None
         self._telling: set[str] = set()
         self._next_beat = 0.0
+        self._process = self.replica
+        self._next_share = 0.0
 
     # --- what the router asks ---
 
@@ -137,10 +140,15 @@ class RedisStore:
                 return pool_view(spec, seen)
         return await self._local.view(spec)
 
+    def share(self, counts: Mapping[str, Any]) -> None:
+        if self._clock() >= self._next_share:
+            self._next_share = self._clock() + SHARE_SECONDS
+            self._task(self.publish(json.dumps(counts).encode()))
+
     async def publish(self, counts: bytes) -> None:
         if self.online:
             try:
-                await self._wire.put_counts(self.replica, counts, COUNTS_SECONDS)
+                await self._wire.put_counts(self._process, counts, COUNTS_SECONDS)
             except REDIS_ERRORS as error:
                 self._lose(error)
 

@@ -3,8 +3,8 @@
 With the commands of redis_commands.py they are one script, so that every step is
 atomic. All keys lie in one hash slot
 (`{routing}`), so a cluster runs it, too. Per pool: `spec` (JSON), `waiting` and
-`running` (id -> JSON), `lane:<priority>:<upstream>` (sorted by tag, then by number of
-arrival), `tags:<priority>` (user -> last tag), `books` (counters), `gates`, `service`,
+`running` (id -> JSON), `line:<priority>` and `lane:<priority>:<upstream>` (sorted by
+tag, then by number of arrival), `tags:<priority>` (user -> last tag), `books` (counters), `gates`, `service`,
 `records`, `chat:<affinity>`. For all: `replicas` (by when their lease ends),
 `owned:<replica>` (what falls with it), `mail:<replica>` (what it has to know),
 `told:<replica>` (pools whose lines moved, already in the mail).
@@ -28,6 +28,10 @@ end
 
 local function lane(priority, upstream)
   return base .. 'lane:' .. priority .. ':' .. upstream
+end
+
+local function line(priority)
+  return base .. 'line:' .. priority
 end
 
 local function book(kind, name, change)
@@ -98,7 +102,7 @@ local function insert(ticket)
   local number = call('HINCRBY', base .. 'books', 'arrivals', 1)
   local tags = base .. 'tags:' .. ticket.priority
   local virtual = booked('time', ticket.priority)
-  ticket.tag = -1
+  ticket.tag, ticket.overtaken = -1e15, 0
   if not ticket.ahead then
     local last = call('ZSCORE', tags, ticket.user)
     ticket.tag = math.max(virtual, last and tonumber(last) + 1 or virtual)
@@ -106,12 +110,15 @@ local function insert(ticket)
     call('ZREMRANGEBYSCORE', tags, '-inf', virtual - 1)
   end
   ticket.member = string.format('%015d', number) .. ' ' .. ticket.id
+  call('ZADD', line(ticket.priority), ticket.tag, ticket.member)
   call('ZADD', lane(ticket.priority, ticket.lane), ticket.tag, ticket.member)
   call('HSET', base .. 'waiting', ticket.id, encode(ticket))
 end
 
 local function remove(ticket)
+  call('ZREM', line(ticket.priority), ticket.member)
   call('ZREM', lane(ticket.priority, ticket.lane), ticket.member)
+  call('ZREM', lane(ticket.priority, ''), ticket.member)
   call('HDEL', base .. 'waiting', ticket.id)
 end
 
@@ -160,20 +167,32 @@ local function head(priority, name, upstream)
   end
 end
 
+-- The next request of a class, and the one that it overtakes.
+local function first_of_class(priority, upstream)
+  local home = head(priority, upstream, upstream)
+  local other = head(priority, '', upstream)
+  if not (home and other) then return home or other end
+  if home.tag < other.tag or home.tag == other.tag and home.member <= other.member then
+    return home
+  end
+  if home.tag <= other.tag + 1 and other.overtaken < 4 then return home, other end
+  return other
+end
+
 local function first_for(upstream)
-  local best, best_time
+  local best, best_time, overtaken
   for priority = 0, 2 do
-    local one = head(priority, '', upstream)
-    local two = head(priority, upstream, upstream)
-    if one and two and (two.tag < one.tag
-        or (two.tag == one.tag and two.member < one.member)) then
-      one = two
+    local first, behind = first_of_class(priority, upstream)
+    if first then
+      local entered = first.entered + priority * spec.ageing
+      if not best or entered < best_time then
+        best, best_time, overtaken = first, entered, behind
+      end
     end
-    one = one or two
-    if one then
-      local entered = one.entered + priority * spec.ageing
-      if not best or entered < best_time then best, best_time = one, entered end
-    end
+  end
+  if overtaken then
+    overtaken.overtaken = overtaken.overtaken + 1
+    call('HSET', base .. 'waiting', overtaken.id, encode(overtaken))
   end
   return best
 end

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,15 +50,21 @@ class RedisWire:
         async with asyncio.timeout(CALL_SECONDS):
             return await self.client.hget(f"{self.root}{pool}:records", name) or ""
 
-    async def put_counts(self, replica: str, counts: bytes, seconds: int) -> None:
+    async def put_counts(self, process: str, counts: bytes, seconds: int) -> None:
+        """Keep a process's counts for so long, whether it lives or not."""
         async with asyncio.timeout(CALL_SECONDS):
-            await self.client.set(f"{self.root}counts:{replica}", counts, ex=seconds)
+            key = f"{self.root}counts:{process}"
+            await self.client.set(key, counts, ex=seconds)
+            members = {process: time.time() + seconds}
+            await self.client.zadd(f"{self.root}counted", members)
 
     async def all_counts(self) -> list[bytes]:
-        """The counts of every replica whose lease is alive."""
+        """The counts of every process that told them lately."""
         async with asyncio.timeout(CALL_SECONDS):
-            replicas = await self.client.zrange(f"{self.root}replicas", 0, -1)
-            keys = [f"{self.root}counts:{replica}" for replica in replicas]
+            counted, now = f"{self.root}counted", time.time()
+            await self.client.zremrangebyscore(counted, "-inf", now)
+            processes = await self.client.zrange(counted, 0, -1)
+            keys = [f"{self.root}counts:{process}" for process in processes]
             found = await self.client.mget(keys) if keys else []
         return [text.encode() for text in found if text]
 

@@ -134,6 +134,7 @@ class Router:
             served = True
         finally:
             await self.store.leave(place, served)
+            self.store.share(self.stats.data)
 
     async def _turn(
         self, call: RoutedCall, place: QueuePlace, progress: Progress

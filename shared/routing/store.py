@@ -1,9 +1,9 @@
 """What keeps the queues: in this process, or for all replicas together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.routing.settings import PoolSpec
 from shared.routing.tickets import GateView, Grant, Standing, Ticket
@@ -98,8 +98,11 @@ class QueueStore(Protocol):
     async def view(self, spec: PoolSpec) -> PoolView:
         """How the pool stands, all replicas together."""
 
+    def share(self, counts: Mapping[str, Any]) -> None:
+        """Publish these counts, unless that was done a moment ago."""
+
     async def publish(self, counts: bytes) -> None:
-        """Let other replicas see this one's counts, for half a minute."""
+        """Let other replicas see this one's counts, for an hour."""
 
     async def published(self) -> Sequence[bytes]:
         """The counts of all replicas, this one's among them; empty without Redis."""

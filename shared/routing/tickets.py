@@ -39,9 +39,12 @@ class Grant:
 
 @dataclass(slots=True)
 class Waiting:
+    """A request in one or two lanes; `overtaken` by so many that came later."""
+
     ticket: Ticket
     rank: Rank
-    lane: str
+    lanes: tuple[str, ...]
+    overtaken: int = 0
 
 
 @dataclass(slots=True)

@@ -262,3 +262,59 @@ def test_a_place_is_told_with_the_time_to_expect():
     behind = dispatcher.standing(task.id, 10.0)
     assert behind is not None
     assert behind.position == 3
+
+
+def full_pool_with_a_chat_at_home() -> tuple[Dispatcher, str, str]:
+    """Two upstreams that are busy, and the requests that run on `a` and `b`."""
+    dispatcher = pool(UpstreamSlots("a"), UpstreamSlots("b"))
+    chat, other = ticket("ada", affinity="chat"), ticket("bob")
+    _, [first] = dispatcher.enter(chat, 0.0)
+    assert first.upstream == "a"
+    enter_all(dispatcher, [other])
+    return dispatcher, chat.id, other.id
+
+
+def test_a_chat_at_home_goes_before_those_of_the_same_round():
+    dispatcher, at_a, _ = full_pool_with_a_chat_at_home()
+    stranger, again = ticket("eve"), ticket("ada", affinity="chat")
+    enter_all(dispatcher, [stranger, again], 1.0)
+    [grant] = dispatcher.leave(at_a, 2.0)
+    assert (grant.ticket_id, grant.affinity) == (again.id, "kept")
+
+
+def test_but_nobody_is_overtaken_for_ever():
+    dispatcher, at_a, _ = full_pool_with_a_chat_at_home()
+    stranger = ticket("eve")
+    enter_all(dispatcher, [stranger], 1.0)
+    overtook = 0
+    while stranger.id in dispatcher.waiting:
+        again = ticket(f"user {overtook}", affinity="chat")
+        enter_all(dispatcher, [again], 1.0)
+        [grant] = dispatcher.leave(at_a, 2.0)
+        at_a = grant.ticket_id
+        overtook += grant.ticket_id == again.id
+    assert overtook == 4
+
+
+def test_a_users_next_round_waits_though_it_is_at_home():
+    dispatcher, at_a, _ = full_pool_with_a_chat_at_home()
+    mine = [ticket("ada", affinity="chat") for _ in range(3)]
+    stranger = ticket("eve")
+    enter_all(dispatcher, [*mine, stranger], 1.0)
+    order: list[str] = []
+    for _ in range(3):
+        [grant] = dispatcher.leave(at_a, 2.0)
+        at_a = grant.ticket_id
+        order.append(at_a)
+    assert order == [mine[0].id, stranger.id, mine[1].id]
+
+
+def test_loosened_it_is_still_preferred_at_home():
+    dispatcher, at_a, at_b = full_pool_with_a_chat_at_home()
+    stranger, again = ticket("eve"), ticket("ada", affinity="chat")
+    enter_all(dispatcher, [stranger, again], 1.0)
+    assert dispatcher.loosen(again.id, 6.0) == []
+    [grant] = dispatcher.leave(at_b, 7.0)
+    assert grant.ticket_id == stranger.id
+    [grant] = dispatcher.leave(at_a, 8.0)
+    assert (grant.ticket_id, grant.affinity) == (again.id, "kept")

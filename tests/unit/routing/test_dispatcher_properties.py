@@ -146,7 +146,7 @@ class Requests(RuleBasedStateMachine):
                     if name in self.desk.gates
                 ]
                 assert not (
-                    place.lane in ("", upstream.id)
+                    {"", upstream.id} & {*place.lanes}
                     and upstream.id not in ticket.excluded
                     and counts[upstream.id] < upstream.concurrency
                     and all(g.until <= self.now for g in gates)
