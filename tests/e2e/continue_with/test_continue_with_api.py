@@ -79,14 +79,23 @@ async def test_an_empty_text_sends_only_the_hand_over(tab):
     assert said["content"] == "(The answer above is by Demo agent.)"
 
 
-async def test_the_other_model_reads_tool_calls_as_open_webui_replays_them(tab, place):
-    turn = await asked(tab)
+async def test_an_answer_with_tool_cards_can_be_continued(tab, place, expert):
+    turn = await tab.send(
+        "agents.demo", "use get_weather in Rome", tool_ids=["expert_weather"]
+    )
+    output = (await turn.answer())["output"]
+    assert {"function_call", "function_call_output"} <= {i["type"] for i in output}
+    place.demo.reset()
     tab.fill = answering(model="agents.third", text="What did I say first?")
     await tab.press("continue", turn)
-    await tab.settled(turn.chat_id, 4)
-    sent = place.demo.requests()[-1]["body"]["messages"]
-    assert [message["role"] for message in sent][:2] == ["user", "assistant"]
-    assert sent[-1]["content"].endswith("What did I say first?")
+    messages = await tab.settled(turn.chat_id, 4)
+    assert messages[turn.answer_id]["output"] == output
+    [request] = place.demo.requests()
+    asked_first, *answered, last = request["body"]["messages"]
+    assert asked_first["content"] == "use get_weather in Rome"
+    assert {message["role"] for message in answered} <= {"assistant", "tool"}
+    assert "sunny in Rome" in answered[-1]["content"]
+    assert last["content"].endswith("What did I say first?")
 
 
 async def test_a_second_opinion_stands_beside_the_first_and_never_saw_it(tab, place):

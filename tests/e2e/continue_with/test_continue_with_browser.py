@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import pytest_asyncio
@@ -114,6 +115,8 @@ async def test_the_other_model_uses_its_own_tools(chat, buttons, expert, screens
     assert "21 degrees and sunny in Paris" in await chat.finished()
     await chat.open_details()
     await expect(chat.tool_card("get_weather")).to_be_visible()
+    # Open WebUI tells here that an answer in the chat of an earlier test is done.
+    await expect(chat.page.locator("[data-sonner-toast]")).to_have_count(0)
     await screenshot(chat, "continue-tools")
 
 
@@ -133,7 +136,21 @@ async def test_a_second_opinion_has_arrows(chat, buttons, screenshot):
     await expect(chat.page.get_by_text("2/2")).to_be_visible()
 
 
-async def test_compared_models_answer_side_by_side(chat, buttons, screenshot):
+@pytest.fixture
+def wide_screen(place, user) -> Iterator[None]:
+    """Columns get the whole width, as Open WebUI's setting has it."""
+    path = "/api/v1/users/user/settings"
+    with place.client(user) as client:
+        before = client.get(path).raise_for_status().json()
+        wide = before | {"ui": before["ui"] | {"widescreenMode": True}}
+        client.post(f"{path}/update", json=wide).raise_for_status()
+        yield
+        client.post(f"{path}/update", json=before).raise_for_status()
+
+
+async def test_compared_models_answer_side_by_side(
+    wide_screen, chat, buttons, screenshot
+):
     await chat.ask("What is 9 * 9?")
     await buttons.open("Compare")
     await buttons.choose("Third model", "Model 1")
@@ -232,6 +249,27 @@ async def test_another_tab_of_the_user_follows_live(chat, buttons, page_for, use
     await buttons.submit()
     await expect(other.questions).to_have_count(2)
     await expect(other.text()).to_contain_text("20", timeout=ANSWER_TIMEOUT)
+
+
+async def test_two_users_at_the_same_time(chat, buttons, page_for, place):
+    cleo = place.create_user("Cleo")
+    other = await page_for(cleo)
+    await other.open("agents.demo")
+    others = Buttons(other)
+    for page, sum_ in ((chat, "20 + 1"), (other, "30 + 1")):
+        await page.ask(f"What is {sum_}?")
+    for pressing in (buttons, others):
+        await pressing.open("Continue with…")
+    await others.choose("Third model")
+    await buttons.choose("Slow model")
+    await buttons.fill("What to say", "What is 20 + 2?")
+    await others.fill("What to say", "What is 30 + 2?")
+    await buttons.submit()
+    await others.submit()
+    for page, name, sum_ in ((chat, "Slow model", "22"), (other, "Third model", "32")):
+        await expect(author(page, name)).to_be_visible()
+        assert sum_ in await page.finished()
+        await expect(page.questions).to_have_count(2)
 
 
 async def test_a_temporary_chat_says_what_it_cannot(chat, buttons):
