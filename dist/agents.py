@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 3aea75ebd75f7b01
+# Content hash: 2b94b6a727c35cc8
 
 import asyncio
 import base64
@@ -4241,11 +4241,12 @@ class AcpDecoder:
         events += self._arguments(call)
         known = call.facts
         diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
-        detail = "\n".join(map(diff_text, diffs)) or input_text(known.get("rawInput"))
+        title = str(known.get("title") or tool_name(known))
+        given = input_lines(known.get("rawInput"), title)
         request = ApprovalRequest(
             tool=tool_name(known),
-            title=str(known.get("title") or tool_name(known)),
-            detail=detail,
+            title=title,
+            detail="\n".join(map(diff_text, diffs)) or given,
             paths=tuple(self._shown_paths(known)),
         )
         return events, request
@@ -4398,6 +4399,14 @@ def input_text(value: Any) -> str:
     if isinstance(value, str) or not value:
         return value or ""
     return dump_json(value).decode()
+
+
+def input_lines(value: Any, title: str) -> str:
+    """A tool's input for people, a line each; what the title says is left out."""
+    if not isinstance(value, Mapping):
+        return input_text(value)
+    told = ((name, input_text(given)) for name, given in value.items())
+    return "\n".join(f"{name}: {text}" for name, text in told if text not in title)
 
 
 def tool_name(facts: Mapping[str, Any]) -> str:
@@ -17631,6 +17640,44 @@ def round_messages(
     return messages
 
 
+# --- shared/host/callers.py ---
+
+# What servers say, for their logs alone, to a caller that is gone (nginx's number).
+CLIENT_CLOSED_REQUEST = 499
+
+Given = TypeVar("Given")
+
+
+async def unless_hung_up(
+    request: Request | None, work: Coroutine[Any, Any, Given]
+) -> Given | StreamingResponse:
+    """What `work` gives; it is cancelled when the caller's connection closes first.
+
+    A server ends a stream when its reader is gone, but lets a handler that answers in
+    one piece go on. Only the completion route is watched: other requests may have been
+    answered before the work that they began is done.
+    """
+    if request is None or not request.url.path.endswith("/chat/completions"):
+        return await work
+    answering = asyncio.create_task(work)
+    leaving = asyncio.create_task(hang_up(request))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            return answering.result()
+        return StreamingResponse(iter(()), status_code=CLIENT_CLOSED_REQUEST)
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+
+
+async def hang_up(request: Request) -> None:
+    """Return when the caller's connection closes; its body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 # --- shared/host/tools.py ---
 
 NOT_APPROVED = "Error: the user did not approve this tool call."
@@ -18025,7 +18072,10 @@ async def respond(
     )
     if stream:
         return event_stream(completion_stream(events, completion))
-    return await whole_completion(events, completion, call.in_chat)
+    whole = whole_completion(events, completion, call.in_chat)
+    if call.in_chat or call.task:
+        return await whole
+    return await unless_hung_up(call.request, whole)
 
 
 def sentence_for(

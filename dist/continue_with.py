@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e5b076d005fe4446
+# Content hash: 5957812a531689fe
 
 import asyncio
 import contextlib
@@ -673,15 +673,15 @@ async def wait_for_turn(request: Any, turn: StartedTurn, seconds: float) -> bool
 async def stop_tasks(request: Any, task_ids: Sequence[str], grace: float = 0.0) -> None:
     """Stop tasks, as the Stop button does, and wait until they have ended.
 
-    `grace` are seconds in which they may end by themselves: who stops us mostly stops
-    them too. A second stop would hit Open WebUI while it saves the answer, which keeps
-    its SQLite locked. With Redis it only sends word of a stop, hence the waiting: a
-    task that still ends would write its answer again after it was deleted.
+    With Redis it only sends word of a stop, hence the waiting: a task that still ends
+    would write its answer again after it was deleted. `grace` are seconds in which they
+    may then end by themselves: who stops us mostly sends word to them too, and a second
+    stop would hit Open WebUI while it saves the answer, which keeps its SQLite locked.
     """
     from open_webui.tasks import stop_task, tasks
 
     running = {tasks[task_id]: task_id for task_id in task_ids if task_id in tasks}
-    if running and grace:
+    if running and grace and request.app.state.redis is not None:
         await asyncio.wait(running, timeout=grace)
     for task, task_id in running.items():
         if not task.done() and not task.cancelling():
@@ -1060,11 +1060,11 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "zh": "结束语（可选）",
     },
     "field_phrase_hint": {
-        "en": "It ends early when both have written this, one after the other.",
-        "de": "Es endet früher, wenn beide dies nacheinander geschrieben haben.",
-        "es": "Termina antes si ambos lo escriben, uno tras otro.",
-        "fr": "Cela finit plus tôt quand les deux l'ont écrit, l'un après l'autre.",
-        "zh": "双方先后写出此语时提前结束。",
+        "en": "It ends early when both have written this, one after the other. With a goal: [DONE]",
+        "de": "Es endet früher, wenn beide dies nacheinander geschrieben haben. Bei einem Ziel: [DONE]",
+        "es": "Termina antes si ambos lo escriben, uno tras otro. Con un objetivo: [DONE]",
+        "fr": "Cela finit plus tôt quand les deux l'ont écrit, l'un après l'autre. Avec un but : [DONE]",
+        "zh": "双方先后写出此语时提前结束。有目标时默认：[DONE]",
     },
     "field_seed": {
         "en": "What goes along",
@@ -2134,6 +2134,7 @@ LEAST_TURNS = 2
 INTERRUPTED_CODES = ("answer_running", "message_gone", "chat_gone")
 # Companion of the buttons, `filters/talk_roles.py`.
 ROLES_FILTER = "talk_roles"
+DONE_PHRASE = "[DONE]"
 # Turns in which the goal is told: the first one of each model.
 TOLD_TURNS = 2
 
@@ -2226,13 +2227,15 @@ async def ask_for_talk(desk: Desk, first: str) -> Talk:
         "phrase": text_field(desk.text("field_phrase"), desk.text("field_phrase_hint")),
     }
     answers = await desk.ask(fields, ("model", "turns"))
+    goal = chosen_text(answers, "goal")
     return Talk(
         first=first,
         second=chosen_value(answers, "model", picker.labels),
         names=await desk.names(),
         turns=chosen_number(answers, "turns", LEAST_TURNS, limit),
-        goal=chosen_text(answers, "goal"),
-        phrase=chosen_text(answers, "phrase"),
+        goal=goal,
+        # A goal is of little use to models that cannot say it is reached.
+        phrase=chosen_text(answers, "phrase") or (DONE_PHRASE if goal else ""),
     )
 
 

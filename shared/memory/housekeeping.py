@@ -26,8 +26,12 @@ from shared.memory.options import MemoryOptions
 
 BACKFILL_STATE = "backfill"
 PAGE = 50
-# One replica at a time reads old chats. Who has not reported for this long is gone.
-LEASE_SECONDS = 120
+# One replica at a time reads old chats. Who has not reported for this long is gone, and
+# another one, or the same after a restart, goes on.
+LEASE_SECONDS = 20
+# What a chat raises that is not of the usual shape, as imported ones may be. It must
+# not keep those after it from being read; a database that fails may.
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 # After each chat the backfill rests as long as that took, at least this many seconds.
 SHORTEST_REST = 0.02
 
@@ -134,20 +138,33 @@ async def store_chat(
     return await store.save(user_id, exchanges)
 
 
+async def backfill_state(store: MemoryStore) -> dict[str, Any]:
+    """How far the backfill has come, as soon as nobody is at it."""
+    while True:
+        state = await store.state(BACKFILL_STATE) or {"after": "", "done": 0}
+        others = state.get("lease", 0) - time.time()
+        if state.get("finished") or others <= 0:
+            return dict(state)
+        await asyncio.sleep(others)
+
+
 async def backfill(store: MemoryStore) -> None:
     """Store the chats from before, in the order of their ids, once and for all.
 
     `state("backfill")` holds how far it has come, so that a restart goes on from there.
     """
-    state = await store.state(BACKFILL_STATE) or {"after": "", "done": 0}
-    if state.get("finished") or state.get("lease", 0) > time.time():
+    state = await backfill_state(store)
+    if state.get("finished"):
         return
     options = await memory_options()
     state["total"] = await count_chats()
     while page := await chats_from(state["after"], PAGE):
         for chat_id, user_id in page:
             started = time.monotonic()
-            await store_chat(store, chat_id, user_id, options)
+            try:
+                await store_chat(store, chat_id, user_id, options)
+            except UNREADABLE:
+                housekeeping_log.exception("Passed over: chat %s", chat_id)
             state |= {
                 "after": chat_id,
                 "done": state["done"] + 1,

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.memory.base import Candidates, Floats, Matches, Numbers
+from shared.memory.base import Candidates, Floats, Numbers
 
 BM25_K1 = 0.9
 BM25_B = 0.4
-# A memory of a few exchanges tells nothing of how rare a word is.
+# The gate's rarity of words: a memory of a few exchanges tells nothing of how rare a
+# word is at all, only which of two is the rarer one, and that is enough for an order.
 LEAST_COLLECTION = 500
 QUESTION_SHARE = 0.6
 LEXICAL_SHARE = 0.45
@@ -68,8 +69,9 @@ def rank(found: Candidates, dense: Floats) -> Ranking:
     leaning = np.minimum(1, (CONTEXT_WORDS / np.maximum(lengths, 1)) ** 2)
     weights, covered = term_matrices(found)
     neighbours = Neighbours(found, leaning)
-    rarity = np.array([rareness(m, len(found.ids)) for m in found.matches], np.float32)
-    words_said = rarity @ neighbours.lend(weights)
+    count = len(found.ids)
+    words_said = rarities(found, count) @ neighbours.lend(weights)
+    rarity = rarities(found, max(count, LEAST_COLLECTION))
     coverage = rarity @ neighbours.lend(covered) / max(float(rarity.sum()), 1e-9)
     meaning = filled(dense)
     scores = LEXICAL_SHARE * min_max(words_said) + (1 - LEXICAL_SHARE) * min_max(
@@ -106,10 +108,11 @@ def saturation(lengths: Numbers) -> Floats:
     return factor
 
 
-def rareness(match: Matches, count: int) -> float:
-    """BM25's inverse document frequency of a term."""
-    total, holding = max(count, LEAST_COLLECTION), len(match.anywhere)
-    return float(np.log(1 + (total - holding + 0.5) / (holding + 0.5)))
+def rarities(found: Candidates, count: int) -> Floats:
+    """BM25's inverse document frequency of each term, among `count` texts."""
+    holding = np.array([len(match.anywhere) for match in found.matches], np.float32)
+    rarity: Floats = np.log(1 + (count - holding + 0.5) / (holding + 0.5))
+    return rarity
 
 
 class Neighbours:

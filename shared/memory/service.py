@@ -121,6 +121,7 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
     call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
     call.metadata[CITATIONS_KEY] = citations
+    cite_at_the_end(call)
     await say_recalled(len(told), call)
     return body
 
@@ -223,6 +224,24 @@ async def say_recalled(count: int, call: MemoryCall) -> None:
     await call.emit({"type": "status", "data": {"description": text, "done": True}})
 
 
+async def cite(call: MemoryCall) -> None:
+    """Show what was recalled, once a turn."""
+    for source in call.metadata.pop(CITATIONS_KEY, ()):
+        if call.emit is not None:
+            await call.emit({"type": "source", "data": source})
+
+
+def cite_at_the_end(call: MemoryCall) -> None:
+    """Show it even if no outlet is called, as after Stop: when the turn's task ends."""
+
+    def cite_what_is_left(_: asyncio.Task[Any]) -> None:
+        if CITATIONS_KEY in call.metadata:
+            in_background("citing", cite(call))
+
+    if (turn := asyncio.current_task()) is not None:
+        turn.add_done_callback(cite_what_is_left)
+
+
 async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
     """Show what was recalled, and store the turn in the background.
 
@@ -231,9 +250,7 @@ async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
     """
     if not call.concerns_memory:
         return
-    for source in call.metadata.get(CITATIONS_KEY) or ():
-        if call.emit is not None:
-            await call.emit({"type": "source", "data": source})
+    await cite(call)
     if call.personal.remember:
         in_background("storing an exchange", store_branch(body, call))
 

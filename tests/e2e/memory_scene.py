@@ -53,6 +53,8 @@ def rows(server: WebUI, sql: str, *values: Any) -> list[Any]:
     if not path.exists():
         return []
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            return []  # its tables are just being made
         return connection.execute(sql, values).fetchall()
 
 

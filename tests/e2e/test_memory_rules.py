@@ -254,6 +254,25 @@ async def test_a_model_looks_something_up_with_the_tool(suite_installed):
     assert "Looked up" in str(answer["statusHistory"])
 
 
+async def test_a_stopped_answer_has_its_citations_too(suite_installed, ada):
+    server = suite_installed
+    first = await remembered(server, ada)
+    async with server.chats(ada) as chats:
+        turn = await chats.send(MODEL, f"{TOLD} True? /words 900 /slow 0.05")
+        await eventually(lambda: begun(turn), "the answer's first words")
+        await turn.stop()
+        [source] = await eventually(lambda: cited(turn), "the citation")
+    assert f"/c/{first.chat_id}#" in source["source"]["url"]
+
+
+async def begun(turn):
+    return "water finds its way" in str(await turn.stored())
+
+
+async def cited(turn):
+    return citations(await turn.stored())
+
+
 async def test_a_locked_memory_breaks_no_chat(suite_installed, ada):
     server = suite_installed
     await remembered(server, ada)

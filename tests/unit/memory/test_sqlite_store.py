@@ -74,6 +74,25 @@ async def test_another_process_that_writes_does_not_keep_us_from_reading(
     assert await asyncio.gather(*waiting) == [1] * 8
 
 
+async def test_a_full_disk_loses_only_what_did_not_fit(store, sqlite_file, model):
+    """SQLite is told how many pages there are, which is how it sees a full disk."""
+    await store.save("ada", [CAT, BIKE])
+
+    def leave_no_room(connection):
+        [[pages]] = connection.execute("PRAGMA page_count").fetchall()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    await sqlite_file.in_writer(leave_no_room)
+    long = said("A long story.", "so it goes on " * 5_000, chat="story")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        await store.save("ada", [long])
+    assert await store.count("ada") == 2
+    assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
+    # There is room again: the limit was that of a connection, which is closed now.
+    assert await store.save("ada", [long]) == 1
+    assert await find(store, model, "ada", "long story", limit=1) == [long]
+
+
 async def test_a_write_that_fails_half_way_leaves_nothing(store, sqlite_file):
     with closing(sqlite3.connect(sqlite_file.path)) as other:
         other.execute(
