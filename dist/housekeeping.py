@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: be0e1a82065c0a69
+# Content hash: f6ea7e2065e6cb6d
 
 import asyncio
 import json
@@ -787,7 +787,9 @@ def sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.execute("ROLLBACK")
+        # SQLite has rolled back itself where the disk was full.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 
