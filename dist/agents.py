@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 2b94b6a727c35cc8
+# Content hash: 9cc81ef2d8b157b6
 
 import asyncio
 import base64
@@ -793,6 +793,13 @@ async def call_json(
             raise UpstreamBroken("unreadable") from error
 
 
+def must_be_object(payload: Any) -> Mapping[str, Any]:
+    """The payload; raises UpstreamBroken where it is no JSON object."""
+    if not isinstance(payload, Mapping):
+        raise UpstreamBroken("unreadable")
+    return payload
+
+
 async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
     """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
     if response.is_success:
@@ -1194,6 +1201,11 @@ class A2ADecoder:
         """Whether the agent wants an answer to `said`."""
         return self.state in WAITING_STATES
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the task would go on: it works, or waits for an answer."""
+        return self.waiting or not self.ended
+
     def go_on(self) -> None:
         """The user answers, and the same task goes on."""
         self.state = self.said = self._line = ""
@@ -1566,14 +1578,10 @@ def unwrap_result(payload: Any) -> Mapping[str, Any]:
 
     JSON-RPC wraps it in {jsonrpc, id, result}; an error is {error: {message}} in both.
     """
-    if not isinstance(payload, Mapping):
-        raise UpstreamBroken("unreadable")
-    if payload.get("error"):
-        raise UpstreamBroken("said_error", detail=error_detail(payload))
-    result = payload.get("result", payload)
-    if not isinstance(result, Mapping):
-        raise UpstreamBroken("unreadable")
-    return result
+    answer = must_be_object(payload)
+    if answer.get("error"):
+        raise UpstreamBroken("said_error", detail=error_detail(answer))
+    return must_be_object(answer.get("result", answer))
 
 
 def card_interfaces(card: Mapping[str, Any]) -> list[A2AInterface]:
@@ -2924,8 +2932,7 @@ class A2ABackend:
                 if error.status == 404 and place != places[-1]:
                     continue
                 raise
-            if isinstance(card, Mapping):
-                return card
+            return must_be_object(card)
         raise UpstreamBroken("unreadable")
 
     async def _connect(self) -> A2AConnection:
@@ -2961,16 +2968,16 @@ async def run_task(
                 yield event
         answered = True
     finally:
-        if not answered and decoder.task_id and not decoder.ended:
+        if not answered and decoder.task_id and decoder.unfinished:
             await run_cancel(cancel_task(connection, decoder.task_id))
 
 
 async def still_waits(connection: A2AConnection, task_id: str) -> bool:
     """Whether a task has a question that nobody answered yet."""
     with suppress(UpstreamError):
-        task = await connection.call("get", {"id": task_id})
-        status = unwrap_kind(task)[1].get("status") or {}
-        return state_name(status.get("state")) in WAITING_STATES
+        decoder = A2ADecoder()
+        read_result(decoder, await connection.call("get", {"id": task_id}))
+        return decoder.waiting
     return False
 
 
@@ -2985,7 +2992,6 @@ async def answer_turn(
 ) -> AsyncGenerator[AgentEvent, None]:
     """The agent's answer; whenever it asks something, the user is asked."""
     message = first_message(connection.interface, turn)
-    question = ""
     for _ in range(MAX_QUESTIONS):
         async with aclosing(follow_task(connection, decoder, message)) as events:
             async for event in events:
@@ -4970,9 +4976,11 @@ class ADKBackend:
         for name, version in decoder.artifacts:
             place = f"{sessions}/{quote(session_id, safe='')}/artifacts"
             path = f"{place}/{quote(name, safe='')}/versions/{version}"
-            part = await get_json(self.client, self.endpoint, path)
-            if data := part.get("inlineData"):
-                yield inline_file(data, name)
+            # A file that cannot be fetched takes nothing from the answer.
+            with suppress(UpstreamError):
+                part = must_be_object(await get_json(self.client, self.endpoint, path))
+                if data := part.get("inlineData"):
+                    yield inline_file(data, name)
         for event in decoder.finish():
             yield event
 
@@ -4986,13 +4994,13 @@ class ADKBackend:
         if turn.session:
             known = str(turn.session["session_id"])
             path = f"{sessions}/{quote(known, safe='')}"
-            old = await get_json(self.client, self.endpoint, path)
+            old = must_be_object(await get_json(self.client, self.endpoint, path))
             events = events_until(old, str(turn.session.get("invocation_id")))
             if events and len(events) == len(old["events"]):
                 return known, True
         body = {"sessionId": str(uuid.uuid4()), "events": events}
         made = await call_json(self.client, self.endpoint, "POST", sessions, body)
-        return str(made["id"]), bool(events)
+        return str(must_be_object(made).get("id")), bool(events)
 
     async def _stream(
         self,
@@ -5028,7 +5036,9 @@ class ADKBackend:
                     yield event
 
 
-def events_until(session: Any, invocation_id: str) -> list[Mapping[str, Any]]:
+def events_until(
+    session: Mapping[str, Any], invocation_id: str
+) -> list[Mapping[str, Any]]:
     """A session's events to the end of this invocation; [] where it is not there."""
     events = session.get("events") or []
     ids = [event.get("invocationId") for event in events]
@@ -7089,7 +7099,7 @@ class LangGraphBackend:
         )
         if not isinstance(found, list):
             raise UpstreamBroken("unreadable")
-        return [found_assistant(entry) for entry in reversed(found)]
+        return [found_assistant(must_be_object(entry)) for entry in reversed(found)]
 
     async def health(self) -> None:
         await get_json(self.client, self.endpoint, "/ok")
@@ -7121,23 +7131,28 @@ class LangGraphBackend:
         if not turn.session:
             return None
         session = dict(turn.session)
-        # A stopped answer has no checkpoint yet. And a graph resumes one only once:
-        # whoever answers its question anew would get what the first answer brought.
-        if session.get("waiting") or not session.get("checkpoint_id"):
-            session["checkpoint_id"] = await self._checkpoint(session)
-        return session if session["checkpoint_id"] else None
+        if session.get("checkpoint_id") and not session.get("waiting"):
+            return session
+        # A graph resumes a checkpoint only once: whoever answers its question anew
+        # would get what the first answer brought. A stopped answer has no checkpoint
+        # yet, and models do not go on from calls that were left without results.
+        state = await self._state(session)
+        if state is None or (not session.get("waiting") and leaves_calls_open(state)):
+            return None
+        return {**session, "checkpoint_id": state["checkpoint"]["checkpoint_id"]}
 
-    async def _checkpoint(self, session: Mapping[str, Any]) -> str:
-        """Where `run_id` left the thread; "" where that cannot be known.
+    async def _state(self, session: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The thread as `run_id` left it; None where that cannot be known.
 
         Another branch of the chat may have gone on in the same thread meanwhile.
         """
         with suppress(UpstreamError):
             path = f"/threads/{session['thread_id']}/state"
-            state = await get_json(self.client, self.endpoint, path)
+            found = await get_json(self.client, self.endpoint, path)
+            state = must_be_object(found)
             if (state.get("metadata") or {}).get("run_id") == session.get("run_id"):
-                return str(state["checkpoint"]["checkpoint_id"])
-        return ""
+                return state
+        return None
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         thread_id, body = first_run(turn)
@@ -7174,9 +7189,11 @@ class LangGraphBackend:
         if not (decoder.told or waiting):
             raise UpstreamBroken("empty_answer")
         session = run.session
-        session["waiting"] = [interrupt.interrupt_id for interrupt in waiting]
-        session["checkpoint_id"] = await self._checkpoint(session)
-        yield SessionState({k: v for k, v in session.items() if v})
+        if waiting:
+            session["waiting"] = [interrupt.interrupt_id for interrupt in waiting]
+        if state := await self._state(session):
+            session["checkpoint_id"] = state["checkpoint"]["checkpoint_id"]
+        yield SessionState(session)
         for event in decoder.finish():
             yield event
 
@@ -7215,8 +7232,16 @@ class LangGraphBackend:
 
 def found_assistant(entry: Mapping[str, Any]) -> DiscoveredModel:
     made_by_server = (entry.get("metadata") or {}).get("created_by") == "system"
-    model_id = entry["graph_id"] if made_by_server else entry["assistant_id"]
-    return DiscoveredModel(str(model_id), str(entry.get("name") or model_id))
+    model_id = str(entry.get("graph_id" if made_by_server else "assistant_id"))
+    return DiscoveredModel(model_id, str(entry.get("name") or model_id))
+
+
+def leaves_calls_open(state: Mapping[str, Any]) -> bool:
+    """Whether the last message is one of the model's that calls tools."""
+    values = state.get("values")
+    messages = values.get("messages") if isinstance(values, Mapping) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, Mapping) and bool(last.get("tool_calls"))
 
 
 def first_run(turn: Turn) -> tuple[str, dict[str, Any]]:
@@ -7477,23 +7502,23 @@ class WebhookDecoder:
         self.ended = False
         self.told = False
         self._mapping = mapping
-        self._said: dict[type, str] = {TextDelta: "", ReasoningDelta: ""}
-        self._picks = {TextDelta: mapping.text, ReasoningDelta: mapping.thoughts}
+        self._said = {"text": "", "thoughts": ""}
+        self._picks = {"text": mapping.text, "thoughts": mapping.thoughts}
         self._calls: dict[str, bool] = {}
         self._usage: dict[str, Any] = {}
 
     def feed(self, payload: Any, name: str = "") -> list[AgentEvent]:
         """One event, or the whole answer; raises UpstreamBroken for its error."""
         mapping = self._mapping
-        if error := picked(mapping.error, payload, name):
+        if error := [said for said in picked(mapping.error, payload, name) if said]:
             detail = error_detail(error[0]) or shown_value(error[0])
             raise UpstreamBroken("said_error", detail=detail)
         self.session = picked_text(mapping.session, payload, name) or self.session
         self.task = picked_text(mapping.task, payload, name) or self.task
         for counts in picked(mapping.usage, payload, name):
             self._usage.update(read_counts(counts))
-        thought = self._fresh(ReasoningDelta, payload, name)
-        text = self._fresh(TextDelta, payload, name)
+        thought = self._fresh("thoughts", payload, name)
+        text = self._fresh("text", payload, name)
         events: list[AgentEvent] = [ReasoningDelta(thought)] if thought else []
         events += self._tools(payload, name)
         events += [TextDelta(text)] if text else []
@@ -7512,7 +7537,7 @@ class WebhookDecoder:
             events.append(Usage(self._usage))
         return [*events, Finished()]
 
-    def _fresh(self, kind: type, payload: Any, name: str) -> str:
+    def _fresh(self, kind: str, payload: Any, name: str) -> str:
         """The part of a text that was not yet said."""
         text = ""
         for number, pick in enumerate(self._picks[kind], start=1):
@@ -7532,13 +7557,14 @@ class WebhookDecoder:
         return text
 
     def _tools(self, payload: Any, name: str) -> list[AgentEvent]:
-        events: list[AgentEvent] = []
-        for pick in self._mapping.tools:
-            for number, call in enumerate(pick.values(payload, name)):
-                events += self._tool(pick, call, number)
-        return events
+        return [
+            event
+            for pick in self._mapping.tools
+            for call in pick.values(payload, name)
+            for event in self._tool(pick, call)
+        ]
 
-    def _tool(self, pick: ToolPick, call: Any, number: int) -> list[AgentEvent]:
+    def _tool(self, pick: ToolPick, call: Any) -> list[AgentEvent]:
         """A call is told once; its result may come with it or in a later event."""
         called = "".join(map(shown_value, look_up(call, pick.name)))
         if not called:
@@ -9027,7 +9053,7 @@ ANY = ""
 BUSY, CLOSED = "busy", "closed"
 KEPT_AFFINITIES = 20_000
 SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
-MOST_OVERTAKEN = 4
+MOST_OVERTAKEN = 2
 
 
 @dataclass(slots=True)
@@ -9453,7 +9479,7 @@ class QueueStore(Protocol):
         """How the pool stands, all replicas together."""
 
     def share(self, counts: Mapping[str, Any]) -> None:
-        """Publish these counts, unless that was done a moment ago."""
+        """Publish what these counts will be in a few seconds."""
 
     async def publish(self, counts: bytes) -> None:
         """Let other replicas see this one's counts, for an hour."""
@@ -9837,7 +9863,7 @@ local function first_of_class(priority, upstream)
   if home.tag < other.tag or home.tag == other.tag and home.member <= other.member then
     return home
   end
-  if home.tag <= other.tag + 1 and other.overtaken < 4 then return home, other end
+  if home.tag <= other.tag + 1 and other.overtaken < 2 then return home, other end
   return other
 end
 
@@ -10283,7 +10309,7 @@ TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
 COUNTS_SECONDS = 3600  # the page shows an hour, also of a replica that is gone
-SHARE_SECONDS = 5.0  # between two times that the counts are told, at the least
+SHARE_SECONDS = 3.0  # from a request's end until its counts are told
 
 redis_log = logging.getLogger("aqueduct.routing")
 
@@ -10315,7 +10341,7 @@ class RedisStore:
         self._telling: set[str] = set()
         self._next_beat = 0.0
         self._process = self.replica
-        self._next_share = 0.0
+        self._sharing: asyncio.TimerHandle | None = None
 
     # --- what the router asks ---
 
@@ -10399,9 +10425,13 @@ class RedisStore:
         return await self._local.view(spec)
 
     def share(self, counts: Mapping[str, Any]) -> None:
-        if self._clock() >= self._next_share:
-            self._next_share = self._clock() + SHARE_SECONDS
-            self._task(self.publish(json.dumps(counts).encode()))
+        if self._sharing is None:
+            loop = asyncio.get_running_loop()
+            self._sharing = loop.call_later(SHARE_SECONDS, self._share, counts)
+
+    def _share(self, counts: Mapping[str, Any]) -> None:
+        self._sharing = None
+        self._task(self.publish(json.dumps(counts).encode()))
 
     async def publish(self, counts: bytes) -> None:
         if self.online:

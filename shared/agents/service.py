@@ -35,6 +35,7 @@ from shared.agents.turns import attach_files, build_turn, call_ids
 from shared.backends.base import Turn
 from shared.errors import AqueductError
 from shared.events import AgentEvent, Handover, Status
+from shared.host.callers import unless_hung_up
 from shared.host.resources import shared_resource
 from shared.host.tools import HostToolRunner
 from shared.render.chunks import CompletionRenderer
@@ -206,7 +207,10 @@ async def respond(
     )
     if stream:
         return event_stream(completion_stream(events, completion))
-    return await whole_completion(events, completion, call.in_chat)
+    whole = whole_completion(events, completion, call.in_chat)
+    if call.in_chat or call.task:
+        return await whole
+    return await unless_hung_up(call.request, whole)
 
 
 def sentence_for(

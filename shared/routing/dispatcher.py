@@ -28,7 +28,7 @@ ANY = ""
 BUSY, CLOSED = "busy", "closed"
 KEPT_AFFINITIES = 20_000
 SERVICE_SHARE = 0.1  # of the newest value in the running mean of service times
-MOST_OVERTAKEN = 4
+MOST_OVERTAKEN = 2
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
 COUNTS_SECONDS = 3600  # the page shows an hour, also of a replica that is gone
-SHARE_SECONDS = 5.0  # between two times that the counts are told, at the least
+SHARE_SECONDS = 3.0  # from a request's end until its counts are told
 
 redis_log = logging.getLogger("aqueduct.routing")
 
@@ -57,7 +57,7 @@ class RedisStore:
         self._telling: set[str] = set()
         self._next_beat = 0.0
         self._process = self.replica
-        self._next_share = 0.0
+        self._sharing: asyncio.TimerHandle | None = None
 
     # --- what the router asks ---
 
@@ -141,9 +141,13 @@ class RedisStore:
         return await self._local.view(spec)
 
     def share(self, counts: Mapping[str, Any]) -> None:
-        if self._clock() >= self._next_share:
-            self._next_share = self._clock() + SHARE_SECONDS
-            self._task(self.publish(json.dumps(counts).encode()))
+        if self._sharing is None:
+            loop = asyncio.get_running_loop()
+            self._sharing = loop.call_later(SHARE_SECONDS, self._share, counts)
+
+    def _share(self, counts: Mapping[str, Any]) -> None:
+        self._sharing = None
+        self._task(self.publish(json.dumps(counts).encode()))
 
     async def publish(self, counts: bytes) -> None:
         if self.online:

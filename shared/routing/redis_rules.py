@@ -175,7 +175,7 @@ local function first_of_class(priority, upstream)
   if home.tag < other.tag or home.tag == other.tag and home.member <= other.member then
     return home
   end
-  if home.tag <= other.tag + 1 and other.overtaken < 4 then return home, other end
+  if home.tag <= other.tag + 1 and other.overtaken < 2 then return home, other end
   return other
 end
 

@@ -99,7 +99,7 @@ class QueueStore(Protocol):
         """How the pool stands, all replicas together."""
 
     def share(self, counts: Mapping[str, Any]) -> None:
-        """Publish these counts, unless that was done a moment ago."""
+        """Publish what these counts will be in a few seconds."""
 
     async def publish(self, counts: bytes) -> None:
         """Let other replicas see this one's counts, for an hour."""
