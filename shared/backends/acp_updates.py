@@ -89,11 +89,12 @@ class AcpDecoder:
         events += self._arguments(call)
         known = call.facts
         diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
-        detail = "\n".join(map(diff_text, diffs)) or input_text(known.get("rawInput"))
+        title = str(known.get("title") or tool_name(known))
+        given = input_lines(known.get("rawInput"), title)
         request = ApprovalRequest(
             tool=tool_name(known),
-            title=str(known.get("title") or tool_name(known)),
-            detail=detail,
+            title=title,
+            detail="\n".join(map(diff_text, diffs)) or given,
             paths=tuple(self._shown_paths(known)),
         )
         return events, request
@@ -246,6 +247,14 @@ def input_text(value: Any) -> str:
     if isinstance(value, str) or not value:
         return value or ""
     return dump_json(value).decode()
+
+
+def input_lines(value: Any, title: str) -> str:
+    """A tool's input for people, a line each; what the title says is left out."""
+    if not isinstance(value, Mapping):
+        return input_text(value)
+    told = ((name, input_text(given)) for name, given in value.items())
+    return "\n".join(f"{name}: {text}" for name, text in told if text not in title)
 
 
 def tool_name(facts: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ def test_opencode():
     }
     assert results_of(tool) == [("scripted-tool-21\n", False)]
     assert (request.tool, request.title) == ("execute", "echo scripted-tool-21")
-    assert request.detail == '{"command":"echo scripted-tool-21"}'
+    assert request.detail == ""  # the title is the command
     assert failed[-1].code == "login_expired"
 
 
@@ -355,6 +355,15 @@ def test_config_options_in_groups():
     groups = [{"name": "g", "options": [{"value": "a"}, {"value": "b", "name": "B"}]}]
     option = {"id": "m", "category": "model", "options": groups}
     assert selectable({"configOptions": [option]}, "model") == {"a": "a", "b": "B"}
+
+
+def test_what_a_user_is_asked():
+    given = {"path": "a.txt", "limit": 5, "nothing": None, "title": "Read"}
+    facts = {"title": "Read a.txt", "rawInput": given}
+    _, request = AcpDecoder().permission({"toolCall": facts})
+    assert (request.title, request.detail) == ("Read a.txt", "limit: 5")
+    _, request = AcpDecoder().permission({"toolCall": {"rawInput": ["x"]}})
+    assert (request.title, request.detail) == ("other", '["x"]')
 
 
 def test_errors_as_agents_word_them():
