@@ -10,6 +10,7 @@ from shared.orchestration.answers_told import collect_answers
 from shared.orchestration.caller import Caller, OrchestratorLimits
 from shared.orchestration.chats_told import told_chats, told_messages
 from shared.orchestration.conversations import ModelQuestion, ask_model
+from shared.orchestration.given import given_count, given_flag, given_texts
 from shared.orchestration.group_talk import hold_group_talk
 from shared.orchestration.models_told import (
     told_carriers,
@@ -87,7 +88,7 @@ class Tools:
         :param page: Which page of the list, from 1.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_step(caller, told_models, query, tag, page)
+        return await run_step(caller, told_models, query, tag, given_count(page, 1))
 
     async def get_models_by_tag(
         self,
@@ -240,7 +241,7 @@ class Tools:
         :param last: How many messages, counted from the end.
         """
         caller = self._caller(__request__, __metadata__, __model__)
-        return await run_step(caller, told_messages, chat_id, last)
+        return await run_step(caller, told_messages, chat_id, given_count(last, 10))
 
     async def chat_with_model(
         self,
@@ -270,7 +271,9 @@ class Tools:
         :param title: The title of a new chat.
         :param background: Return at once, and get the answer with collect.
         """
-        question = ModelQuestion(message, model, tag, chat_id, title, background)
+        question = ModelQuestion(
+            message, model, tag, chat_id, title, given_flag(background)
+        )
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
         return await run_tool(caller, ask_model, question)
 
@@ -288,7 +291,7 @@ class Tools:
         :param chat_ids: The ids of the chats.
         """
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
-        return await run_tool(caller, collect_answers, chat_ids)
+        return await run_tool(caller, collect_answers, given_texts(chat_ids))
 
     async def let_models_talk(
         self,
@@ -309,7 +312,9 @@ class Tools:
         :param turns: How many answers follow the opening.
         """
         caller = self._caller(__request__, __metadata__, __model__, __event_emitter__)
-        return await run_tool(caller, hold_group_talk, models, topic, turns)
+        return await run_tool(
+            caller, hold_group_talk, given_texts(models), topic, given_count(turns, 4)
+        )
 
 
 def orchestrator_limits(valves: Tools.Valves) -> OrchestratorLimits:

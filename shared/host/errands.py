@@ -20,19 +20,28 @@ class Errand:
 
     `root` is the answer to a person's message at the top, `started` when it began, in
     seconds since 1970. `depth` is 1 for what that answer starts itself. `models` are
-    those on the way down, the one that is asked last. `chat_id` and `message_id` are
-    the answer that asks.
+    those on the way down, the one that is asked last; `chats` are those in which
+    somebody waits for the answer. `message_id` is the answer that asks, in the last one.
     """
 
     root: str
     started: int
     depth: int
     models: tuple[str, ...]
-    chat_id: str
+    chats: tuple[str, ...]
     message_id: str
 
     def as_meta(self) -> dict[str, Any]:
-        return {ERRAND_KEY: {**asdict(self), "models": list(self.models)}}
+        lists = {"models": list(self.models), "chats": list(self.chats)}
+        return {ERRAND_KEY: asdict(self) | lists}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any] | None) -> "Errand | None":
+        found = (meta or {}).get(ERRAND_KEY)
+        if not found:
+            return None
+        tuples = {"models": tuple(found["models"]), "chats": tuple(found["chats"])}
+        return cls(**{**found, **tuples})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +61,7 @@ async def errand_of(chat_id: str, answer_id: str) -> tuple[Errand | None, int]:
     messages = await Chats.get_messages_map_by_chat_id(chat_id) or {}
     answer = messages.get(answer_id) or {}
     question = messages.get(str(answer.get("parentId") or "")) or {}
-    found = (question.get("meta") or {}).get(ERRAND_KEY)
-    errand = Errand(**{**found, "models": tuple(found["models"])}) if found else None
-    return errand, int(answer.get("timestamp") or 0)
+    return Errand.from_meta(question.get("meta")), int(answer.get("timestamp") or 0)
 
 
 async def errand_turns(request: Any, user_id: str, errand: Errand) -> list[ErrandTurn]:

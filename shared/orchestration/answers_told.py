@@ -5,12 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.host.errands import is_running, stop_everywhere
+from shared.errors import AqueductError
+from shared.host.errands import Errand, is_running, stop_everywhere
 from shared.host.own_chats import own_chat
 from shared.host.saved_chats import public_address
 from shared.host.turns import chat_messages, stored_message, unbroken
 from shared.orchestration.caller import Caller
-from shared.orchestration.guard import POLL_SECONDS, present_errand, seconds_left
+from shared.orchestration.guard import (
+    POLL_SECONDS,
+    present_errand,
+    seconds_left,
+    waiting_chats,
+)
 from shared.orchestration.tool_results import clipped, json_error
 from shared.orchestration.tree import message_text
 
@@ -28,13 +34,15 @@ NEXT_STEPS = {
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
     """An answer in a chat: `status` is answered, running, failed, stopped or
-    waiting_for_user; `task_id` is what writes it."""
+    waiting_for_user; `files` are addresses, of pictures mostly; `task_id` is what
+    writes it."""
 
     chat_id: str
     message_id: str
     model_id: str
     status: str
     text: str
+    files: tuple[str, ...]
     problem: str
     task_id: str
 
@@ -50,6 +58,8 @@ class ChatAnswer:
         }
         if self.text:
             told["answer"] = clipped(self.text, limit)
+        if self.files:
+            told["files"] = list(self.files)
         if len(self.text) > limit:
             told["clipped"] = f"{limit} of {len(self.text)} characters"
         if self.status == "failed":
@@ -66,21 +76,23 @@ async def chat_answer(caller: Caller, chat_id: str, message_id: str) -> ChatAnsw
     message = await stored_message(chat_id, message_id)
     running = await is_running(caller.request, chat_id, message)
     text = message_text(message) if message.get("role") == "assistant" else ""
+    files = tuple(str(file.get("url")) for file in message.get("files") or [])
     return ChatAnswer(
         chat_id=chat_id,
         message_id=message_id,
         model_id=str(message.get("model") or ""),
-        status=answer_status(message, text, running),
+        status=answer_status(message, bool(text.strip() or files), running),
         text=text,
+        files=files,
         problem=answer_problem(message),
         task_id=str((message.get("meta") or {}).get("task_id") or ""),
     )
 
 
-def answer_status(message: Mapping[str, Any], text: str, running: bool) -> str:
+def answer_status(message: Mapping[str, Any], says: bool, running: bool) -> str:
     """What has become of an answer.
 
-    One that was stopped while its text was coming has an item that is incomplete; one
+    `says` tells whether there are words or files. One that was stopped while its text was coming has an item that is incomplete; one
     that was stopped before is never marked as done.
     """
     if running:
@@ -91,7 +103,7 @@ def answer_status(message: Mapping[str, Any], text: str, running: bool) -> str:
         return "waiting_for_user"
     if message.get("done") is False or is_incomplete(message):
         return "stopped"
-    return "answered" if text.strip() else "failed"
+    return "answered" if says else "failed"
 
 
 def is_unanswered(item: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
@@ -142,6 +154,10 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     Read from the database, since another worker may be writing them. Whoever stops
     the caller stops them.
     """
+    present = await unbroken(present_errand(caller))
+    if set(chat_ids) & set(waiting_chats(caller, present)):
+        # Everybody would wait until the time is over.
+        raise AqueductError("own_chat")
     wanted = list(dict.fromkeys(chat_ids))[: caller.limits.max_chats]
     chats = {
         chat_id: await unbroken(own_chat(caller.person, chat_id)) for chat_id in wanted
@@ -153,7 +169,7 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     }
     answers: dict[str, ChatAnswer] = {}
     try:
-        await await_answers(caller, tips, answers)
+        await await_answers(caller, present, tips, answers)
     except asyncio.CancelledError:
         running = [each for each in answers.values() if each.status == "running"]
         stopping = [each.task_id for each in running]
@@ -171,10 +187,12 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
 
 
 async def await_answers(
-    caller: Caller, tips: Mapping[str, str], answers: dict[str, ChatAnswer]
+    caller: Caller,
+    errand: Errand,
+    tips: Mapping[str, str],
+    answers: dict[str, ChatAnswer],
 ) -> None:
     """Fill `answers` until none is being written, or the request's time is over."""
-    errand = await unbroken(present_errand(caller))
     told = -1
     while True:
         for chat_id, message_id in tips.items():

@@ -63,6 +63,11 @@ class Caller:
         return is_saved_chat(self.chat_id)
 
     @property
+    def in_temporary_chat(self) -> bool:
+        """Whether only the browser keeps this chat: `local:…`."""
+        return self.chat_id.startswith("local:")
+
+    @property
     def language(self) -> str:
         variables = self.metadata.get("variables") or {}
         return str(variables.get("{{USER_LANGUAGE}}") or "en")

@@ -30,6 +30,7 @@ from shared.orchestration.guard import (
     next_errand,
     present_errand,
     seconds_left,
+    waiting_chats,
 )
 from shared.orchestration.models_found import (
     best_carrier,
@@ -40,7 +41,7 @@ from shared.orchestration.models_found import (
 from shared.orchestration.new_chat import chat_link
 from shared.orchestration.tool_results import clipped, json_error
 
-TITLE_LIMIT = 60
+TITLE_LIMIT = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,10 @@ async def prepare_question(
     caller: Caller, question: ModelQuestion
 ) -> tuple[Any, UsableModel, Errand]:
     """The chat to go on in, if any, the model to ask, and its errand."""
-    chat = await chat_to_go_on(caller, question.chat_id)
     present = await present_errand(caller)
+    if question.chat_id in waiting_chats(caller, present):
+        raise AqueductError("own_chat")
+    chat = await chat_to_go_on(caller, question.chat_id)
     target = await choose_model(caller, present, question, chat)
     return chat, target, next_errand(caller, present, [target.id])
 
@@ -164,9 +167,11 @@ async def open_place(
     if chat is not None:
         return ChatPlace(chat.id, str(chat.title), tip_of(chat), is_new=False)
     names = ", ".join(model.name for model in models)
-    first_line = " ".join(question.message.split())
-    title = question.title or clipped(f"{names}: {first_line}", TITLE_LIMIT)
-    link = {"parent_chat_id": errand.chat_id, "parent_message_id": errand.message_id}
+    title = one_line(question.title or "") or one_line(f"{names}: {question.message}")
+    link = {
+        "parent_chat_id": errand.chats[-1],
+        "parent_message_id": errand.message_id,
+    }
     chat_id = await create_chat(
         caller.request,
         caller.person,
@@ -177,6 +182,10 @@ async def open_place(
     )
     await keep_chat_tag(caller.person, ORCHESTRATED)
     return ChatPlace(chat_id, title, None, is_new=True)
+
+
+def one_line(text: str) -> str:
+    return clipped(" ".join(text.split()), TITLE_LIMIT)
 
 
 async def start_question(

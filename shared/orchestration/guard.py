@@ -25,13 +25,18 @@ async def present_errand(caller: Caller) -> Errand:
         errand, begun = await errand_of(caller.chat_id, caller.message_id)
     if errand is None:
         root = caller.message_id or uuid4().hex
-        errand = Errand(root, begun or int(time.time()), 0, (), "", "")
+        errand = Errand(root, begun or int(time.time()), 0, (), (), "")
     models = dict.fromkeys([*errand.models, caller.model_id])
     return replace(errand, models=tuple(models))
 
 
 def next_errand(caller: Caller, present: Errand, model_ids: Collection[str]) -> Errand:
-    """The errand of models that the caller asks; AqueductError where it may not."""
+    """The errand of models that the caller asks; AqueductError where it may not.
+
+    What is said in a temporary chat is not to be stored, and a conversation would be.
+    """
+    if caller.in_temporary_chat:
+        raise AqueductError("temporary_chat")
     if set(model_ids) & set(present.models):
         raise AqueductError("own_model")
     limit = caller.limits.max_depth
@@ -41,9 +46,14 @@ def next_errand(caller: Caller, present: Errand, model_ids: Collection[str]) -> 
         present,
         depth=present.depth + 1,
         models=(*present.models, *model_ids),
-        chat_id=caller.chat_id,
+        chats=waiting_chats(caller, present),
         message_id=caller.message_id,
     )
+
+
+def waiting_chats(caller: Caller, present: Errand) -> tuple[str, ...]:
+    """The chats in which somebody waits for what the caller does now, its own last."""
+    return (*present.chats, caller.chat_id)
 
 
 def seconds_left(caller: Caller, errand: Errand) -> float:

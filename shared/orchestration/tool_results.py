@@ -67,6 +67,14 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
         "The time for this request is over; what was running is stopped.",
         "Answer with what you have.",
     ),
+    "temporary_chat": (
+        "This chat is temporary, and a conversation with a model would be stored.",
+        "Tell the user to ask in a chat that is kept.",
+    ),
+    "own_chat": (
+        "In this chat somebody is waiting for your answer.",
+        "Answer, or begin another chat.",
+    ),
     "own_model": (
         "A model may not ask itself, nor one that is waiting for its answer.",
         "Ask another model, or answer yourself.",

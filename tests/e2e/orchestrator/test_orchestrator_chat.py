@@ -119,6 +119,21 @@ async def test_models_talk_in_turn(tab, upstream):
     assert "Sol says" in heard
 
 
+async def test_agents_are_asked_like_models(tab, upstream):
+    asked = chat("How do I install Aqueduct?", model="Demo agent")
+    [told] = await work(tab, upstream, [asked])
+    assert (told["model"], told["status"]) == ("agents.demo", "answered")
+    assert "install" in told["answer"]
+
+
+async def test_an_agent_asks_too(tab, upstream):
+    words = 'use chat_with_model {"model": "luna", "message": "From an agent."}'
+    turn = await tab.send("agents.demo", words, tool_ids=["model_orchestrator"])
+    assert "Luna says: From an agent." in str((await turn.answer())["output"])
+    [child] = await tab.child_chats(turn.chat_id)
+    assert child["title"] == "Luna: From an agent."
+
+
 async def test_long_answers_are_clipped(tab, upstream, set_valves):
     set_valves(MAX_CHARS=200)
     [told] = await work(tab, upstream, [chat("word " * 100)])

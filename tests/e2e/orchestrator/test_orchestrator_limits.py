@@ -7,7 +7,12 @@ import json
 import pytest
 
 from tests.e2e.orchestrator.calls import chat, go_on, results, work
-from tests.e2e.orchestrator.upstream import Script
+from tests.e2e.orchestrator.upstream import Call, Script
+
+
+def go_to(chat_id: str, message: str) -> Call:
+    return "chat_with_model", {"chat_id": chat_id, "message": message}
+
 
 NESTED = {"model": "deputy", "message": "below"}
 
@@ -42,6 +47,22 @@ async def test_models_do_not_ask_those_who_wait_for_them(tab, upstream, model):
     [told] = await work(tab, upstream, [("chat_with_model", NESTED)])
     [refused] = json.loads(told["answer"])
     assert "may not ask itself" in refused["error"]
+
+
+async def test_nobody_waits_for_who_waits_for_them(tab, upstream):
+    upstream.scripts["above"] = Script([[chat("below", model="deputy")]])
+    turn = await tab.say("above")
+    upstream.scripts["below"] = Script(
+        [
+            [
+                ("collect", {"chat_ids": [turn.chat_id]}),
+                go_to(turn.chat_id, "And what do you say?"),
+            ]
+        ]
+    )
+    [told] = results(await turn.answer())
+    errors = {each["error"] for each in json.loads(told["answer"])}
+    assert errors == {"In this chat somebody is waiting for your answer."}
 
 
 async def test_chats_and_turns_are_limited_across_depths(tab, upstream, set_valves):

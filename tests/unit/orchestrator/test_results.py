@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import string
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,36 +32,36 @@ def caller(**limits: int) -> Caller:
 
 
 @pytest.mark.parametrize(
-    ("message", "text", "running", "status"),
+    ("message", "says", "running", "status"),
     [
-        ({"done": True}, "words", False, "answered"),
-        ({"done": True}, " ", False, "failed"),
-        ({"done": False}, "", True, "running"),
-        ({"done": False}, "half", False, "stopped"),
+        ({"done": True}, True, False, "answered"),
+        ({"done": True}, False, False, "failed"),
+        ({"done": False}, False, True, "running"),
+        ({"done": False}, True, False, "stopped"),
         (
             {"done": True, "output": [{"status": "incomplete"}]},
             "half",
             False,
             "stopped",
         ),
-        ({"done": True, "error": {"content": "no"}}, "half", False, "failed"),
+        ({"done": True, "error": {"content": "no"}}, True, False, "failed"),
         (
             {"done": False, "output": [CALL | {"status": "requires_approval"}]},
-            "",
+            False,
             False,
             "waiting_for_user",
         ),
         (
             {"done": False, "output": [CALL | {"status": "pending"}, RESULT]},
-            "",
+            False,
             False,
             "stopped",
         ),
-        ({}, "", False, "failed"),
+        ({}, False, False, "failed"),
     ],
 )
-def test_what_has_become_of_an_answer(message, text, running, status):
-    assert answer_status(message, text, running) == status
+def test_what_has_become_of_an_answer(message, says, running, status):
+    assert answer_status(message, says, running) == status
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_the_words_of_a_stored_error(error, told):
 
 
 def test_a_long_answer_is_clipped_with_the_link():
-    answer = ChatAnswer("c", "m", "luna", "answered", "x" * 500, "", "")
+    answer = ChatAnswer("c", "m", "luna", "answered", "x" * 500, (), "", "")
     told = answer.as_json(caller(max_chars=100), "Title")
     assert len(told["answer"]) == 100
     assert told["clipped"] == "100 of 500 characters"
@@ -112,13 +113,21 @@ def test_tokens_are_guessed_from_the_characters_where_none_are_reported():
 
 
 def test_an_errand_goes_down_one_step():
-    top = Errand("root", 5, 0, ("me",), "", "")
+    top = Errand("root", 5, 0, ("me",), (), "")
     below = next_errand(caller(), top, ["luna"])
-    assert below == Errand("root", 5, 1, ("me", "luna"), "c", "m")
+    assert below == Errand("root", 5, 1, ("me", "luna"), ("c",), "m")
+    assert Errand.from_meta(json.loads(json.dumps(below.as_meta()))) == below
+    assert Errand.from_meta({"task_id": "1"}) is Errand.from_meta(None) is None
+
+
+def test_nothing_of_a_temporary_chat_is_stored():
+    known = replace(caller(), metadata={"chat_id": "local:1"})
+    with pytest.raises(AqueductError, match="temporary_chat"):
+        next_errand(known, Errand("root", 5, 0, ("me",), (), ""), ["luna"])
 
 
 def test_an_errand_is_refused_at_the_bottom_and_in_a_circle():
-    at_bottom = Errand("root", 5, 2, ("me", "luna"), "c", "m")
+    at_bottom = Errand("root", 5, 2, ("me", "luna"), ("c",), "m")
     with pytest.raises(AqueductError, match="too_deep"):
         next_errand(caller(max_depth=2), at_bottom, ["sol"])
     with pytest.raises(AqueductError, match="own_model"):
