@@ -25,6 +25,7 @@ PLAIN_WORDS = {
 }
 PATTERN_WORDS = {
     "id": "an id is made of a-z, 0-9, - and _, and begins with a letter or digit",
+    "pool": "a name is made of a-z, 0-9, - and _, and begins with a letter or digit",
     "url": "an address begins with http:// or https://",
 }
 
@@ -238,7 +239,7 @@ def read_entry(
                 detail["type"], detail["msg"].removeprefix("Value error, ")
             )
             if detail["type"] == "string_pattern_mismatch":
-                message = PATTERN_WORDS.get(path[0], message)
+                message = PATTERN_WORDS.get(path[-1], message)
             problems.append(ConfigProblem(line, shown_path(path), message))
         return None
 
