@@ -14,12 +14,7 @@ from typing import Any
 
 import httpx
 
-from shared.backends.a2a_stream import (
-    WAITING_STATES,
-    A2ADecoder,
-    state_name,
-    unwrap_kind,
-)
+from shared.backends.a2a_stream import A2ADecoder
 from shared.backends.a2a_wire import (
     A2AInterface,
     Operation,
@@ -35,6 +30,7 @@ from shared.backends.http import (
     Endpoint,
     call_json,
     get_json,
+    must_be_object,
     open_stream,
     upstream_errors,
 )
@@ -143,8 +139,7 @@ class A2ABackend:
                 if error.status == 404 and place != places[-1]:
                     continue
                 raise
-            if isinstance(card, Mapping):
-                return card
+            return must_be_object(card)
         raise UpstreamBroken("unreadable")
 
     async def _connect(self) -> A2AConnection:
@@ -180,16 +175,16 @@ async def run_task(
                 yield event
         answered = True
     finally:
-        if not answered and decoder.task_id and not decoder.ended:
+        if not answered and decoder.task_id and decoder.unfinished:
             await run_cancel(cancel_task(connection, decoder.task_id))
 
 
 async def still_waits(connection: A2AConnection, task_id: str) -> bool:
     """Whether a task has a question that nobody answered yet."""
     with suppress(UpstreamError):
-        task = await connection.call("get", {"id": task_id})
-        status = unwrap_kind(task)[1].get("status") or {}
-        return state_name(status.get("state")) in WAITING_STATES
+        decoder = A2ADecoder()
+        read_result(decoder, await connection.call("get", {"id": task_id}))
+        return decoder.waiting
     return False
 
 
@@ -204,7 +199,6 @@ async def answer_turn(
 ) -> AsyncGenerator[AgentEvent, None]:
     """The agent's answer; whenever it asks something, the user is asked."""
     message = first_message(connection.interface, turn)
-    question = ""
     for _ in range(MAX_QUESTIONS):
         async with aclosing(follow_task(connection, decoder, message)) as events:
             async for event in events:

@@ -62,6 +62,11 @@ class A2ADecoder:
         """Whether the agent wants an answer to `said`."""
         return self.state in WAITING_STATES
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the task would go on: it works, or waits for an answer."""
+        return self.waiting or not self.ended
+
     def go_on(self) -> None:
         """The user answers, and the same task goes on."""
         self.state = self.said = self._line = ""

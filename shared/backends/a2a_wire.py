@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.backends.http import error_detail
+from shared.backends.http import error_detail, must_be_object
 from shared.backends.transcript import TurnFile
 from shared.errors import UpstreamBroken, UpstreamUnreachable
 
@@ -132,14 +132,10 @@ def unwrap_result(payload: Any) -> Mapping[str, Any]:
 
     JSON-RPC wraps it in {jsonrpc, id, result}; an error is {error: {message}} in both.
     """
-    if not isinstance(payload, Mapping):
-        raise UpstreamBroken("unreadable")
-    if payload.get("error"):
-        raise UpstreamBroken("said_error", detail=error_detail(payload))
-    result = payload.get("result", payload)
-    if not isinstance(result, Mapping):
-        raise UpstreamBroken("unreadable")
-    return result
+    answer = must_be_object(payload)
+    if answer.get("error"):
+        raise UpstreamBroken("said_error", detail=error_detail(answer))
+    return must_be_object(answer.get("result", answer))
 
 
 def card_interfaces(card: Mapping[str, Any]) -> list[A2AInterface]:

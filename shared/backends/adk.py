@@ -7,7 +7,7 @@ as far as that invocation. Closing the connection stops a run.
 
 import uuid
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -19,10 +19,16 @@ from shared.backends.adk_stream import ADKDecoder, Confirmation, inline_file
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.dialogs import ApprovalRequest, Dialogs
 from shared.backends.event_streams import read_events
-from shared.backends.http import Endpoint, call_json, get_json, open_stream
+from shared.backends.http import (
+    Endpoint,
+    call_json,
+    get_json,
+    must_be_object,
+    open_stream,
+)
 from shared.backends.openai import load_json
 from shared.backends.transcript import message_files, transcript
-from shared.errors import UpstreamBroken, UpstreamRefused
+from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from shared.events import AgentEvent, SessionState
 
 MAX_CONFIRMATIONS = 50
@@ -83,9 +89,11 @@ class ADKBackend:
         for name, version in decoder.artifacts:
             place = f"{sessions}/{quote(session_id, safe='')}/artifacts"
             path = f"{place}/{quote(name, safe='')}/versions/{version}"
-            part = await get_json(self.client, self.endpoint, path)
-            if data := part.get("inlineData"):
-                yield inline_file(data, name)
+            # A file that cannot be fetched takes nothing from the answer.
+            with suppress(UpstreamError):
+                part = must_be_object(await get_json(self.client, self.endpoint, path))
+                if data := part.get("inlineData"):
+                    yield inline_file(data, name)
         for event in decoder.finish():
             yield event
 
@@ -99,13 +107,13 @@ class ADKBackend:
         if turn.session:
             known = str(turn.session["session_id"])
             path = f"{sessions}/{quote(known, safe='')}"
-            old = await get_json(self.client, self.endpoint, path)
+            old = must_be_object(await get_json(self.client, self.endpoint, path))
             events = events_until(old, str(turn.session.get("invocation_id")))
             if events and len(events) == len(old["events"]):
                 return known, True
         body = {"sessionId": str(uuid.uuid4()), "events": events}
         made = await call_json(self.client, self.endpoint, "POST", sessions, body)
-        return str(made["id"]), bool(events)
+        return str(must_be_object(made).get("id")), bool(events)
 
     async def _stream(
         self,
@@ -141,7 +149,9 @@ class ADKBackend:
                     yield event
 
 
-def events_until(session: Any, invocation_id: str) -> list[Mapping[str, Any]]:
+def events_until(
+    session: Mapping[str, Any], invocation_id: str
+) -> list[Mapping[str, Any]]:
     """A session's events to the end of this invocation; [] where it is not there."""
     events = session.get("events") or []
     ids = [event.get("invocationId") for event in events]

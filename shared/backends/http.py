@@ -314,6 +314,13 @@ async def call_json(
             raise UpstreamBroken("unreadable") from error
 
 
+def must_be_object(payload: Any) -> Mapping[str, Any]:
+    """The payload; raises UpstreamBroken where it is no JSON object."""
+    if not isinstance(payload, Mapping):
+        raise UpstreamBroken("unreadable")
+    return payload
+
+
 async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
     """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
     if response.is_success:

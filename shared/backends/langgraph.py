@@ -16,7 +16,13 @@ import httpx
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.cancelling import run_cancel
 from shared.backends.event_streams import read_events
-from shared.backends.http import Endpoint, call_json, get_json, open_stream
+from shared.backends.http import (
+    Endpoint,
+    call_json,
+    get_json,
+    must_be_object,
+    open_stream,
+)
 from shared.backends.langgraph_humans import (
     interrupt_question,
     resume_value,
@@ -66,7 +72,7 @@ class LangGraphBackend:
         )
         if not isinstance(found, list):
             raise UpstreamBroken("unreadable")
-        return [found_assistant(entry) for entry in reversed(found)]
+        return [found_assistant(must_be_object(entry)) for entry in reversed(found)]
 
     async def health(self) -> None:
         await get_json(self.client, self.endpoint, "/ok")
@@ -98,23 +104,28 @@ class LangGraphBackend:
         if not turn.session:
             return None
         session = dict(turn.session)
-        # A stopped answer has no checkpoint yet. And a graph resumes one only once:
-        # whoever answers its question anew would get what the first answer brought.
-        if session.get("waiting") or not session.get("checkpoint_id"):
-            session["checkpoint_id"] = await self._checkpoint(session)
-        return session if session["checkpoint_id"] else None
+        if session.get("checkpoint_id") and not session.get("waiting"):
+            return session
+        # A graph resumes a checkpoint only once: whoever answers its question anew
+        # would get what the first answer brought. A stopped answer has no checkpoint
+        # yet, and models do not go on from calls that were left without results.
+        state = await self._state(session)
+        if state is None or (not session.get("waiting") and leaves_calls_open(state)):
+            return None
+        return {**session, "checkpoint_id": state["checkpoint"]["checkpoint_id"]}
 
-    async def _checkpoint(self, session: Mapping[str, Any]) -> str:
-        """Where `run_id` left the thread; "" where that cannot be known.
+    async def _state(self, session: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The thread as `run_id` left it; None where that cannot be known.
 
         Another branch of the chat may have gone on in the same thread meanwhile.
         """
         with suppress(UpstreamError):
             path = f"/threads/{session['thread_id']}/state"
-            state = await get_json(self.client, self.endpoint, path)
+            found = await get_json(self.client, self.endpoint, path)
+            state = must_be_object(found)
             if (state.get("metadata") or {}).get("run_id") == session.get("run_id"):
-                return str(state["checkpoint"]["checkpoint_id"])
-        return ""
+                return state
+        return None
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         thread_id, body = first_run(turn)
@@ -151,9 +162,11 @@ class LangGraphBackend:
         if not (decoder.told or waiting):
             raise UpstreamBroken("empty_answer")
         session = run.session
-        session["waiting"] = [interrupt.interrupt_id for interrupt in waiting]
-        session["checkpoint_id"] = await self._checkpoint(session)
-        yield SessionState({k: v for k, v in session.items() if v})
+        if waiting:
+            session["waiting"] = [interrupt.interrupt_id for interrupt in waiting]
+        if state := await self._state(session):
+            session["checkpoint_id"] = state["checkpoint"]["checkpoint_id"]
+        yield SessionState(session)
         for event in decoder.finish():
             yield event
 
@@ -192,8 +205,16 @@ class LangGraphBackend:
 
 def found_assistant(entry: Mapping[str, Any]) -> DiscoveredModel:
     made_by_server = (entry.get("metadata") or {}).get("created_by") == "system"
-    model_id = entry["graph_id"] if made_by_server else entry["assistant_id"]
-    return DiscoveredModel(str(model_id), str(entry.get("name") or model_id))
+    model_id = str(entry.get("graph_id" if made_by_server else "assistant_id"))
+    return DiscoveredModel(model_id, str(entry.get("name") or model_id))
+
+
+def leaves_calls_open(state: Mapping[str, Any]) -> bool:
+    """Whether the last message is one of the model's that calls tools."""
+    values = state.get("values")
+    messages = values.get("messages") if isinstance(values, Mapping) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return isinstance(last, Mapping) and bool(last.get("tool_calls"))
 
 
 def first_run(turn: Turn) -> tuple[str, dict[str, Any]]:

@@ -131,23 +131,23 @@ class WebhookDecoder:
         self.ended = False
         self.told = False
         self._mapping = mapping
-        self._said: dict[type, str] = {TextDelta: "", ReasoningDelta: ""}
-        self._picks = {TextDelta: mapping.text, ReasoningDelta: mapping.thoughts}
+        self._said = {"text": "", "thoughts": ""}
+        self._picks = {"text": mapping.text, "thoughts": mapping.thoughts}
         self._calls: dict[str, bool] = {}
         self._usage: dict[str, Any] = {}
 
     def feed(self, payload: Any, name: str = "") -> list[AgentEvent]:
         """One event, or the whole answer; raises UpstreamBroken for its error."""
         mapping = self._mapping
-        if error := picked(mapping.error, payload, name):
+        if error := [said for said in picked(mapping.error, payload, name) if said]:
             detail = error_detail(error[0]) or shown_value(error[0])
             raise UpstreamBroken("said_error", detail=detail)
         self.session = picked_text(mapping.session, payload, name) or self.session
         self.task = picked_text(mapping.task, payload, name) or self.task
         for counts in picked(mapping.usage, payload, name):
             self._usage.update(read_counts(counts))
-        thought = self._fresh(ReasoningDelta, payload, name)
-        text = self._fresh(TextDelta, payload, name)
+        thought = self._fresh("thoughts", payload, name)
+        text = self._fresh("text", payload, name)
         events: list[AgentEvent] = [ReasoningDelta(thought)] if thought else []
         events += self._tools(payload, name)
         events += [TextDelta(text)] if text else []
@@ -166,7 +166,7 @@ class WebhookDecoder:
             events.append(Usage(self._usage))
         return [*events, Finished()]
 
-    def _fresh(self, kind: type, payload: Any, name: str) -> str:
+    def _fresh(self, kind: str, payload: Any, name: str) -> str:
         """The part of a text that was not yet said."""
         text = ""
         for number, pick in enumerate(self._picks[kind], start=1):
@@ -186,13 +186,14 @@ class WebhookDecoder:
         return text
 
     def _tools(self, payload: Any, name: str) -> list[AgentEvent]:
-        events: list[AgentEvent] = []
-        for pick in self._mapping.tools:
-            for number, call in enumerate(pick.values(payload, name)):
-                events += self._tool(pick, call, number)
-        return events
+        return [
+            event
+            for pick in self._mapping.tools
+            for call in pick.values(payload, name)
+            for event in self._tool(pick, call)
+        ]
 
-    def _tool(self, pick: ToolPick, call: Any, number: int) -> list[AgentEvent]:
+    def _tool(self, pick: ToolPick, call: Any) -> list[AgentEvent]:
         """A call is told once; its result may come with it or in a later event."""
         called = "".join(map(shown_value, look_up(call, pick.name)))
         if not called:

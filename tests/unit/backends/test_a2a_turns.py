@@ -1,5 +1,6 @@
 """Turns with A2A agents: cards, dialects, questions, lost streams, Stop, failures."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -284,6 +285,19 @@ async def test_stop_cancels_the_task(client):
         await run.aclose()
     assert agent.methods[1:] == ["CancelTask"]
     assert agent.asked[1].body["params"] == {"id": TASK_ID}
+
+
+async def test_stop_while_the_user_is_asked_cancels_the_task(client):
+    class Absent(Person):
+        async def ask(self, question: UserQuestion) -> str | None:
+            raise asyncio.CancelledError
+
+    agent = Agent(recorded("a2a/input.sse"), {"result": WHOLE})
+    async with serve(agent) as server:
+        run = backend(client, server.url).run(user_turn("hi", dialogs=Absent()))
+        with pytest.raises(asyncio.CancelledError):
+            [event async for event in run]
+    assert agent.methods[1:] == ["CancelTask"]
 
 
 async def test_a_task_that_failed_is_not_cancelled_and_tells_no_secret(client):

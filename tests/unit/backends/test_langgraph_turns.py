@@ -1,5 +1,7 @@
 """Turns with a LangGraph server: threads, forks, interrupts, Stop and failures."""
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -29,8 +31,15 @@ SESSION = {"thread_id": "t1", "run_id": "r1", "checkpoint_id": "c1"}
 class Server:
     """A server that plays recorded runs in turn and knows where each one ended."""
 
-    def __init__(self, *runs: str, checkpoint: str = "c2", run_id: str = "") -> None:
+    def __init__(
+        self,
+        *runs: str,
+        checkpoint: str = "c2",
+        run_id: str = "",
+        last: dict[str, Any] | None = None,
+    ) -> None:
         self.runs = list(runs)
+        self.last = last or {}
         self.checkpoint = checkpoint
         self.run_id = run_id
         self.asked: list[tuple[str, dict]] = []
@@ -41,6 +50,7 @@ class Server:
             metadata = {"run_id": self.run_id}
             state = {
                 "metadata": metadata,
+                "values": {"messages": [self.last]},
                 "checkpoint": {"checkpoint_id": self.checkpoint},
             }
             await exchange.answer(200, state)
@@ -94,6 +104,17 @@ async def test_a_stopped_answer_goes_on_where_its_run_ended(client):
     async with serve(server) as upstream:
         await hear(backend(client, upstream.url), turn)
     assert server.bodies[0]["checkpoint_id"] == "c9"
+
+
+async def test_a_stopped_answer_begins_anew_where_it_left_a_call_open(client):
+    """Models refuse a conversation in which a call has no result."""
+    server = Server("text", run_id="r1", last={"tool_calls": [{"name": "look"}]})
+    turn = user_turn("a", "b", "c", session={"thread_id": "t1", "run_id": "r1"})
+    async with serve(server) as upstream:
+        await hear(backend(client, upstream.url), turn)
+    [body] = server.bodies
+    assert "checkpoint_id" not in body
+    assert len(body["input"]["messages"]) == 3
 
 
 async def test_a_stopped_answer_begins_anew_after_another_branch_went_on(client):

@@ -204,6 +204,12 @@ def test_an_error_in_the_answer(error, detail):
     assert caught.value.fields["detail"] == detail
 
 
+@pytest.mark.parametrize("error", ["", None, False, {}])
+def test_an_error_that_is_none(error):
+    mapping = {"error": "error", "text": "text"}
+    assert text_of(decoded(mapping, {"error": error, "text": "Hi"})) == "Hi"
+
+
 def test_the_mark_of_the_end():
     for done, payload in (
         ("last", {"last": True}),
