@@ -15,7 +15,13 @@ from rich.console import Console
 
 from devkit.paths import ROOT
 
-BENCHMARKS = ("toolcalls_cost", "memory_latency", "pipe_speed")
+BENCHMARKS = (
+    "toolcalls_cost",
+    "memory_latency",
+    "pipe_speed",
+    "routing_dispatch",
+    "routing_fleet",
+)
 
 
 def main(

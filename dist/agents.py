@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 9cc81ef2d8b157b6
+# Content hash: 6a1461cb2e7989ca
 
 import asyncio
 import base64
@@ -8109,6 +8109,7 @@ PLAIN_WORDS = {
 }
 PATTERN_WORDS = {
     "id": "an id is made of a-z, 0-9, - and _, and begins with a letter or digit",
+    "pool": "a name is made of a-z, 0-9, - and _, and begins with a letter or digit",
     "url": "an address begins with http:// or https://",
 }
 
@@ -8322,7 +8323,7 @@ def read_entry(
                 detail["type"], detail["msg"].removeprefix("Value error, ")
             )
             if detail["type"] == "string_pattern_mismatch":
-                message = PATTERN_WORDS.get(path[0], message)
+                message = PATTERN_WORDS.get(path[-1], message)
             problems.append(ConfigProblem(line, shown_path(path), message))
         return None
 
@@ -11259,12 +11260,15 @@ class Router:
         """Run on the upstream that the place was given, and learn from how it went."""
         assert place.grant is not None
         grant, progress.upstream = place.grant, place.grant.upstream
-        upstream = call.upstreams[grant.upstream]
+        if progress.started is None:
+            progress.started = self.clock()
+        upstream = call.upstreams.get(grant.upstream)
+        if upstream is None:
+            # Another replica, whose settings are newer or older, gave us this slot.
+            raise UpstreamUnreachable("unreachable", host=grant.upstream)
         counts = self._counts(call, grant.upstream)
         counts.started(grant.affinity)
         begun = self.clock()
-        if progress.started is None:
-            progress.started = begun
         answer = Answering(outcome="cancelled", first=begun)
         try:
             if grant.probe:

@@ -104,18 +104,19 @@ function usual(spread, format) {
 
 function legend(errors) {
   const mark = (kind, key) => h("span", { class: `mark ${kind}` }, t(key));
-  return h("span", { "aria-hidden": "true" }, mark("p50", "half"), mark("p95", "nearly_all"),
-    errors.length ? mark("error", "errors") : null);
+  const marks = errors ? [] : [mark("p50", "half"), mark("p95", "nearly_all")];
+  if (errors && errors.length) marks.push(mark("error", "errors"));
+  return h("span", { "aria-hidden": "true" }, marks);
 }
 
-function plot(what, spread, format, end, errors = []) {
+function plot(what, spread, format, end, errors = null) {
   const { p50, p95 } = spread.last_hour;
   const top = Math.max(...spread.by_minute.map((row) => row[3]), 0);
   const left = (minute) => (minute - end + MINUTES - 1) * 10;
   const bar = (kind, minute, height) =>
     h("rect", { class: kind, x: left(minute) + 1, width: 8, y: 100 - height, height });
-  const failed = Object.fromEntries(errors);
-  const minutes = new Set([...spread.by_minute, ...errors].map((row) => row[0]));
+  const failed = Object.fromEntries(errors || []);
+  const minutes = new Set([...spread.by_minute, ...(errors || [])].map((row) => row[0]));
   const rows = Object.fromEntries(spread.by_minute.map((row) => [row[0], row]));
   const bars = [...minutes].sort().flatMap((minute) => {
     const row = rows[minute];
