@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import AqueductError
+from shared.errors import AqueductError, UpstreamUnreachable
 from shared.events import AgentEvent, SessionState, Status, Usage
 from shared.ids import new_id
 from shared.routing.breaker import LASTING_CODES
@@ -196,12 +196,15 @@ class Router:
         """Run on the upstream that the place was given, and learn from how it went."""
         assert place.grant is not None
         grant, progress.upstream = place.grant, place.grant.upstream
-        upstream = call.upstreams[grant.upstream]
+        if progress.started is None:
+            progress.started = self.clock()
+        upstream = call.upstreams.get(grant.upstream)
+        if upstream is None:
+            # Another replica, whose settings are newer or older, gave us this slot.
+            raise UpstreamUnreachable("unreachable", host=grant.upstream)
         counts = self._counts(call, grant.upstream)
         counts.started(grant.affinity)
         begun = self.clock()
-        if progress.started is None:
-            progress.started = begun
         answer = Answering(outcome="cancelled", first=begun)
         try:
             if grant.probe:

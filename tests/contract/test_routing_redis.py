@@ -290,6 +290,25 @@ async def test_redis_restarted_in_the_middle():
             await replicas.close()
 
 
+async def test_a_cluster_will_do():
+    with RedisServer(cluster=True) as server:
+        url = server.url.removesuffix("/0")
+        async with redis.asyncio.RedisCluster.from_url(url, decode_responses=True) as c:
+            replicas = Replicas(c)
+            one, two = replicas.stores
+            running = [await s.enter(SPEC, ticket()) for s in (one, two)]
+            waits = await two.enter(SPEC, ticket())
+            await one.leave(running[0])
+            await settled(waits)
+            assert waits.grant is not None
+            assert await one.failed(running[1], "status_401")
+            await one.publish(b"{}")
+            assert await two.published() == [b"{}"]
+            assert one.online
+            assert two.online
+            await replicas.close()
+
+
 async def until_shared(store: RedisStore, running: int) -> None:
     """Wait until Redis knows of so many requests that run."""
 
