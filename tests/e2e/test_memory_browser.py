@@ -96,6 +96,15 @@ async def test_the_inspector_shows_and_forgets(two_chats, suite_installed, scree
     await eventually(lambda: not stored(suite_installed, first))
 
 
+async def test_an_admin_sees_how_many_old_chats_are_indexed(chat):
+    await chat.open(MODEL)
+    await chat.ask(TOLD)
+    await chat.answer().get_by_role("button", name=BUTTON).click()
+    dialog = chat.page.get_by_role("dialog")
+    line = re.compile(r"Chats from before: \d+ of \d+ are indexed")
+    await expect(dialog).to_contain_text(line)
+
+
 async def test_the_inspector_exports_a_file(two_chats, suite_installed):
     chat, _ = two_chats
     await eventually(lambda: stored(suite_installed, chat.chat_id))
