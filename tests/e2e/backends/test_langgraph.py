@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,14 @@ from tests.e2e.agents.answers import cards, error, eventually, items
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import HELLO, TOOL_ANSWER, TOOL_INTRODUCTION
 from tests.e2e.backends.seen import seen
-from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel, open_tab
+from tests.e2e.continue_with.presses import (
+    PATIENCE,
+    Fill,
+    Tab,
+    answering,
+    cancel,
+    open_tab,
+)
 from tests.webui import WebUI
 
 GRAPH = "agents.graph"
@@ -101,6 +110,10 @@ async def test_a_question_may_be_answered_in_the_next_message(tab: Tab):
     answer = await (await tab.send(GRAPH, "Rome", after=asked)).answer()
     assert answer["content"] == "You chose Rome."
 
+    # The question is answered now: another branch is a conversation of its own.
+    other = await (await tab.send(GRAPH, "Paris", after=asked)).answer()
+    assert other["content"] == HELLO
+
 
 async def test_each_branch_of_a_chat_has_its_own_past_in_one_thread(
     tab: Tab, scripted_upstream: ScriptedUpstream, langgraph_server: str
@@ -178,6 +191,29 @@ async def test_stop_ends_the_run_and_the_thread_goes_on(
     assert "SLOWLY" in asked_last(scripted_upstream)
     states = [item["data"] for item in items(again, "x_aqueduct:state")]
     assert states[-1]["thread_id"] == state["thread_id"]
+
+
+async def test_stop_at_a_request_for_permission_leaves_no_open_call(
+    tab: Tab, scripted_upstream: ScriptedUpstream
+):
+    asked, released = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: dict[str, Any]) -> None:
+        asked.set()
+        await released.wait()
+
+    tab.fill = wait
+    turn = await tab.send(CAREFUL, "TOOL_WEATHER")
+    async with asyncio.timeout(PATIENCE):
+        await asked.wait()
+    await turn.stop()
+    await turn.answer()
+    released.set()
+    again = await (await tab.send(CAREFUL, "Good morning", after=turn)).answer()
+    assert again["content"] == HELLO
+    messages = scripted_upstream.journal()[-1]["body"]["messages"]
+    assert "tool_calls" not in str(messages)
+    assert "TOOL_WEATHER" in str(messages)
 
 
 async def test_the_servers_graphs_are_models(suite_installed: WebUI):
