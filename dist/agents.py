@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 6a1461cb2e7989ca
+# Content hash: 2e6dcf376c30bc03
 
 import asyncio
 import base64
@@ -311,6 +311,11 @@ class HostRules:
 def matches_host(url: str, patterns: Collection[str]) -> bool:
     host = (urlsplit(url).hostname or "").rstrip(".")
     return any(fnmatchcase(host, pattern) for pattern in patterns)
+
+
+def is_link(url: str) -> bool:
+    """Whether a user may be given this address of a file: no script, no local file."""
+    return url.startswith(("https://", "http://", "data:"))
 
 
 def is_public(address: str) -> bool:
@@ -808,8 +813,10 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
     detail = await read_error_detail(response)
     code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
     fields: dict[str, Any] = {"detail": detail}
+    seconds = parse_retry_after(response.headers.get("retry-after"))
+    if seconds is not None:
+        fields["retry_after"] = seconds
     if status == 429:
-        seconds = parse_retry_after(response.headers.get("retry-after"))
         code = "status_429" if seconds is None else "status_429_wait"
         fields["seconds"] = seconds
     elif code is None:
@@ -1364,7 +1371,8 @@ def part_file(part: Mapping[str, Any]) -> FileOutput | None:
     mime = str(mime or "application/octet-stream")
     if encoded:
         url = f"data:{mime};base64,{encoded}"
-    return FileOutput(str(url), mime, str(name or "")) if url else None
+    link = str(url or "")
+    return FileOutput(link, mime, str(name or "")) if is_link(link) else None
 
 
 # --- shared/backends/transcript.py ---
@@ -6938,7 +6946,8 @@ def file_block(block: Mapping[str, Any]) -> list[AgentEvent]:
     if isinstance(data, str) and data:
         url = f"data:{mime};base64,{data}"
     name = str(block.get("filename") or block.get("name") or "")
-    return [FileOutput(str(url), mime, name)] if url else []
+    link = str(url or "")
+    return [FileOutput(link, mime, name)] if is_link(link) else []
 
 
 def run_error(payload: Any) -> str:
@@ -7295,6 +7304,506 @@ def make_langgraph(agent: LangGraphAgent, model: str) -> Backend:
     """The backend for one of the server's assistants."""
     client = shared_resource("http client", new_http_client)
     return LangGraphBackend(client, agent.endpoint, model, agent.config, agent.context)
+
+
+# --- shared/backends/letta_stream.py ---
+
+LETTA_STOPS = {"max_steps": "length", "max_tokens_exceeded": "length"}
+LETTA_FAILURES = frozenset(
+    {
+        "context_window_overflow_in_system_prompt",
+        "error",
+        "insufficient_credits",
+        "invalid_llm_response",
+        "invalid_tool_call",
+        "llm_api_error",
+        "no_tool_call",
+    }
+)
+
+CONFLICT_STATUS = 409
+# What may say more of a call that is under way; anything else ends it.
+GROWING_CALLS = ("tool_call_message", "approval_request_message", "ping")
+
+
+@dataclass(slots=True)
+class LettaCall:
+    """A tool call of the agent; `asked` says that the server waits for our word."""
+
+    call_id: str
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    asked: bool = False
+    completed: bool = False
+    answered: bool = False
+
+    @property
+    def whole_arguments(self) -> str:
+        return "".join(self.arguments).strip() or "{}"
+
+
+class LettaDecoder:
+    """Reads the runs of one turn: what we answer begins a further run.
+
+    `run_id` is that of the latest run, `waiting` are the calls it has stopped for.
+    """
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.told = False
+        self._calls: dict[str, LettaCall] = {}
+        self._usage: dict[str, Any] = {}
+        self._text_id = ""
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """A further run follows."""
+        self.stop_reason = ""
+        for call in self._calls.values():
+            call.asked = False
+
+    @property
+    def waiting(self) -> list[LettaCall]:
+        return [call for call in self._calls.values() if call.asked]
+
+    def feed(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        """One message, decoded; raises UpstreamError where it reports an error."""
+        self.run_id = str(payload.get("run_id") or self.run_id)
+        kind = payload.get("message_type")
+        if kind == "error_message" or (kind is None and payload.get("error")):
+            raise letta_error(payload)
+        events = [] if kind in GROWING_CALLS else self._complete()
+        match kind:
+            case "assistant_message":
+                events += self._said(payload)
+            case "reasoning_message":
+                thought = must_be_text(payload.get("reasoning") or "")
+                events += [ReasoningDelta(thought)] if thought else []
+            case "tool_call_message":
+                events += self._called(payload, asked=False)
+            case "approval_request_message":
+                events += self._called(payload, asked=True)
+            case "tool_return_message":
+                events += self._returned(payload)
+            case "event_message":
+                events.append(Status(str(payload.get("event_type") or ""), done=True))
+            case "stop_reason":
+                self.stop_reason = str(payload["stop_reason"])
+            case "usage_statistics":
+                self._count(payload)
+        self.told = self.told or any(not isinstance(e, Status) for e in events)
+        return events
+
+    def end_run(self) -> list[AgentEvent]:
+        """What remains to be told of a run; raises UpstreamBroken where it failed."""
+        if not self.stop_reason:
+            raise UpstreamBroken("cut_short")
+        if self.stop_reason in LETTA_FAILURES:
+            reason = self.stop_reason.replace("_", " ")
+            raise UpstreamBroken("said_error", detail=reason)
+        return self._complete()
+
+    def denied(self, call: LettaCall, reason: str) -> ToolResult:
+        """The result of a call that will not be made: the server tells of none."""
+        call.answered = True
+        return ToolResult(call.call_id, reason, failed=True)
+
+    def finish(self, for_us: Sequence[LettaCall] = ()) -> list[AgentEvent]:
+        """The end of the turn; the calls `for_us` are left for us to run.
+
+        Any other without a result gets an empty one: Open WebUI would run it itself.
+        """
+        events: list[AgentEvent] = [
+            ToolResult(call.call_id, "")
+            for call in self._calls.values()
+            if not (call.answered or call in for_us)
+        ]
+        if self._usage:
+            events.append(Usage(self._usage))
+        reason = LETTA_STOPS.get(self.stop_reason, "stop")
+        return [*events, Finished("tool_calls" if for_us else reason)]
+
+    def _said(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        text = content_text(payload.get("content"))
+        if not text:
+            return []
+        text_id = str(payload.get("otid") or payload.get("id"))
+        if self._text_id not in ("", text_id):
+            text = f"\n\n{text}"
+        self._text_id = text_id
+        return [TextDelta(text)]
+
+    def _called(self, payload: Mapping[str, Any], asked: bool) -> list[AgentEvent]:
+        events: list[AgentEvent] = []
+        self._text_id = ""
+        for piece in call_pieces(payload):
+            call_id = str(piece.get("tool_call_id") or next(reversed(self._calls)))
+            call = self._calls.setdefault(call_id, LettaCall(call_id))
+            call.asked = asked
+            if piece.get("name") and not call.name:
+                call.name = str(piece["name"])
+                events.append(ToolCallStarted(call_id, call.name))
+            # A call that was streamed before it is asked for comes whole once more.
+            repeated = bool(piece.get("name") and call.arguments)
+            if repeated or call.completed or not piece.get("arguments"):
+                continue
+            delta = must_be_text(piece["arguments"])
+            call.arguments.append(delta)
+            events.append(ToolCallArgumentsDelta(call_id, delta))
+        return events
+
+    def _complete(self) -> list[AgentEvent]:
+        """Every call begun so far is whole: something else has come."""
+        events: list[AgentEvent] = []
+        for call in self._calls.values():
+            if call.name and not call.completed:
+                call.completed = True
+                whole = call.whole_arguments
+                events.append(ToolCallCompleted(call.call_id, call.name, whole))
+        return events
+
+    def _returned(self, payload: Mapping[str, Any]) -> list[AgentEvent]:
+        """The results of the tools that the server has run."""
+        self._text_id = ""
+        results: list[AgentEvent] = []
+        for one in payload.get("tool_returns") or [payload]:
+            call_id, output = str(one["tool_call_id"]), one.get("tool_return")
+            failed = one.get("status") == "error"
+            # The results that we have sent come back in the next run.
+            call = self._calls.get(call_id)
+            if call is not None and not call.answered:
+                call.answered = True
+                results.append(ToolResult(call_id, content_text(output), failed))
+        return results
+
+    def _count(self, payload: Mapping[str, Any]) -> None:
+        """Add up the tokens over runs; all else is the latest run's."""
+        for key, value in read_counts(payload).items():
+            if key.endswith("_tokens") and key != "context_tokens":
+                value += self._usage.get(key, 0)
+            self._usage[key] = value
+
+
+def call_pieces(payload: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The calls of a message, or the piece of one; `tool_call` is the older name."""
+    calls = payload.get("tool_calls") or payload.get("tool_call") or []
+    return calls if isinstance(calls, list) else [calls]
+
+
+def letta_error(payload: Mapping[str, Any]) -> UpstreamError:
+    """The error in a message; its detail says more than its message.
+
+    A conversation that waits for an answer to a call takes no other message.
+    """
+    detail = str(payload.get("detail") or error_detail(payload))
+    if "CONFLICT" in (detail + str(payload.get("message"))):
+        return UpstreamRefused("said_error", CONFLICT_STATUS, detail=detail)
+    return UpstreamBroken("said_error", detail=detail)
+
+
+# --- shared/backends/letta.py ---
+
+LETTA_DENIED = "The user did not allow this."
+LETTA_PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+# A conversation that is gone, or that waits for an answer it will never get.
+LOST_STATUSES = (404, CONFLICT_STATUS)
+MAX_LETTA_RUNS = 50
+# Calls that Open WebUI is running right now, on the whole server.
+MAX_PENDING_CALLS = 500
+
+
+@dataclass(slots=True)
+class LettaTurn:
+    """A turn under way: where it is told, and what."""
+
+    conversation_id: str
+    messages: list[dict[str, Any]]
+    client_tools: list[dict[str, Any]] = field(default_factory=list)
+    decoder: LettaDecoder = field(default_factory=LettaDecoder)
+
+    @property
+    def offered(self) -> set[str]:
+        return {tool["name"] for tool in self.client_tools}
+
+
+@dataclass(frozen=True, slots=True)
+class LettaBackend:
+    """One agent of the server behind `endpoint`.
+
+    `isolated` are the labels of memory blocks that each conversation gets a copy of.
+    With `one_history` all chats of all users go into the agent's own history.
+    `pending` says which conversation waits for the result of a call that Open WebUI
+    runs, and what was answered to other calls; it may serve several backends.
+    """
+
+    client: httpx.AsyncClient
+    endpoint: Endpoint
+    agent_id: str
+    isolated: tuple[str, ...] = ()
+    one_history: bool = False
+    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def discover(self) -> list[DiscoveredModel]:
+        """The server's agents."""
+        found = await get_json(self.client, self.endpoint, "/v1/agents/?limit=200")
+        if not isinstance(found, list):
+            raise UpstreamBroken("unreadable")
+        return [
+            DiscoveredModel(str(agent["id"]), str(agent.get("name") or agent["id"]))
+            for agent in found
+        ]
+
+    async def health(self) -> None:
+        await get_json(self.client, self.endpoint, "/v1/health/")
+
+    async def cancel(self, session: Mapping[str, Any]) -> None:
+        """Cancel the run `run_id`, unless it has ended already."""
+        path = f"/v1/agents/{self.agent_id}/messages/cancel"
+        body = {"run_ids": [session["run_id"]]}
+        with suppress(UpstreamRefused):
+            await call_json(self.client, self.endpoint, "POST", path, body)
+
+    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; on closing it the server is told to stop."""
+        try:
+            async with aclosing(self._run_once(turn)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamRefused as error:
+            if self.one_history or error.status not in LOST_STATUSES:
+                raise
+            if not (turn.continued or letta_results(turn)):
+                raise
+            fresh = replace(turn, session=None, messages=letta_words(turn.messages))
+            async with aclosing(self._run_once(fresh)) as events:
+                async for event in events:
+                    yield event
+
+    async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        under_way = await self._begin(turn)
+        if not self.one_history:
+            yield SessionState({"conversation_id": under_way.conversation_id})
+        ended = False
+        try:
+            async with aclosing(self._answer(turn, under_way)) as events:
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            run_id = under_way.decoder.run_id
+            if not ended and run_id:
+                await run_cancel(self.cancel({"run_id": run_id}))
+
+    async def _begin(self, turn: Turn) -> LettaTurn:
+        """Where this turn is told, and what: results of calls, or what is new."""
+        tools = [letta_tool(tool) for tool in turn.tools]
+        results = letta_results(turn)
+        waiting = (
+            self.pending.pop(results[0]["tool_call_id"], None) if results else None
+        )
+        if waiting:
+            answers = {"type": "approval", "approvals": [*waiting["said"], *results]}
+            return LettaTurn(waiting["conversation_id"], [answers], tools)
+        messages = letta_words(turn.messages)
+        if self.one_history:
+            known = replace(turn, messages=messages, session={}, forks=False)
+            return LettaTurn("", letta_messages(known.news()), tools)
+        if turn.continued:
+            news = replace(turn, messages=messages).news()
+            conversation_id = str(turn.continued["conversation_id"])
+            return LettaTurn(conversation_id, letta_messages(news), tools)
+        return LettaTurn(
+            await self._new_conversation(), letta_messages(messages), tools
+        )
+
+    async def _new_conversation(self) -> str:
+        body = {"isolated_block_labels": list(self.isolated) or None}
+        path = f"/v1/conversations/?agent_id={self.agent_id}"
+        made = await call_json(self.client, self.endpoint, "POST", path, body)
+        return str(made["id"])
+
+    async def _answer(
+        self, turn: Turn, under_way: LettaTurn
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The first run, and one more for each time that the agent asks us."""
+        decoder = under_way.decoder
+        for_us: list[LettaCall] = []
+        for _ in range(MAX_LETTA_RUNS):
+            async with aclosing(self._stream(under_way)) as events:
+                async for event in events:
+                    yield event
+            for event in decoder.end_run():
+                yield event
+            if not decoder.waiting:
+                break
+            said = []
+            for call in decoder.waiting:
+                if call.name in under_way.offered:
+                    continue
+                answer = await letta_permission(turn, call)
+                if not answer["approve"]:
+                    yield decoder.denied(call, LETTA_DENIED)
+                said.append(answer)
+            for_us = [c for c in decoder.waiting if c.name in under_way.offered]
+            if for_us:
+                self._expect(for_us[0], under_way.conversation_id, said)
+                break
+            under_way.messages = [{"type": "approval", "approvals": said}]
+        if not decoder.told:
+            raise UpstreamBroken("empty_answer")
+        for event in decoder.finish(for_us):
+            yield event
+
+    def _expect(
+        self, call: LettaCall, conversation_id: str, said: list[dict[str, Any]]
+    ) -> None:
+        """Remember who waits for the result of this call, and of those beside it."""
+        while len(self.pending) >= MAX_PENDING_CALLS:
+            del self.pending[next(iter(self.pending))]
+        waiting = {"conversation_id": conversation_id, "said": said}
+        self.pending[call.call_id] = waiting
+
+    async def _stream(self, under_way: LettaTurn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one run."""
+        decoder = under_way.decoder
+        decoder.begin_run()
+        path = f"/v1/conversations/{under_way.conversation_id}/messages"
+        if self.one_history:
+            path = f"/v1/agents/{self.agent_id}/messages/stream"
+        body: dict[str, Any] = {
+            "messages": under_way.messages,
+            "streaming": True,
+            "stream_tokens": True,
+            "include_pings": True,
+        }
+        if under_way.client_tools:
+            body["client_tools"] = under_way.client_tools
+        async with open_stream(self.client, self.endpoint, path, body) as opened:
+            response, clock = opened
+            async with aclosing(read_events(response, clock)) as messages:
+                async for message in messages:
+                    if message.data == b"[DONE]":
+                        clock.answer_complete()
+                        continue
+                    try:
+                        events = decoder.feed(load_json(message.data))
+                    except (
+                        AttributeError,
+                        LookupError,
+                        StopIteration,
+                        TypeError,
+                        ValueError,
+                    ) as bad:
+                        raise UpstreamBroken("unreadable") from bad
+                    if events:  # a ping is none
+                        clock.token()
+                    for event in events:
+                        yield event
+
+
+async def letta_permission(turn: Turn, call: LettaCall) -> dict[str, Any]:
+    """What the user says to a call that the agent may not make by itself."""
+    arguments = call.whole_arguments
+    asked = ApprovalRequest(call.name, call.name, arguments, call_paths(arguments))
+    allowed = await turn.dialogs.approve(asked)
+    said = {"type": "approval", "tool_call_id": call.call_id, "approve": allowed}
+    return said if allowed else {**said, "reason": LETTA_DENIED}
+
+
+def letta_results(turn: Turn) -> list[dict[str, Any]]:
+    """The results at the end of a turn's messages, as the server takes them."""
+    results: list[dict[str, Any]] = []
+    for message in reversed(turn.messages):
+        if message.get("role") != "tool":
+            break
+        result = {
+            "type": "tool",
+            "tool_call_id": str(message.get("tool_call_id")),
+            "tool_return": message_text(message),
+            "status": "success",
+        }
+        results.insert(0, result)
+    return results
+
+
+def letta_words(messages: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """What was said, without tool calls and their results."""
+    return tuple(
+        message
+        for message in messages
+        if message.get("role") != "tool" and not message.get("tool_calls")
+    )
+
+
+def letta_messages(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One message of the user: what is new, with the branch before it where there is.
+
+    Pictures are sent; of other files the agent learns only the name.
+    """
+    told = list(messages)
+    parts: list[dict[str, Any]] = []
+    names: list[str] = []
+    for file in (file for message in told for file in message_files(message)):
+        if file.mime_type in LETTA_PICTURES and file.data is not None:
+            _, _, data = file.url.partition(",")
+            source = {"type": "base64", "media_type": file.mime_type, "data": data}
+            parts.append({"type": "image", "source": source})
+        else:
+            names.append(file.name)
+    texts = [transcript(told), *(f"(A file that cannot be read: {n}.)" for n in names)]
+    text = "\n\n".join(text for text in texts if text)
+    if not parts:
+        return [{"role": "user", "content": text}]
+    said = [{"type": "text", "text": text}] if text else []
+    return [{"role": "user", "content": [*said, *parts]}]
+
+
+def letta_tool(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool of Chat Completions as a client-side tool."""
+    function = spec.get("function") or spec
+    return {
+        "name": str(function.get("name")),
+        "description": function.get("description") or "",
+        "parameters": function.get("parameters") or {"type": "object"},
+    }
+
+
+# --- shared/agents/kinds/letta.py ---
+
+
+class LettaAgent(HttpAgent):
+    """An agent: `model` is its id, `url` the server's address without `/v1`.
+
+    `isolated_blocks` are the labels of memory blocks that each chat has for itself.
+    `one_history: true` puts all chats of all users into the agent's own history.
+    """
+
+    isolated_blocks: tuple[str, ...] = ()
+    one_history: bool = False
+
+    @model_validator(mode="after")
+    def _names_an_agent(self) -> "LettaAgent":
+        if self.url.rstrip("/").endswith("/v1"):
+            raise ValueError("write the address of the server without `/v1`")
+        if not self.model and not self.discover:
+            raise ValueError(
+                "give the id of an agent as `model`, or `discover: true` to list all"
+            )
+        if self.one_history and self.isolated_blocks:
+            raise ValueError("one history has no blocks for each chat")
+        return self
+
+
+def make_letta(agent: LettaAgent, model: str) -> Backend:
+    """The backend for one of the server's agents."""
+    return LettaBackend(
+        client=shared_resource("http client", new_http_client),
+        endpoint=agent.endpoint,
+        agent_id=model,
+        isolated=agent.isolated_blocks,
+        one_history=agent.one_history,
+        pending=shared_resource("letta calls", dict),
+    )
 
 
 # --- shared/agents/kinds/openai.py ---
@@ -7980,6 +8489,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "cli": AgentKind(CliAgent, make_cli),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
+    "letta": AgentKind(LettaAgent, make_letta),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
     "webhook": AgentKind(WebhookAgent, make_webhook),
     "adk": AgentKind(ADKAgent, make_adk),
@@ -8974,7 +9484,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A waiting request's place, from 1, of how many, and the seconds to expect."""
+    """A waiting request's place, from 1, of how many, and the seconds to expect.
+
+    Those of lower classes do not count: they wait for it, not it for them.
+    """
 
     position: int
     total: int
@@ -9187,11 +9700,11 @@ class Dispatcher:
         if place is None:
             return None
         mine = place.ticket.priority
-        ahead = sum(len(line) for line in self._lines[:mine])
-        ahead += self._lines[mine].count_before(place.rank)
+        higher = sum(len(line) for line in self._lines[:mine])
+        ahead = higher + self._lines[mine].count_before(place.rank)
         pace = self._seconds_per_request(now)
         seconds = None if pace is None else (ahead + 1) * pace
-        return Standing(ahead + 1, len(self.waiting), seconds)
+        return Standing(ahead + 1, higher + len(self._lines[mine]), seconds)
 
     def busy_seconds(self, now: float) -> float | None:
         """How long a new request would wait behind all others, where known."""
@@ -10162,16 +10675,18 @@ end
 
 function commands.standings(owner, ...)
   call('SREM', root .. 'told:' .. owner, spec.pool)
-  local total, each = call('HLEN', base .. 'waiting'), pace()
+  local each = pace()
   local lines = {}
   for _, id in ipairs({...}) do
     local text = call('HGET', base .. 'waiting', id)
     if text then
       local ticket = decode(text)
-      local ahead = call('ZRANK', line(ticket.priority), ticket.member)
+      local higher = 0
       for priority = 0, ticket.priority - 1 do
-        ahead = ahead + call('ZCARD', line(priority))
+        higher = higher + call('ZCARD', line(priority))
       end
+      local ahead = higher + call('ZRANK', line(ticket.priority), ticket.member)
+      local total = higher + call('ZCARD', line(ticket.priority))
       lines[#lines + 1] = {id, ahead + 1, total, (ahead + 1) * each}
     end
   end
@@ -10732,7 +11247,7 @@ class FailureMeaning:
 def meaning_of(error: AqueductError) -> FailureMeaning:
     """What to make of a failure before the first token."""
     if isinstance(error, UpstreamRefused):
-        seconds = error.fields.get("retry_after", error.fields.get("seconds"))
+        seconds = error.fields.get("retry_after")
         busy = error.status == 429 or (error.status == 503 and seconds is not None)
         if busy:
             return FailureMeaning(True, "pause", seconds)
@@ -11085,6 +11600,8 @@ def translate(
 
 # --- shared/routing/router.py ---
 
+# The cause of a pause that a server asked for: 429, 503, or words to that effect.
+BUSY_SERVER = "busy_server"
 # What may still be taken back: nobody has read a word yet.
 UNSAID = (Status, SessionState, Usage)
 
@@ -11333,7 +11850,7 @@ class Router:
             seconds = meaning.retry_after
             if seconds is None:
                 seconds = backoff_seconds(progress.attempt, call.spec.retry)
-            await self.store.pause(place, error.code, seconds)
+            await self.store.pause(place, BUSY_SERVER, seconds)
 
     def _delay(
         self, call: RoutedCall, progress: Progress, error: AqueductError
@@ -11384,7 +11901,7 @@ def refused(refusal: Refusal) -> QueueError:
     seconds = None if refusal.seconds is None else math.ceil(refusal.seconds)
     if refusal.reason != BUSY and refusal.cause in LASTING_CODES:
         return QueueError(refusal.cause)
-    if refusal.reason != BUSY and not refusal.cause.startswith("status_429"):
+    if refusal.reason != BUSY and refusal.cause != BUSY_SERVER:
         return QueueError("upstreams_shut", seconds=seconds or 0)
     if seconds is None:
         return QueueError("queue_busy")
@@ -17871,11 +18388,11 @@ ROUTING_TEXTS: dict[str, dict[str, str]] = {
         "zh": "已等待 {seconds} 秒",
     },
     "retrying": {
-        "en": "{host} did not answer; trying again",
-        "de": "{host} hat nicht geantwortet; neuer Versuch",
-        "es": "{host} no respondió; nuevo intento",
-        "fr": "{host} n'a pas répondu ; nouvel essai",
-        "zh": "{host} 没有回答，正在重试",
+        "en": "{host} could not answer; trying again",
+        "de": "{host} konnte nicht antworten; neuer Versuch",
+        "es": "{host} no pudo responder; nuevo intento",
+        "fr": "{host} n'a pas pu répondre ; nouvel essai",
+        "zh": "{host} 无法回答，正在重试",
     },
     "answered_by": {
         "en": "{agent} could not answer; {model} answers instead",

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 52d631780980871e
+# Content hash: 8749dad238d517b3
 
 import asyncio
 import contextlib
@@ -2870,14 +2870,14 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, thread))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await talk_status(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread.tip, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await talk_status(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread.tip, shown, code)
             if interrupted:
                 return
             raise
@@ -2890,6 +2890,16 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         if code != "talk_status":
             return
         was_done = is_done
+
+
+async def end_early(
+    desk: Desk, talk: Talk, message_id: str, number: int, code: str
+) -> None:
+    """Tell why the talk ends here; tabs that follow it then show the chat as it is."""
+    await talk_status(desk, talk, message_id, number, code)
+    if code == "talk_interrupted":
+        event = {"type": "chat:reload"}
+        await unbroken(emit_to_user(desk.person.id, desk.press.chat_id, event))
 
 
 async def is_undisturbed(desk: Desk, thread: Thread) -> bool:
@@ -2905,8 +2915,6 @@ async def speak(
     desk: Desk, talk: Talk, number: int, thread: Thread, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
-    if number > 1 and not await unbroken(is_undisturbed(desk, thread)):
-        raise AqueductError("answer_running")
     speaker, listener = talk.pair(number)
     message = new_user_message(thread.tip, talk.line(desk, number), speaker)
     message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
@@ -2918,6 +2926,8 @@ async def speak(
         "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
     )
     turn = desk.turn(message, [Answerer(speaker)], system=system, extra=extra)
+    if number > 1 and not await unbroken(is_undisturbed(desk, thread)):
+        raise AqueductError("answer_running")
     started = await start_turn(desk.press.request, desk.person, turn)
     thread.add(message["id"], *started.message_ids)
     return started

@@ -12,6 +12,7 @@ from shared.agents.kinds.agui import AGUIAgent, make_agui
 from shared.agents.kinds.anthropic import AnthropicAgent, make_anthropic
 from shared.agents.kinds.cli import CliAgent, make_cli
 from shared.agents.kinds.langgraph import LangGraphAgent, make_langgraph
+from shared.agents.kinds.letta import LettaAgent, make_letta
 from shared.agents.kinds.openai import OpenAIAgent, make_openai
 from shared.agents.kinds.webhook import WebhookAgent, make_webhook
 from shared.backends.base import Backend
@@ -40,6 +41,7 @@ AGENT_KINDS: Mapping[str, AgentKind] = {
     "cli": AgentKind(CliAgent, make_cli),
     "a2a": AgentKind(A2AAgent, make_a2a),
     "agui": AgentKind(AGUIAgent, make_agui),
+    "letta": AgentKind(LettaAgent, make_letta),
     "langgraph": AgentKind(LangGraphAgent, make_langgraph),
     "webhook": AgentKind(WebhookAgent, make_webhook),
     "adk": AgentKind(ADKAgent, make_adk),

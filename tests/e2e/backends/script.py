@@ -64,6 +64,7 @@ SCRIPT: list[Fixture] = [
     after_tool("WRITE_", TOOL_ANSWER),
     after_tool("SLEEP_", TOOL_ANSWER),
     tool("TOOL_WEATHER", "get_weather", city="Bern"),
+    tool("TOOL_LETTA", "conversation_search", query="weather"),
     tool("TOOL_DELETE", "delete_file", path="/notes/old.txt"),
     *shell("CLAUDE", "Bash"),
     *shell("GEMINI", "run_shell_command"),
