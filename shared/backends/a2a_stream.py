@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from shared.backends.addresses import is_link
 from shared.errors import UpstreamBroken
 from shared.events import AgentEvent, FileOutput, ReasoningDelta, Status, TextDelta
 
@@ -225,4 +226,5 @@ def part_file(part: Mapping[str, Any]) -> FileOutput | None:
     mime = str(mime or "application/octet-stream")
     if encoded:
         url = f"data:{mime};base64,{encoded}"
-    return FileOutput(str(url), mime, str(name or "")) if url else None
+    link = str(url or "")
+    return FileOutput(link, mime, str(name or "")) if is_link(link) else None

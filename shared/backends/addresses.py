@@ -48,6 +48,11 @@ def matches_host(url: str, patterns: Collection[str]) -> bool:
     return any(fnmatchcase(host, pattern) for pattern in patterns)
 
 
+def is_link(url: str) -> bool:
+    """Whether a user may be given this address of a file: no script, no local file."""
+    return url.startswith(("https://", "http://", "data:"))
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the internet's.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from shared.backends.addresses import is_link
 from shared.backends.openai_chat import content_text, image_outputs, read_counts
 from shared.backends.tool_fragments import ToolCallAssembler
 from shared.errors import UpstreamBroken
@@ -218,7 +219,8 @@ def file_block(block: Mapping[str, Any]) -> list[AgentEvent]:
     if isinstance(data, str) and data:
         url = f"data:{mime};base64,{data}"
     name = str(block.get("filename") or block.get("name") or "")
-    return [FileOutput(str(url), mime, name)] if url else []
+    link = str(url or "")
+    return [FileOutput(link, mime, name)] if is_link(link) else []
 
 
 def run_error(payload: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from tests.e2e.agents.answers import error, thoughts
+from tests.e2e.agents.answers import error, outcome, thoughts
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import AFTER_THOUGHT, HELLO, THOUGHT
 from tests.e2e.backends.seen import seen
@@ -27,7 +27,7 @@ def entries(
     set_agents: Callable[[str], None],
     suite_installed: WebUI,
 ) -> None:
-    """The same service twice: it answers in a stream, and in one piece."""
+    """The service twice, in a stream and in one piece, and one that is slow."""
     url = f"{scripted_upstream.url}/v1/chat/completions"
     service = {"backend": "webhook", "url": url, "key": "x"}
     request = {"model": "any", "messages": "{messages}", "user": "{thread}"}
@@ -51,7 +51,14 @@ def entries(
         "request": {**request, "stream": False},
         "answer": {"text": "choices[0].message.content", "error": "error.message"},
     }
-    set_agents(json.dumps([service | stream, service | whole]))
+    demo = {"url": f"{suite_installed.demo.url}/v1/chat/completions"}
+    slow = {
+        "id": "slow",
+        "name": "Slow",
+        "request": {**request, "model": "aqueduct-demo", "stream": True},
+        "answer": {"text": f"{DELTA}.content"},
+    }
+    set_agents(json.dumps([service | stream, service | whole, service | slow | demo]))
     with suite_installed.client() as admin:
         # Open WebUI looks for new models when somebody lists them.
         admin.get("/api/models").raise_for_status()
@@ -103,3 +110,15 @@ async def test_a_branch_keeps_its_id_and_a_fork_gets_another(
 async def test_an_error_is_told(tab: Tab, model: str):
     answer = await (await tab.send(model, "ERR400")).answer()
     assert "Scripted bad request" in error(answer)
+
+
+async def test_stop_closes_the_connection(tab: Tab, suite_installed: WebUI):
+    suite_installed.demo.reset()
+    turn = await tab.send("agents.slow", "/words 900 /slow 0.05")
+    async for event in turn.events():
+        if "water finds its way" in str(event["data"]):
+            break
+    await turn.stop()
+    await turn.answer()
+    assert await outcome(suite_installed.demo) == "cancelled"
+    seen("webhook", PROGRAM, "cancel")

@@ -215,6 +215,13 @@ def test_files_come_once_whatever_the_dialect():
     ]
 
 
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", ""])
+def test_addresses_that_are_no_links_are_left_out(url):
+    part = {"url": url, "mediaType": "text/html"}
+    update = {"artifactUpdate": {"artifact": {"artifactId": "f", "parts": [part]}}}
+    assert fed(update) == []
+
+
 def test_structured_output_is_shown_as_json():
     part = {"kind": "data", "data": {"degrees": 21}}
     update = {"artifactUpdate": {"artifact": {"artifactId": "d", "parts": [part]}}}

@@ -194,6 +194,11 @@ def test_files_in_content(block, url):
     assert file.url == url
 
 
+def test_addresses_that_are_no_links_are_left_out():
+    block = {"type": "file", "mime_type": "text/html", "url": "javascript:alert(1)"}
+    assert chunks({"content": [block]}) == [Finished()]
+
+
 def test_an_answer_that_was_too_long():
     events = chunks({"content": "a", "response_metadata": {"finish_reason": "length"}})
     assert reason_of(events) == "length"
