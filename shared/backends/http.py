@@ -329,8 +329,10 @@ async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
     detail = await read_error_detail(response)
     code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
     fields: dict[str, Any] = {"detail": detail}
+    seconds = parse_retry_after(response.headers.get("retry-after"))
+    if seconds is not None:
+        fields["retry_after"] = seconds
     if status == 429:
-        seconds = parse_retry_after(response.headers.get("retry-after"))
         code = "status_429" if seconds is None else "status_429_wait"
         fields["seconds"] = seconds
     elif code is None:

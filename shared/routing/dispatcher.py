@@ -161,11 +161,11 @@ class Dispatcher:
         if place is None:
             return None
         mine = place.ticket.priority
-        ahead = sum(len(line) for line in self._lines[:mine])
-        ahead += self._lines[mine].count_before(place.rank)
+        higher = sum(len(line) for line in self._lines[:mine])
+        ahead = higher + self._lines[mine].count_before(place.rank)
         pace = self._seconds_per_request(now)
         seconds = None if pace is None else (ahead + 1) * pace
-        return Standing(ahead + 1, len(self.waiting), seconds)
+        return Standing(ahead + 1, higher + len(self._lines[mine]), seconds)
 
     def busy_seconds(self, now: float) -> float | None:
         """How long a new request would wait behind all others, where known."""

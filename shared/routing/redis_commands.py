@@ -196,16 +196,18 @@ end
 
 function commands.standings(owner, ...)
   call('SREM', root .. 'told:' .. owner, spec.pool)
-  local total, each = call('HLEN', base .. 'waiting'), pace()
+  local each = pace()
   local lines = {}
   for _, id in ipairs({...}) do
     local text = call('HGET', base .. 'waiting', id)
     if text then
       local ticket = decode(text)
-      local ahead = call('ZRANK', line(ticket.priority), ticket.member)
+      local higher = 0
       for priority = 0, ticket.priority - 1 do
-        ahead = ahead + call('ZCARD', line(priority))
+        higher = higher + call('ZCARD', line(priority))
       end
+      local ahead = higher + call('ZRANK', line(ticket.priority), ticket.member)
+      local total = higher + call('ZCARD', line(ticket.priority))
       lines[#lines + 1] = {id, ahead + 1, total, (ahead + 1) * each}
     end
   end

@@ -38,7 +38,7 @@ class FailureMeaning:
 def meaning_of(error: AqueductError) -> FailureMeaning:
     """What to make of a failure before the first token."""
     if isinstance(error, UpstreamRefused):
-        seconds = error.fields.get("retry_after", error.fields.get("seconds"))
+        seconds = error.fields.get("retry_after")
         busy = error.status == 429 or (error.status == 503 and seconds is not None)
         if busy:
             return FailureMeaning(True, "pause", seconds)

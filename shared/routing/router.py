@@ -21,6 +21,8 @@ from shared.routing.store import QueuePlace, QueueStore, Refusal
 from shared.routing.tickets import Standing, Ticket
 from shared.texts import Sentence
 
+# The cause of a pause that a server asked for: 429, 503, or words to that effect.
+BUSY_SERVER = "busy_server"
 # What may still be taken back: nobody has read a word yet.
 UNSAID = (Status, SessionState, Usage)
 
@@ -269,7 +271,7 @@ class Router:
             seconds = meaning.retry_after
             if seconds is None:
                 seconds = backoff_seconds(progress.attempt, call.spec.retry)
-            await self.store.pause(place, error.code, seconds)
+            await self.store.pause(place, BUSY_SERVER, seconds)
 
     def _delay(
         self, call: RoutedCall, progress: Progress, error: AqueductError
@@ -320,7 +322,7 @@ def refused(refusal: Refusal) -> QueueError:
     seconds = None if refusal.seconds is None else math.ceil(refusal.seconds)
     if refusal.reason != BUSY and refusal.cause in LASTING_CODES:
         return QueueError(refusal.cause)
-    if refusal.reason != BUSY and not refusal.cause.startswith("status_429"):
+    if refusal.reason != BUSY and refusal.cause != BUSY_SERVER:
         return QueueError("upstreams_shut", seconds=seconds or 0)
     if seconds is None:
         return QueueError("queue_busy")

@@ -27,11 +27,11 @@ ROUTING_TEXTS: dict[str, dict[str, str]] = {
         "zh": "已等待 {seconds} 秒",
     },
     "retrying": {
-        "en": "{host} did not answer; trying again",
-        "de": "{host} hat nicht geantwortet; neuer Versuch",
-        "es": "{host} no respondió; nuevo intento",
-        "fr": "{host} n'a pas répondu ; nouvel essai",
-        "zh": "{host} 没有回答，正在重试",
+        "en": "{host} could not answer; trying again",
+        "de": "{host} konnte nicht antworten; neuer Versuch",
+        "es": "{host} no pudo responder; nuevo intento",
+        "fr": "{host} n'a pas pu répondre ; nouvel essai",
+        "zh": "{host} 无法回答，正在重试",
     },
     "answered_by": {
         "en": "{agent} could not answer; {model} answers instead",

@@ -66,7 +66,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A waiting request's place, from 1, of how many, and the seconds to expect."""
+    """A waiting request's place, from 1, of how many, and the seconds to expect.
+
+    Those of lower classes do not count: they wait for it, not it for them.
+    """
 
     position: int
     total: int

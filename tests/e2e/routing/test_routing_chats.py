@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -104,17 +107,20 @@ async def test_what_may_pass_is_tried_again(
     assert shimmering(answer) == []
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
 async def test_a_server_is_given_the_time_it_asks_for(
-    chats: ChatSocket, start: Start, configure: Configure
+    chats: ChatSocket, start: Start, configure: Configure, status: int, form: str
 ):
-    model, name = Model("A", 429), new_id()
-    model.retry_after = "60"
+    model, name = Model("A", status), new_id()
+    later = datetime.now(UTC) + timedelta(minutes=2)
+    model.retry_after = "120" if form == "seconds" else format_datetime(later, True)
     await start(model)
-    configure(agent(name, model, retry={"budget": 5}))
+    configure(agent(name, model, retry={"budget": 60}))
     first = await (await chats.send(f"agents.{name}", "one")).answer()
-    assert "Please try again in 60 s" in error(first)
+    assert f"({status})" in error(first)
     second = await (await chats.send(f"agents.{name}", "two")).answer()
-    assert "is busy. Please try again in about" in error(second)
+    assert "Please try again in about 1" in error(second)  # a hundred and some seconds
     assert model.asked == ["one"]
 
 
@@ -281,3 +287,43 @@ async def test_chats_of_one_pool_run_beside_each_other(
     two.release()
     said = await asyncio.gather(*(turn.answer() for turn in turns))
     assert sorted(answer["content"] for answer in said) == ["A answers.", "B answers."]
+
+
+@pytest.fixture
+def reload_function(suite_installed: WebUI) -> Iterator[Callable[[], None]]:
+    """Replace the function by a text that differs; what was there comes back."""
+    path = "/api/v1/functions/id/agents"
+    with suite_installed.client() as admin:
+        before = admin.get(path).raise_for_status().json()
+
+        def update(text: str) -> None:
+            form = {key: before[key] for key in ("id", "name", "meta")}
+            form["content"] = text
+            admin.post(f"{path}/update", json=form).raise_for_status()
+
+        yield lambda: update(before["content"] + "\n# The same, once more.\n")
+        update(before["content"])
+
+
+async def test_a_reload_of_the_function_keeps_the_queue(
+    chats: ChatSocket,
+    start: Start,
+    configure: Configure,
+    reload_function: Callable[[], None],
+):
+    model, name = await start(Model("A", held=True)), new_id()
+    entry = agent(name, model, concurrency=1, queue={"notify_after": 0})
+    configure(entry)
+    first = await chats.send(f"agents.{name}", "one")
+    await eventually(lambda: model.answering == 1, "the first to be served")
+    reload_function()
+    configure(entry)
+    second = await chats.send(f"agents.{name}", "two")
+    async for event in second.events():
+        if event["type"] == "status":
+            break
+    assert event["data"]["description"].startswith("Waiting: position 1 of 1")
+    model.release(2)
+    assert (await first.answer())["content"] == "A answers."
+    assert (await second.answer())["content"] == "A answers."
+    assert model.asked == ["one", "two"]

@@ -261,7 +261,10 @@ def test_a_place_is_told_with_the_time_to_expect():
     enter_all(dispatcher, [task], 10.0)
     behind = dispatcher.standing(task.id, 10.0)
     assert behind is not None
-    assert behind.position == 3
+    assert (behind.position, behind.total) == (3, 3)
+    standing = dispatcher.standing(mine.id, 10.0)
+    assert standing is not None
+    assert standing.total == 2
 
 
 def full_pool_with_a_chat_at_home() -> tuple[Dispatcher, str, str]:
