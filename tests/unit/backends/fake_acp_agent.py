@@ -49,6 +49,7 @@ class Session:
         self.file = Path(f".{session_id}.json")
         self.heard = json.loads(self.file.read_text()) if self.file.exists() else []
         self.chosen: list[str] = []
+        self.folder = ""
 
     def update(self, update_kind: str, **fields: Any) -> None:
         update = {"sessionUpdate": update_kind, **fields}
@@ -137,6 +138,9 @@ class Session:
     def do_blocks(self, blocks: list[dict[str, Any]]) -> None:
         self.say(" ".join(block["type"] for block in blocks))
 
+    def do_where(self, _: Any) -> None:
+        self.say(self.folder)
+
     def do_environment(self, _: Any) -> None:
         self.say(" ".join(sorted(os.environ)))
 
@@ -153,13 +157,14 @@ SESSIONS: dict[str, Session] = {}
 
 def handle(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     if method == "initialize":
-        kinds = {"image": True} if "image" in OPTIONS else {}
+        kinds = {kind: True for kind in ("image", "embeddedContext") if kind in OPTIONS}
         able: dict[str, Any] = {"promptCapabilities": kinds}
         able["loadSession"] = "load" in OPTIONS
         able["sessionCapabilities"] = {"resume": {}} if "resume" in OPTIONS else {}
         return {"protocolVersion": 1, "agentCapabilities": able}
     if method == "session/new":
         session = Session(uuid.uuid4().hex)
+        session.folder = params["cwd"]
         SESSIONS[session.id] = session
         return {"sessionId": session.id, **OFFERED}
     session_id = str(params.get("sessionId"))

@@ -359,6 +359,27 @@ async def test_files_that_the_agent_made_are_attached(make: Make):
     assert base64.b64decode(files[0].url.partition(",")[2]) == b"made"
 
 
+async def test_an_agent_elsewhere_works_in_a_folder_there(make: Make):
+    backend = make(remote_folder="/srv/work")
+    assert text_of((await hear(backend, in_chat("where"))).events) == "/srv/work"
+
+
+@pytest.mark.parametrize(
+    ("options", "blocks"),
+    [
+        ((), "text text text"),
+        (("embeddedContext",), "text resource resource"),
+        (("embeddedContext", "image"), "text image resource"),
+    ],
+)
+async def test_files_for_an_agent_elsewhere_are_in_the_message(
+    make: Make, options: tuple[str, ...], blocks: str
+):
+    backend = make(*options, remote_folder="/srv/work")
+    told = await hear(backend, picture_turn("blocks"))
+    assert text_of(told.events) == blocks
+
+
 async def test_a_turn_without_a_chat_leaves_nothing(make: Make, tmp_path: Path):
     told = await hear(make(), user_turn("one", user_id="ada"))
     assert text_of(told.events) == "heard 1: one"
