@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 2e6dcf376c30bc03
+# Content hash: 7a3546d8fd20a782
 
 import asyncio
 import base64
@@ -1816,132 +1816,6 @@ async def bounded_cancel(cancel: Coroutine[Any, Any, None]) -> None:
         cancel_log.warning("An agent could not be told to stop: %r", error)
 
 
-# --- shared/backends/sse.py ---
-
-MAX_LINE_BYTES = 8 * 1024 * 1024
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
-
-
-@dataclass(slots=True)
-class ServerSentEvent:
-    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
-
-    name: str
-    data: bytes
-
-
-class LineBuffer:
-    """Cuts a byte stream into lines (without their ends), whatever the chunking.
-
-    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
-    long, and buffering without end would let one server take the process's memory.
-    """
-
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        if b"\n" not in data:
-            self._hold(data)
-            return []
-        if self._parts:
-            data = b"".join([*self._parts, data])
-            self._parts.clear()
-            self._size = 0
-        *lines, rest = data.split(b"\n")
-        if rest:
-            self._hold(rest)
-        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
-            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-        if b"\r" not in data:
-            return lines
-        return [line.removesuffix(b"\r") for line in lines]
-
-    def finish(self) -> list[bytes]:
-        """The last line, when the stream ended without an end of line."""
-        if not self._parts:
-            return []
-        line = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        return [line]
-
-    def _hold(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
-            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-
-
-class SSEDecoder:
-    """Turns lines into events; comments and unknown fields are passed over.
-
-    A line that is neither a field nor a comment goes out as an event named
-    `line`, since servers answer a streaming request with bare JSON or HTML.
-    """
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._data: list[bytes] = []
-
-    def feed(self, line: bytes) -> ServerSentEvent | None:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            return None
-        if not line:
-            return self.finish()
-        if line.startswith(BYTE_ORDER_MARK):
-            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
-        if line.startswith(b"event:"):
-            self._name = line[6:].decode("utf-8", "replace").strip()
-            return None
-        if line.startswith(b":") or OTHER_FIELD.match(line):
-            return None
-        return ServerSentEvent("line", line)
-
-    def finish(self) -> ServerSentEvent | None:
-        """The event under way, at a blank line or the end of the stream."""
-        if not self._data:
-            self._name = ""
-            return None
-        event = ServerSentEvent(self._name, b"\n".join(self._data))
-        self._name = ""
-        self._data.clear()
-        return event
-
-
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
-    """The events that these lines complete."""
-    events = map(decoder.feed, lines)
-    return [event for event in events if event is not None]
-
-
-# --- shared/backends/event_streams.py ---
-
-
-async def read_events(
-    response: httpx.Response, clock: SilenceClock
-) -> AsyncGenerator[ServerSentEvent, None]:
-    """Every event of the body; a keep-alive comment is none and moves no clock.
-
-    Bare lines, as of JSON where a stream was asked for, come as events named `line`.
-    Call `clock.token()` for what is of substance.
-    """
-    lines, sse = LineBuffer(), SSEDecoder()
-    async with aclosing(read_bytes(response, clock)) as body:
-        async for data in body:
-            for event in sse_events(lines.feed(data), sse):
-                yield event
-    for event in sse_events(lines.finish(), sse):
-        yield event
-    last = sse.finish()
-    if last is not None:
-        yield last
-
-
 # --- shared/backends/think_tags.py ---
 
 # The tags Open WebUI itself reads as thoughts, opening and closing.
@@ -2649,6 +2523,109 @@ class ResponsesDecoder:
         return events
 
 
+# --- shared/backends/sse.py ---
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
+
+
+@dataclass(slots=True)
+class ServerSentEvent:
+    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
+
+    name: str
+    data: bytes
+
+
+class LineBuffer:
+    """Cuts a byte stream into lines (without their ends), whatever the chunking.
+
+    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
+    long, and buffering without end would let one server take the process's memory.
+    """
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if b"\n" not in data:
+            self._hold(data)
+            return []
+        if self._parts:
+            data = b"".join([*self._parts, data])
+            self._parts.clear()
+            self._size = 0
+        *lines, rest = data.split(b"\n")
+        if rest:
+            self._hold(rest)
+        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+        if b"\r" not in data:
+            return lines
+        return [line.removesuffix(b"\r") for line in lines]
+
+    def finish(self) -> list[bytes]:
+        """The last line, when the stream ended without an end of line."""
+        if not self._parts:
+            return []
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return [line]
+
+    def _hold(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+
+
+class SSEDecoder:
+    """Turns lines into events; comments and unknown fields are passed over.
+
+    A line that is neither a field nor a comment goes out as an event named
+    `line`, since servers answer a streaming request with bare JSON or HTML.
+    """
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._data: list[bytes] = []
+
+    def feed(self, line: bytes) -> ServerSentEvent | None:
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            return None
+        if not line:
+            return self.finish()
+        if line.startswith(BYTE_ORDER_MARK):
+            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
+        if line.startswith(b"event:"):
+            self._name = line[6:].decode("utf-8", "replace").strip()
+            return None
+        if line.startswith(b":") or OTHER_FIELD.match(line):
+            return None
+        return ServerSentEvent("line", line)
+
+    def finish(self) -> ServerSentEvent | None:
+        """The event under way, at a blank line or the end of the stream."""
+        if not self._data:
+            self._name = ""
+            return None
+        event = ServerSentEvent(self._name, b"\n".join(self._data))
+        self._name = ""
+        self._data.clear()
+        return event
+
+
+def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
+    """The events that these lines complete."""
+    events = map(decoder.feed, lines)
+    return [event for event in events if event is not None]
+
+
 # --- shared/backends/openai.py ---
 
 PLAIN_ANSWER_MIB = 64
@@ -2842,6 +2819,36 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
         if size > PLAIN_ANSWER_MIB * 1024 * 1024:
             raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_MIB)
     return b"".join(parts)
+
+
+# --- shared/backends/event_streams.py ---
+
+
+async def read_events(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Every event of the body; a keep-alive comment is none and moves no clock.
+
+    Bare lines, as of JSON where a stream was asked for, come as events named `line`.
+    Call `clock.token()` for what is of substance.
+    """
+    lines, sse = LineBuffer(), SSEDecoder()
+    async with aclosing(read_bytes(response, clock)) as body:
+        async for data in body:
+            for event in sse_events(lines.feed(data), sse):
+                yield event
+    for event in sse_events(lines.finish(), sse):
+        yield event
+    last = sse.finish()
+    if last is not None:
+        yield last
+
+
+def check_is_event(event: ServerSentEvent) -> None:
+    """Raise UpstreamBroken for a bare line, telling the error where it is one."""
+    if event.name == "line":
+        detail = error_detail(load_json(event.data))
+        raise UpstreamBroken("said_error" if detail else "unreadable", detail=detail)
 
 
 # --- shared/backends/a2a.py ---
@@ -5031,6 +5038,7 @@ class ADKBackend:
             aclosing(read_events(response, clock)) as messages,
         ):
             async for sent in messages:
+                check_is_event(sent)
                 known = decoder.invocation_id
                 try:
                     events = decoder.feed(load_json(sent.data))
@@ -7229,6 +7237,7 @@ class LangGraphBackend:
             yield SessionState(run.session)
             async with aclosing(read_events(response, clock)) as messages:
                 async for message in messages:
+                    check_is_event(message)
                     try:
                         events = run.decoder.feed(message.name, load_json(message.data))
                     except (AttributeError, LookupError, TypeError, ValueError) as bad:

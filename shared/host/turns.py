@@ -352,15 +352,15 @@ async def wait_for_turn(request: Any, turn: StartedTurn, seconds: float) -> bool
 async def stop_tasks(request: Any, task_ids: Sequence[str], grace: float = 0.0) -> None:
     """Stop tasks, as the Stop button does, and wait until they have ended.
 
-    `grace` are seconds in which they may end by themselves: who stops us mostly stops
-    them too. A second stop would hit Open WebUI while it saves the answer, which keeps
-    its SQLite locked. With Redis it only sends word of a stop, hence the waiting: a
-    task that still ends would write its answer again after it was deleted.
+    With Redis it only sends word of a stop, hence the waiting: a task that still ends
+    would write its answer again after it was deleted. `grace` are seconds in which they
+    may then end by themselves: who stops us mostly sends word to them too, and a second
+    stop would hit Open WebUI while it saves the answer, which keeps its SQLite locked.
     """
     from open_webui.tasks import stop_task, tasks
 
     running = {tasks[task_id]: task_id for task_id in task_ids if task_id in tasks}
-    if running and grace:
+    if running and grace and request.app.state.redis is not None:
         await asyncio.wait(running, timeout=grace)
     for task, task_id in running.items():
         if not task.done() and not task.cancelling():

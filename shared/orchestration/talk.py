@@ -13,6 +13,7 @@ from shared.host.turns import (
     Answerer,
     StartedTurn,
     emit_and_store,
+    emit_to_user,
     start_turn,
     stop_tasks,
     stored_message,
@@ -42,6 +43,7 @@ LEAST_TURNS = 2
 INTERRUPTED_CODES = ("answer_running", "message_gone", "chat_gone")
 # Companion of the buttons, `filters/talk_roles.py`.
 ROLES_FILTER = "talk_roles"
+DONE_PHRASE = "[DONE]"
 # Turns in which the goal is told: the first one of each model.
 TOLD_TURNS = 2
 
@@ -134,13 +136,15 @@ async def ask_for_talk(desk: Desk, first: str) -> Talk:
         "phrase": text_field(desk.text("field_phrase"), desk.text("field_phrase_hint")),
     }
     answers = await desk.ask(fields, ("model", "turns"))
+    goal = chosen_text(answers, "goal")
     return Talk(
         first=first,
         second=chosen_value(answers, "model", picker.labels),
         names=await desk.names(),
         turns=chosen_number(answers, "turns", LEAST_TURNS, limit),
-        goal=chosen_text(answers, "goal"),
-        phrase=chosen_text(answers, "phrase"),
+        goal=goal,
+        # A goal is of little use to models that cannot say it is reached.
+        phrase=chosen_text(answers, "phrase") or (DONE_PHRASE if goal else ""),
     )
 
 
@@ -170,14 +174,14 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, thread))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await talk_status(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread.tip, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await talk_status(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread.tip, shown, code)
             if interrupted:
                 return
             raise
@@ -190,6 +194,16 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         if code != "talk_status":
             return
         was_done = is_done
+
+
+async def end_early(
+    desk: Desk, talk: Talk, message_id: str, number: int, code: str
+) -> None:
+    """Tell why the talk ends here; tabs that follow it then show the chat as it is."""
+    await talk_status(desk, talk, message_id, number, code)
+    if code == "talk_interrupted":
+        event = {"type": "chat:reload"}
+        await unbroken(emit_to_user(desk.person.id, desk.press.chat_id, event))
 
 
 async def is_undisturbed(desk: Desk, thread: Thread) -> bool:
@@ -205,8 +219,6 @@ async def speak(
     desk: Desk, talk: Talk, number: int, thread: Thread, words: str
 ) -> StartedTurn:
     """Start one turn: a short line for the reader, the other's words for the model."""
-    if number > 1 and not await unbroken(is_undisturbed(desk, thread)):
-        raise AqueductError("answer_running")
     speaker, listener = talk.pair(number)
     message = new_user_message(thread.tip, talk.line(desk, number), speaker)
     message[TALK_KEY] = {"speaker": speaker, "names": talk.pair_names()}
@@ -218,6 +230,8 @@ async def speak(
         "talk_system", speaker=talk.name(speaker), listener=talk.name(listener)
     )
     turn = desk.turn(message, [Answerer(speaker)], system=system, extra=extra)
+    if number > 1 and not await unbroken(is_undisturbed(desk, thread)):
+        raise AqueductError("answer_running")
     started = await start_turn(desk.press.request, desk.person, turn)
     thread.add(message["id"], *started.message_ids)
     return started

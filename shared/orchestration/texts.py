@@ -124,11 +124,11 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "zh": "结束语（可选）",
     },
     "field_phrase_hint": {
-        "en": "It ends early when both have written this, one after the other.",
-        "de": "Es endet früher, wenn beide dies nacheinander geschrieben haben.",
-        "es": "Termina antes si ambos lo escriben, uno tras otro.",
-        "fr": "Cela finit plus tôt quand les deux l'ont écrit, l'un après l'autre.",
-        "zh": "双方先后写出此语时提前结束。",
+        "en": "It ends early when both have written this, one after the other. With a goal: [DONE]",
+        "de": "Es endet früher, wenn beide dies nacheinander geschrieben haben. Bei einem Ziel: [DONE]",
+        "es": "Termina antes si ambos lo escriben, uno tras otro. Con un objetivo: [DONE]",
+        "fr": "Cela finit plus tôt quand les deux l'ont écrit, l'un après l'autre. Avec un but : [DONE]",
+        "zh": "双方先后写出此语时提前结束。有目标时默认：[DONE]",
     },
     "field_seed": {
         "en": "What goes along",

@@ -142,6 +142,7 @@ async def test_models_talk_in_turns_each_to_the_others_words(tab, place):
     [line] = children(messages, turn.answer_id)
     assert "Third model answers Demo agent, turn 1 of 2" in line["content"]
     assert "Goal: Agree" in line["content"]
+    assert line["content"].endswith("nothing more to say, write: [DONE]")
     [second] = children(messages, line["id"])
     [line] = children(messages, second["id"])
     [third] = children(messages, line["id"])
@@ -293,6 +294,22 @@ async def test_somebody_who_types_ends_the_talk_at_once(tab):
     assert statuses(answer)[-1] == "Ended at turn 1 of 6: the chat went on elsewhere"
     chat = await tab.chat(turn.chat_id)
     assert chat["chat"]["history"]["currentId"] == typed.answer_id
+
+
+async def test_a_talk_ends_with_its_chat(tab, place, user):
+    turn = await asked(tab)
+    tab.fill = answering(model="agents.third", turns=6, goal="/slow 600")
+    await tab.press("talk", turn)
+    await tab.until(lambda: said(tab, turn, "Turn 1 of 6"))
+    with place.client(user) as client, place.client() as admin:
+        client.delete(f"/api/v1/chats/{turn.chat_id}").raise_for_status()
+
+        async def over() -> bool:
+            tasks = admin.get("/api/tasks").raise_for_status().json()["tasks"]
+            return not any(task.startswith("aqueduct-talk") for task in tasks)
+
+        await tab.until(over)
+    assert tab.notices.empty()
 
 
 async def test_looking_at_another_branch_does_not_end_a_talk(tab, place, user):
