@@ -20,6 +20,7 @@ BENCHMARKS = (
     "memory_latency",
     "pipe_speed",
     "routing_dispatch",
+    "routing_streams",
     "routing_fleet",
 )
 

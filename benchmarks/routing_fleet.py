@@ -60,8 +60,8 @@ from shared.routing.stats import RoutingStats
 from shared.routing.store import QueuePlace
 from shared.routing.tickets import Ticket
 
-BUSY = Scenario("busy", pause=60.0, hours=3.5)
-CROWD = Scenario("crowd", pause=0.01, greedy=5, chats=10, hours=2.5)
+BUSY = Scenario("busy", pause=60.0, hours=2.5)
+CROWD = Scenario("crowd", pause=0.01, greedy=5, chats=10, hours=1.5)
 ENDLESS = 1e9
 LEAST_KEPT, LEAST_JAIN, MOST_WAIT = 0.95, 0.95, 1.2
 
@@ -243,7 +243,7 @@ def verdicts(busy: dict[str, Outcome], crowd: dict[str, Outcome]) -> dict[str, A
 
 
 def main(
-    seeds: Annotated[int, typer.Option(help="Simulations of each kind.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Simulations of each kind.")] = 5,
     litellm: Annotated[
         bool, typer.Option(help="LiteLLM beside it, in an environment made for it.")
     ] = True,
