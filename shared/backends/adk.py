@@ -18,7 +18,7 @@ import orjson
 from shared.backends.adk_stream import ADKDecoder, Confirmation, inline_file
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.dialogs import ApprovalRequest, Dialogs
-from shared.backends.event_streams import read_events
+from shared.backends.event_streams import check_is_event, read_events
 from shared.backends.http import (
     Endpoint,
     call_json,
@@ -136,6 +136,7 @@ class ADKBackend:
             aclosing(read_events(response, clock)) as messages,
         ):
             async for sent in messages:
+                check_is_event(sent)
                 known = decoder.invocation_id
                 try:
                     events = decoder.feed(load_json(sent.data))

@@ -5,8 +5,10 @@ from contextlib import aclosing
 
 import httpx
 
-from shared.backends.http import SilenceClock, read_bytes
+from shared.backends.http import SilenceClock, error_detail, read_bytes
+from shared.backends.openai import load_json
 from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
+from shared.errors import UpstreamBroken
 
 
 async def read_events(
@@ -27,3 +29,10 @@ async def read_events(
     last = sse.finish()
     if last is not None:
         yield last
+
+
+def check_is_event(event: ServerSentEvent) -> None:
+    """Raise UpstreamBroken for a bare line, telling the error where it is one."""
+    if event.name == "line":
+        detail = error_detail(load_json(event.data))
+        raise UpstreamBroken("said_error" if detail else "unreadable", detail=detail)

@@ -15,7 +15,7 @@ import httpx
 
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.cancelling import run_cancel
-from shared.backends.event_streams import read_events
+from shared.backends.event_streams import check_is_event, read_events
 from shared.backends.http import (
     Endpoint,
     call_json,
@@ -193,6 +193,7 @@ class LangGraphBackend:
             yield SessionState(run.session)
             async with aclosing(read_events(response, clock)) as messages:
                 async for message in messages:
+                    check_is_event(message)
                     try:
                         events = run.decoder.feed(message.name, load_json(message.data))
                     except (AttributeError, LookupError, TypeError, ValueError) as bad:

@@ -293,6 +293,9 @@ async def test_the_users_files_go_along(client):
 @pytest.mark.parametrize(
     ("said", "code"),
     [
+        (b'{"detail": "Out of order"}', "said_error"),
+        (b"<html>Busy", "unreadable"),
+        (b'{"other": 1}', "unreadable"),
         (b"data: {broken\n\n", "unreadable"),
         (b'data: {"content": {"parts": [{"functionCall": 5}]}}\n\n', "unreadable"),
         (b"data: [1]\n\n", "unreadable"),

@@ -244,6 +244,9 @@ async def test_an_unknown_assistant_is_told(client):
 @pytest.mark.parametrize(
     ("said", "code"),
     [
+        (b'{"detail": "Out of order"}', "said_error"),
+        (b"<html>Busy", "unreadable"),
+        (b'{"other": 1}', "unreadable"),
         (b'event: messages\ndata: {"no": "list"}\n\n', "unreadable"),
         (b"event: messages\ndata: {broken\n\n", "unreadable"),
         (b'event: metadata\ndata: {"run_id": "r"}\n\n', "empty_answer"),
