@@ -233,7 +233,7 @@ def test_a_new_version_replaces_the_page(suite_installed: WebUI):
             assert title_after_update(admin, text) == "Routing of the agents"
 
 
-async def test_pictures_for_the_docs(
+async def test_it_wears_open_webui_s_theme_and_sits_for_its_picture(
     open_page, chats: ChatSocket, start: Start, configure: Configure, screenshot
 ):
     one, two = await start(Model("A", held=True)), await start(Model("B", held=True))
@@ -261,6 +261,12 @@ async def test_pictures_for_the_docs(
     await expect(fleet).to_contain_text("Out of service")
     await expect(figure(fleet, "Waiting").first).to_contain_text("people 1")
     await screenshot(tab, "routing-page")
+    await tab.page.evaluate("localStorage.theme = 'dark'")
+    await tab.page.reload()
+    await expect(figure(fleet, "Waiting").first).to_contain_text("people 1")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert await tab.page.evaluate(ground) == "rgb(23, 23, 23)", "Open WebUI's theme"
+    await screenshot(tab, "routing-page-dark")
     one.release(20)
     two.release(20)
     for chat in sent:
