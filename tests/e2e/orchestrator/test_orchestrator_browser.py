@@ -74,7 +74,7 @@ async def test_a_chat_that_it_held_opens_and_goes_on_by_hand(page, poster, scree
     assert page.chat_id != parent
     first = page.questions.first
     await expect(first).to_contain_text("Orchestrator asks, in A poster for the")
-    await first.scroll_into_view_if_needed()
+    await scroll_up(page)
     await screenshot(page, "orchestrator-linked", dark=True)
     assert "Luna says: And at night?" in await page.ask("And at night?")
     await page.reload()
@@ -90,6 +90,12 @@ async def close_notices(page: ChatPage) -> None:
     for left in range(await notices.count() - 1, -1, -1):
         await notices.first.dispatch_event("click")
         await expect(notices).to_have_count(left)
+
+
+async def scroll_up(page: ChatPage) -> None:
+    """Show the beginning of the chat."""
+    container = page.page.locator("#messages-container")
+    await container.evaluate("node => node.scrollTo({top: 0, behavior: 'instant'})")
 
 
 async def open_orchestrator(chat: ChatPage) -> ChatPage:
@@ -118,7 +124,7 @@ async def test_the_graph_is_a_picture(page, upstream, screenshot):
     # The page has told its height: nothing is cut off.
     height = await frame.locator("html").evaluate("node => node.scrollHeight")
     assert box["height"] >= height
-    await page.page.mouse.wheel(0, -2000)
+    await scroll_up(page)
     await screenshot(page, "orchestrator-graph", dark=True)
     await page.reload()
     await expect(frame.get_by_text("works-with", exact=True).first).to_be_visible()
