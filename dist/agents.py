@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 7a3546d8fd20a782
+# Content hash: 49f55ba5910a239e
 
 import asyncio
 import base64
@@ -3219,13 +3219,14 @@ INHERITED_VARIABLES = frozenset((
     "https_proxy", "no_proxy",
 ))
 # fmt: on
-# Names the run a process belongs to: <server's pid>.<its start>.<run>. A shell in a
-# session of its own whose parent died is nobody's child, but it still has this.
+# Names the run a process belongs to: the server's mark and a number of its own. A shell
+# in a session of its own whose parent died is nobody's child, but it still has this.
 RUN_MARK = "AQUEDUCT_RUN"
 # Ctrl-C first: some agents leave their children alone on SIGTERM.
 STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
 EOF_SECONDS = 1.0
 WRITE_SECONDS = 60.0
+SAME_START_SECONDS = 3600
 ERROR_LINES_KEPT = 20
 READ_BYTES = 64 * 1024
 
@@ -3260,7 +3261,7 @@ class AgentProcess:
     @classmethod
     async def start(cls, program: Program, folder: Path) -> "AgentProcess":
         """Start it in `folder`; UpstreamUnreachable when there is no such program."""
-        mark = f"{server_mark()}.{uuid.uuid4().hex}"
+        mark = f"{server_mark()} {uuid.uuid4().hex}"
         env = program_environment(program.env) | {RUN_MARK: mark}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -3397,8 +3398,16 @@ def program_environment(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def server_mark() -> str:
-    """Names this server's process, also after its id was given to another."""
-    return f"{os.getpid()}.{psutil.Process().create_time():.2f}"
+    """This server: the namespace its id counts in, its id, and when it was started."""
+    return f"{pid_namespace()} {os.getpid()} {psutil.Process().create_time():.0f}"
+
+
+def pid_namespace() -> str:
+    """Tells apart containers, whose processes have the same ids; "0" elsewhere."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "0"
 
 
 def process_of(pid: int) -> psutil.Process | None:
@@ -3464,18 +3473,23 @@ def end_family(
 
 def end_orphans() -> None:
     """End what agents of servers have left that were killed. Blocks."""
+    here = pid_namespace()
     for process, mark in list(marked_processes()):
-        pid, _, rest = mark.partition(".")
-        started, _, _ = rest.rpartition(".")
-        if pid.isdigit() and not is_server(int(pid), started):
+        namespace, pid, started, *_ = [*mark.split(), "", "", ""]
+        if namespace == here and pid.isdigit() and not is_server(int(pid), started):
             processes_log.info("Ending %s, left by a server that is gone", process.pid)
             end_family(process, mark)
 
 
 def is_server(pid: int, started: str) -> bool:
-    """Whether the server that made a mark still runs."""
+    """Whether the server that made a mark still runs.
+
+    Rather once too often than not: the clock by which a start is told may be set.
+    """
     server = process_of(pid)
-    return server is not None and f"{server.create_time():.2f}" == started
+    if server is None or not started.isdigit():
+        return server is not None
+    return abs(server.create_time() - int(started)) < SAME_START_SECONDS
 
 
 # --- shared/agents/kinds/programs.py ---
@@ -3726,150 +3740,13 @@ def error_sentence(error: Mapping[str, Any]) -> str:
     return plain_detail(error_detail(told) or str(error.get("message") or ""))
 
 
-# --- shared/backends/acp_pool.py ---
-
-
-@dataclass(eq=False, slots=True)
-class AcpAgentProcess:
-    """An agent that has been started and greeted.
-
-    `capabilities` are its `agentCapabilities`, `sessions` what it has open: the
-    response to session/new or session/load of each id. `selected` is what was chosen
-    there as (session id, "mode" or "model").
-    """
-
-    key: tuple[str, ...]
-    connection: AcpConnection
-    capabilities: dict[str, Any] = field(default_factory=dict)
-    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    selected: dict[tuple[str, str], str] = field(default_factory=dict)
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def usable(self) -> bool:
-        return self.connection.process.running
-
-
-class AcpPool:
-    """All agent processes of this server.
-
-    A process belongs to one key (agent, user and chat) and serves one turn at a time.
-    `key[0]` names the agent, whose processes are counted together.
-    """
-
-    def __init__(self) -> None:
-        self.known_models: dict[tuple[str, ...], dict[str, str]] = {}
-        self._idle: dict[tuple[str, ...], AcpAgentProcess] = {}
-        self._busy: dict[AcpAgentProcess, None] = {}
-        self._starting: list[str] = []
-        self._closing: set[asyncio.Task[None]] = set()
-        self._retired = False
-        self._background(asyncio.to_thread(end_orphans))
-
-    async def lease(
-        self,
-        key: tuple[str, ...],
-        limit: int,
-        start: Callable[[], Awaitable[AcpAgentProcess]],
-    ) -> AcpAgentProcess:
-        """The key's idle process, or a new one; UpstreamError when all are busy.
-
-        At most `limit` processes of an agent live: the one idle for longest makes room.
-        """
-        kept = self._take(key)
-        if kept is not None and kept.usable:
-            self._busy[kept] = None
-            return kept
-        if kept is not None:
-            self.discard(kept)
-        self._make_room(key[0], limit)
-        self._starting.append(key[0])
-        try:
-            process = await start()
-        finally:
-            self._starting.remove(key[0])
-        self._busy[process] = None
-        return process
-
-    def keep(self, process: AcpAgentProcess, seconds: float) -> None:
-        """Take a process back that may wait so long for its chat's next turn."""
-        if self._retired or not process.usable:
-            self.discard(process)
-            return
-        self._busy.pop(process, None)
-        other = self._take(process.key)
-        if other is not None:
-            self.discard(other, gently=True)
-        loop = asyncio.get_running_loop()
-        process.timer = loop.call_later(seconds, self._expire, process)
-        self._idle[process.key] = process
-
-    def discard(
-        self,
-        process: AcpAgentProcess,
-        gently: bool = False,
-        leftover: Path | None = None,
-    ) -> None:
-        """End a process, and then remove a folder that nobody needs any more."""
-        self._busy.pop(process, None)
-        self._background(end_process(process, gently, leftover))
-
-    def find(self, session_id: str) -> AcpAgentProcess | None:
-        """The process that is at work on this session."""
-        return next((p for p in self._busy if session_id in p.sessions), None)
-
-    def retire(self) -> None:
-        """End what idles now and what works when it is done: another pool takes over."""
-        self._retired = True
-        for process in list(self._idle.values()):
-            self._expire(process)
-
-    async def close(self) -> None:
-        """End everything, for the server's shutdown."""
-        self.retire()
-        for process in list(self._busy):
-            self.discard(process)
-        await asyncio.gather(*self._closing, return_exceptions=True)
-
-    def _make_room(self, agent: str, limit: int) -> None:
-        idle = [p for key, p in self._idle.items() if key[0] == agent]
-        busy = [p for p in self._busy if p.key[0] == agent]
-        if len(busy) + self._starting.count(agent) >= limit:
-            raise UpstreamError("too_many_programs", limit=limit)
-        if len(idle) + len(busy) + self._starting.count(agent) >= limit:
-            self._expire(idle[0])
-
-    def _take(self, key: tuple[str, ...]) -> AcpAgentProcess | None:
-        process = self._idle.pop(key, None)
-        if process is not None and process.timer is not None:
-            process.timer.cancel()
-        return process
-
-    def _expire(self, process: AcpAgentProcess) -> None:
-        if self._take(process.key) is not None:
-            self.discard(process, gently=True)
-
-    def _background(self, work: Awaitable[None]) -> None:
-        # asyncio keeps no task alive by itself.
-        task = asyncio.ensure_future(work)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-
-async def end_process(
-    process: AcpAgentProcess, gently: bool, leftover: Path | None
-) -> None:
-    """End a process and its family, then remove the folder it leaves."""
-    await process.connection.close(gently)
-    if leftover is not None:
-        await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
-
-
 # --- shared/backends/workspaces.py ---
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # What tools keep for themselves; nobody wants it as attachments.
 PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+# The ids of Open WebUI's temporary chats.
+UNSAVED_CHAT = "local:"
 MAX_FILES_SEEN = 5_000
 MAX_FILES_OUT = 10
 MAX_BYTES_OUT = 10 * 1024 * 1024
@@ -3880,16 +3757,29 @@ Snapshot = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A folder of one user's chat. Everything here blocks: call it in a thread."""
+    """A folder to work in. Everything here blocks: call it in a thread.
+
+    A `temporary` one belongs to a single turn, which removes it at its end.
+    """
 
     folder: Path
+    temporary: bool = False
 
     @classmethod
     def of_chat(cls, root: Path, user_id: str, chat_id: str) -> "Workspace":
-        """The folder of this chat, made when it is not there."""
-        folder = root / folder_name(user_id) / folder_name(chat_id)
+        """The folder of this user's chat, made when it is not there.
+
+        What belongs to no chat, or to one that is not saved, has a temporary one.
+        """
+        temporary = not chat_id or chat_id.startswith(UNSAVED_CHAT)
+        place = f"turn-{uuid.uuid4().hex}" if temporary else folder_name(chat_id)
+        folder = root / folder_name(user_id) / place
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(folder)
+        return cls(folder, temporary)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def save(self, name: str, data: bytes) -> Path:
         """Put a file in under its name, or under one like it when that is taken."""
@@ -3975,6 +3865,145 @@ def file_output(name: str, data: bytes) -> FileOutput:
     mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     url = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
     return FileOutput(url=url, mime_type=mime_type, name=name, size=len(data))
+
+
+# --- shared/backends/acp_pool.py ---
+
+
+@dataclass(eq=False, slots=True)
+class AcpAgentProcess:
+    """An agent that has been started and greeted.
+
+    `capabilities` are its `agentCapabilities`, `sessions` what it has open: the
+    response to session/new or session/load of each id. `selected` is what was chosen
+    there as (session id, "mode" or "model").
+    """
+
+    key: tuple[str, ...]
+    connection: AcpConnection
+    capabilities: dict[str, Any] = field(default_factory=dict)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    selected: dict[tuple[str, str], str] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.connection.process.running
+
+
+class AcpPool:
+    """All agent processes of this server.
+
+    A process belongs to one key (agent, user and chat) and serves one turn at a time.
+    `key[0]` names the agent, whose processes are counted together.
+    """
+
+    def __init__(self) -> None:
+        self.known_models: dict[tuple[str, ...], dict[str, str]] = {}
+        self._idle: dict[tuple[str, ...], AcpAgentProcess] = {}
+        self._busy: dict[AcpAgentProcess, None] = {}
+        self._starting: list[str] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._retired = False
+        self._background(asyncio.to_thread(end_orphans))
+
+    async def lease(
+        self,
+        key: tuple[str, ...],
+        limit: int,
+        start: Callable[[], Awaitable[AcpAgentProcess]],
+    ) -> AcpAgentProcess:
+        """The key's idle process, or a new one; UpstreamError when all are busy.
+
+        At most `limit` processes of an agent live: the one idle for longest makes room.
+        """
+        kept = self._take(key)
+        if kept is not None and kept.usable:
+            self._busy[kept] = None
+            return kept
+        if kept is not None:
+            self.discard(kept)
+        self._make_room(key[0], limit)
+        self._starting.append(key[0])
+        try:
+            process = await start()
+        finally:
+            self._starting.remove(key[0])
+        self._busy[process] = None
+        return process
+
+    def keep(self, process: AcpAgentProcess, seconds: float) -> None:
+        """Take a process back that may wait so long for its chat's next turn."""
+        if self._retired or not process.usable:
+            self.discard(process)
+            return
+        self._busy.pop(process, None)
+        other = self._take(process.key)
+        if other is not None:
+            self.discard(other, gently=True)
+        loop = asyncio.get_running_loop()
+        process.timer = loop.call_later(seconds, self._expire, process)
+        self._idle[process.key] = process
+
+    def discard(
+        self,
+        process: AcpAgentProcess,
+        gently: bool = False,
+        leftover: Workspace | None = None,
+    ) -> None:
+        """End a process, and then remove a folder that nobody needs any more."""
+        self._busy.pop(process, None)
+        self._background(end_process(process, gently, leftover))
+
+    def find(self, session_id: str) -> AcpAgentProcess | None:
+        """The process that is at work on this session."""
+        return next((p for p in self._busy if session_id in p.sessions), None)
+
+    def retire(self) -> None:
+        """End what idles now and what works when it is done: another pool takes over."""
+        self._retired = True
+        for process in list(self._idle.values()):
+            self._expire(process)
+
+    async def close(self) -> None:
+        """End everything, for the server's shutdown."""
+        self.retire()
+        for process in list(self._busy):
+            self.discard(process)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _make_room(self, agent: str, limit: int) -> None:
+        idle = [p for key, p in self._idle.items() if key[0] == agent]
+        busy = [p for p in self._busy if p.key[0] == agent]
+        if len(busy) + self._starting.count(agent) >= limit:
+            raise UpstreamError("too_many_programs", limit=limit)
+        if len(idle) + len(busy) + self._starting.count(agent) >= limit:
+            self._expire(idle[0])
+
+    def _take(self, key: tuple[str, ...]) -> AcpAgentProcess | None:
+        process = self._idle.pop(key, None)
+        if process is not None and process.timer is not None:
+            process.timer.cancel()
+        return process
+
+    def _expire(self, process: AcpAgentProcess) -> None:
+        if self._take(process.key) is not None:
+            self.discard(process, gently=True)
+
+    def _background(self, work: Awaitable[None]) -> None:
+        # asyncio keeps no task alive by itself.
+        task = asyncio.ensure_future(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+async def end_process(
+    process: AcpAgentProcess, gently: bool, leftover: Workspace | None
+) -> None:
+    """End a process and its family, then remove the folder it leaves."""
+    await process.connection.close(gently)
+    if leftover is not None:
+        await asyncio.to_thread(leftover.remove)
 
 
 # --- shared/backends/acp_prompt.py ---
@@ -4489,7 +4518,6 @@ class AcpExchange:
     agent: AcpAgentProcess
     workspace: Workspace
     folder: str
-    temporary: bool
     session_id: str = ""
     prompt_id: int | None = None
     asked: AcpMessage | None = None
@@ -4561,17 +4589,15 @@ class AcpBackend:
             await run_cancel(self._end(exchange))
 
     async def _begin(self, turn: Turn) -> AcpExchange:
-        """A process in the chat's folder; what belongs to no saved chat has a new one."""
-        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
-        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
+        """A process in the chat's folder."""
         workspace = await asyncio.to_thread(
-            Workspace.of_chat, self.workspaces, turn.user_id, place
+            Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
-        key = (*self.settings.key, turn.user_id, place)
+        key = (*self.settings.key, str(workspace.folder))
         start = partial(start_agent, self.settings, key, workspace.folder)
         agent = await self.pool.lease(key, self.settings.max_processes, start)
         folder = self.settings.remote_folder or str(workspace.folder)
-        return AcpExchange(agent, workspace, folder, temporary)
+        return AcpExchange(agent, workspace, folder)
 
     async def _open(
         self, exchange: AcpExchange, turn: Turn
@@ -4658,13 +4684,12 @@ class AcpBackend:
         try:
             rested = exchange.prompt_id is None or await self._cancelled(exchange)
         finally:
-            agent, folder = exchange.agent, exchange.workspace.folder
-            idle_seconds = self.settings.idle_seconds
-            if rested and idle_seconds and not exchange.temporary:
-                self.pool.keep(agent, idle_seconds)
+            idle_seconds, workspace = self.settings.idle_seconds, exchange.workspace
+            if rested and idle_seconds and not workspace.temporary:
+                self.pool.keep(exchange.agent, idle_seconds)
             else:
-                left = folder if exchange.temporary else None
-                self.pool.discard(agent, gently=rested, leftover=left)
+                left = workspace if workspace.temporary else None
+                self.pool.discard(exchange.agent, gently=rested, leftover=left)
 
     async def _cancelled(self, exchange: AcpExchange) -> bool:
         """Cancel the prompt; whether the agent came to rest, its tools ended."""
@@ -6516,7 +6541,6 @@ class CliRun:
     decoder: CliDecoder
     workspace: Workspace
     files: Snapshot
-    temporary: bool
     writing: "asyncio.Task[None]"
 
 
@@ -6588,10 +6612,8 @@ class CliBackend:
         working = sum(agent == settings.agent_id for agent in self.runs.values())
         if working >= settings.max_processes:
             raise UpstreamError("too_many_programs", limit=settings.max_processes)
-        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
-        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
         workspace = await asyncio.to_thread(
-            Workspace.of_chat, self.workspaces, turn.user_id, place
+            Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
         prompt = await prompt_text(turn, workspace)
         files = await asyncio.to_thread(workspace.snapshot)
@@ -6604,7 +6626,6 @@ class CliBackend:
             new_decoder(settings),
             workspace,
             files,
-            temporary,
             asyncio.create_task(give_prompt(process, prompt)),
         )
 
@@ -6646,9 +6667,8 @@ class CliBackend:
             await run.process.stop()
         finally:
             self.runs.pop(run.process, None)
-            if run.temporary:
-                folder = run.workspace.folder
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            if run.workspace.temporary:
+                await asyncio.to_thread(run.workspace.remove)
 
 
 def session_of(turn: Turn) -> str:
@@ -10989,7 +11009,10 @@ class RedisStore:
             return
         given = ticket_json(ticket, self.replica, self._clock() - ticket.entered)
         letter = await self._ask(place, "enter", given, spec_json(place.spec))
-        if letter is None or ticket.id not in self.places:
+        if letter is None:
+            return
+        if ticket.id not in self.places:  # it left meanwhile, perhaps before us
+            await self._ask(place, "leave", ticket.id, 0)
             return
         self._deliver(letter)
         if letter.get("sticky"):
@@ -11643,13 +11666,18 @@ class RoutedCall:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one call has come. `status` is a line that still shimmers."""
+    """How far one call has come. `status` is a line that still shimmers.
+
+    `excluded` are upstreams not to be asked next, `hopeless` those never to be asked
+    again: their failure will not pass.
+    """
 
     entered: float
     started: float | None = None
     attempt: int = 0
     upstream: str = ""
     excluded: frozenset[str] = frozenset()
+    hopeless: frozenset[str] = frozenset()
     errors: list[AqueductError] = field(default_factory=list)
     said: bool = False
     status: str = ""
@@ -11688,8 +11716,12 @@ class Router:
             except AqueductError as error:
                 if progress.said:
                     raise  # the partial answer stays, with this error below it
-                progress.errors.append(error)
-                delay = self._delay(call, progress, error)
+                no_slot = isinstance(error, QueueError)
+                if not no_slot:
+                    progress.errors.append(error)
+                elif not progress.errors:
+                    raise
+                delay = self._delay(call, progress, no_slot)
                 if delay is None:
                     raise joined_error(progress.errors) from error
             self._counts(call, progress.upstream).retried()
@@ -11862,34 +11894,31 @@ class Router:
             await self.store.pause(place, BUSY_SERVER, seconds)
 
     def _delay(
-        self, call: RoutedCall, progress: Progress, error: AqueductError
+        self, call: RoutedCall, progress: Progress, no_slot: bool
     ) -> float | None:
-        """The seconds until the next attempt, or None when this was the last.
+        """The seconds until the next attempt, or None when the last error stands.
 
-        Another upstream is asked at once; where there is none that can take it, the
-        same one again.
+        Other upstreams are asked at once; when all failed, or the others gave no slot,
+        those whose failure may pass are asked again.
         """
-        if isinstance(error, QueueError):
-            # Closed to all that was not tried yet: ask again who failed before.
-            if not progress.excluded or len(progress.errors) < 2:
-                return None
-            error = progress.errors[-2]
-            others: list[str] = []
-        else:
-            tried = progress.excluded | {progress.upstream}
-            others = [u.id for u in call.spec.upstreams if u.id not in tried]
-        rules, meaning = call.spec.retry, meaning_of(error)
+        rules, meaning = call.spec.retry, meaning_of(progress.errors[-1])
         assert progress.started is not None
         left = rules.budget - (self.clock() - progress.started)
         if progress.attempt >= rules.attempts or meaning.blame == "request" or left < 0:
             return None
-        if others:
+        names = {upstream.id for upstream in call.spec.upstreams}
+        if not no_slot:
             progress.excluded |= {progress.upstream}
-            return 0.0
-        progress.excluded = frozenset()
+            if not meaning.again:
+                progress.hopeless |= {progress.upstream}
+            if names - progress.excluded:
+                return 0.0
+        elif progress.excluded == progress.hopeless:
+            return None
+        progress.excluded = progress.hopeless
         jitter = backoff_seconds(progress.attempt, rules)
         delay = max(jitter, meaning.retry_after or 0.0)
-        return delay if meaning.again and delay <= left else None
+        return delay if names - progress.hopeless and delay <= left else None
 
     def _counts(self, call: RoutedCall, upstream: str) -> UpstreamStats:
         return self.stats.pool(call.spec.name).upstream(upstream)
@@ -18644,10 +18673,11 @@ def sentence_for(
     """The sentence for a code; of several attempts, each on a line of its own."""
     known = {**names, **fields}
     if "attempts" in fields:
-        tried = (
-            sentence_for(language, names, *attempt) for attempt in fields["attempts"]
+        # With numbers, as Open WebUI shows an error without its line breaks.
+        known["tried"] = "\n".join(
+            f"{number}. {sentence_for(language, names, *attempt)}"
+            for number, attempt in enumerate(fields["attempts"], 1)
         )
-        known["tried"] = "\n".join(f"- {sentence}" for sentence in tried)
     return translate(PIPE_TEXTS, code, language, known)
 
 

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8749dad238d517b3
+# Content hash: 1308177e61bea426
 
 import asyncio
 import contextlib
@@ -2545,6 +2545,8 @@ async def open_place(
 ) -> ChatPlace:
     """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
     if chat is not None:
+        # Read anew: somebody may have gone on in it while this had to wait.
+        chat = await chat_to_go_on(caller, chat.id)
         return ChatPlace(chat.id, str(chat.title), tip_of(chat), is_new=False)
     names = ", ".join(model.name for model in models)
     title = one_line(question.title or "") or one_line(f"{names}: {question.message}")

@@ -219,8 +219,9 @@ def sentence_for(
     """The sentence for a code; of several attempts, each on a line of its own."""
     known = {**names, **fields}
     if "attempts" in fields:
-        tried = (
-            sentence_for(language, names, *attempt) for attempt in fields["attempts"]
+        # With numbers, as Open WebUI shows an error without its line breaks.
+        known["tried"] = "\n".join(
+            f"{number}. {sentence_for(language, names, *attempt)}"
+            for number, attempt in enumerate(fields["attempts"], 1)
         )
-        known["tried"] = "\n".join(f"- {sentence}" for sentence in tried)
     return translate(PIPE_TEXTS, code, language, known)

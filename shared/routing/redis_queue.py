@@ -180,7 +180,10 @@ class RedisStore:
             return
         given = ticket_json(ticket, self.replica, self._clock() - ticket.entered)
         letter = await self._ask(place, "enter", given, spec_json(place.spec))
-        if letter is None or ticket.id not in self.places:
+        if letter is None:
+            return
+        if ticket.id not in self.places:  # it left meanwhile, perhaps before us
+            await self._ask(place, "leave", ticket.id, 0)
             return
         self._deliver(letter)
         if letter.get("sticky"):

@@ -55,13 +55,18 @@ class RoutedCall:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one call has come. `status` is a line that still shimmers."""
+    """How far one call has come. `status` is a line that still shimmers.
+
+    `excluded` are upstreams not to be asked next, `hopeless` those never to be asked
+    again: their failure will not pass.
+    """
 
     entered: float
     started: float | None = None
     attempt: int = 0
     upstream: str = ""
     excluded: frozenset[str] = frozenset()
+    hopeless: frozenset[str] = frozenset()
     errors: list[AqueductError] = field(default_factory=list)
     said: bool = False
     status: str = ""
@@ -100,8 +105,12 @@ class Router:
             except AqueductError as error:
                 if progress.said:
                     raise  # the partial answer stays, with this error below it
-                progress.errors.append(error)
-                delay = self._delay(call, progress, error)
+                no_slot = isinstance(error, QueueError)
+                if not no_slot:
+                    progress.errors.append(error)
+                elif not progress.errors:
+                    raise
+                delay = self._delay(call, progress, no_slot)
                 if delay is None:
                     raise joined_error(progress.errors) from error
             self._counts(call, progress.upstream).retried()
@@ -274,34 +283,31 @@ class Router:
             await self.store.pause(place, BUSY_SERVER, seconds)
 
     def _delay(
-        self, call: RoutedCall, progress: Progress, error: AqueductError
+        self, call: RoutedCall, progress: Progress, no_slot: bool
     ) -> float | None:
-        """The seconds until the next attempt, or None when this was the last.
+        """The seconds until the next attempt, or None when the last error stands.
 
-        Another upstream is asked at once; where there is none that can take it, the
-        same one again.
+        Other upstreams are asked at once; when all failed, or the others gave no slot,
+        those whose failure may pass are asked again.
         """
-        if isinstance(error, QueueError):
-            # Closed to all that was not tried yet: ask again who failed before.
-            if not progress.excluded or len(progress.errors) < 2:
-                return None
-            error = progress.errors[-2]
-            others: list[str] = []
-        else:
-            tried = progress.excluded | {progress.upstream}
-            others = [u.id for u in call.spec.upstreams if u.id not in tried]
-        rules, meaning = call.spec.retry, meaning_of(error)
+        rules, meaning = call.spec.retry, meaning_of(progress.errors[-1])
         assert progress.started is not None
         left = rules.budget - (self.clock() - progress.started)
         if progress.attempt >= rules.attempts or meaning.blame == "request" or left < 0:
             return None
-        if others:
+        names = {upstream.id for upstream in call.spec.upstreams}
+        if not no_slot:
             progress.excluded |= {progress.upstream}
-            return 0.0
-        progress.excluded = frozenset()
+            if not meaning.again:
+                progress.hopeless |= {progress.upstream}
+            if names - progress.excluded:
+                return 0.0
+        elif progress.excluded == progress.hopeless:
+            return None
+        progress.excluded = progress.hopeless
         jitter = backoff_seconds(progress.attempt, rules)
         delay = max(jitter, meaning.retry_after or 0.0)
-        return delay if meaning.again and delay <= left else None
+        return delay if names - progress.hopeless and delay <= left else None
 
     def _counts(self, call: RoutedCall, upstream: str) -> UpstreamStats:
         return self.stats.pool(call.spec.name).upstream(upstream)

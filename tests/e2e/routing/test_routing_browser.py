@@ -70,14 +70,16 @@ async def test_stop_leaves_the_queue(
 async def test_a_backup_says_that_it_answers(
     chat: ChatPage, start: Start, configure: Configure, screenshot: Screenshot
 ):
-    ill, well = await start(Model("Ill", *[500] * 9)), await start(Model("Well"))
+    ill, well = await start(Model("Ill", *[500] * 9)), await start(
+        Model("Cloud kitchen")
+    )
     name, backup = new_id(), new_id()
     configure(
         agent(name, ill, name="Kitchen", retry=QUICK, fallback=[backup]),
         agent(backup, well, name="Cloud kitchen"),
     )
     await chat.open(f"agents.{name}")
-    assert await chat.ask(QUESTION) == "Well answers."
+    assert await chat.ask(QUESTION) == "Cloud kitchen answers."
     notice = "Kitchen could not answer; Cloud kitchen answers instead"
     await expect(chat.status()).to_contain_text(notice)
     await screenshot(chat, "routing-fallback")

@@ -219,9 +219,9 @@ async def test_all_errors_are_told_together(
     answer = await (await chats.send(f"agents.{name}", "one")).answer()
     assert error(answer).splitlines() == [
         "Nobody could answer:",
-        f"- Agent {name} did not accept its key (401). An administrator has to check "
+        f"1. Agent {name} did not accept its key (401). An administrator has to check "
         "it. (This is a 401.)",
-        f"- Agent {backup} has a fault on its own side (500). Please try again later. "
+        f"2. Agent {backup} has a fault on its own side (500). Please try again later. "
         "(This is a 500.)",
     ]
 

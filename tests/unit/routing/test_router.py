@@ -299,6 +299,22 @@ async def test_another_upstream_is_asked_at_once():
     assert ill.calls == 1  # 401 shut it
 
 
+async def test_the_same_upstream_is_asked_again_when_the_other_is_shut():
+    one, two = Upstream("one", [DOWN]), Upstream("two", [refusing(401)])
+    one.scripts = ([DOWN], [TextDelta("Hi"), Finished()])
+    bench = Bench(one, two, concurrency=2)
+    assert await bench.text() == "Hi"
+    one.scripts, one.calls = ([DOWN], [TextDelta("Hi again"), Finished()]), 0
+    assert await bench.text() == "Hi again"
+    assert two.calls == 1
+
+
+async def test_the_error_stands_that_shut_the_upstream():
+    bench = Bench(Upstream("a", [DOWN]), breaker=BreakerSettings(failures=2))
+    with pytest.raises(UpstreamUnreachable):
+        await bench.said()
+
+
 async def test_all_errors_are_told_together():
     bench = Bench(Upstream("a", [refusing(401)]), Upstream("b", [refusing(404)]))
     with pytest.raises(AttemptsFailed) as raised:
