@@ -4,7 +4,6 @@ Gemini CLI, Claude Code, opencode, Codex, and whatever else a command starts.
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -45,7 +44,6 @@ class AcpExchange:
     agent: AcpAgentProcess
     workspace: Workspace
     folder: str
-    temporary: bool
     session_id: str = ""
     prompt_id: int | None = None
     asked: AcpMessage | None = None
@@ -117,17 +115,15 @@ class AcpBackend:
             await run_cancel(self._end(exchange))
 
     async def _begin(self, turn: Turn) -> AcpExchange:
-        """A process in the chat's folder; what belongs to no saved chat has a new one."""
-        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
-        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
+        """A process in the chat's folder."""
         workspace = await asyncio.to_thread(
-            Workspace.of_chat, self.workspaces, turn.user_id, place
+            Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
-        key = (*self.settings.key, turn.user_id, place)
+        key = (*self.settings.key, str(workspace.folder))
         start = partial(start_agent, self.settings, key, workspace.folder)
         agent = await self.pool.lease(key, self.settings.max_processes, start)
         folder = self.settings.remote_folder or str(workspace.folder)
-        return AcpExchange(agent, workspace, folder, temporary)
+        return AcpExchange(agent, workspace, folder)
 
     async def _open(
         self, exchange: AcpExchange, turn: Turn
@@ -214,13 +210,12 @@ class AcpBackend:
         try:
             rested = exchange.prompt_id is None or await self._cancelled(exchange)
         finally:
-            agent, folder = exchange.agent, exchange.workspace.folder
-            idle_seconds = self.settings.idle_seconds
-            if rested and idle_seconds and not exchange.temporary:
-                self.pool.keep(agent, idle_seconds)
+            idle_seconds, workspace = self.settings.idle_seconds, exchange.workspace
+            if rested and idle_seconds and not workspace.temporary:
+                self.pool.keep(exchange.agent, idle_seconds)
             else:
-                left = folder if exchange.temporary else None
-                self.pool.discard(agent, gently=rested, leftover=left)
+                left = workspace if workspace.temporary else None
+                self.pool.discard(exchange.agent, gently=rested, leftover=left)
 
     async def _cancelled(self, exchange: AcpExchange) -> bool:
         """Cancel the prompt; whether the agent came to rest, its tools ended."""

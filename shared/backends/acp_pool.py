@@ -1,14 +1,13 @@
 """The processes of ACP agents: kept warm between turns, and never too many."""
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from shared.backends.acp_wire import AcpConnection
 from shared.backends.processes import end_orphans
+from shared.backends.workspaces import Workspace
 from shared.errors import UpstreamError
 
 
@@ -91,7 +90,7 @@ class AcpPool:
         self,
         process: AcpAgentProcess,
         gently: bool = False,
-        leftover: Path | None = None,
+        leftover: Workspace | None = None,
     ) -> None:
         """End a process, and then remove a folder that nobody needs any more."""
         self._busy.pop(process, None)
@@ -140,9 +139,9 @@ class AcpPool:
 
 
 async def end_process(
-    process: AcpAgentProcess, gently: bool, leftover: Path | None
+    process: AcpAgentProcess, gently: bool, leftover: Workspace | None
 ) -> None:
     """End a process and its family, then remove the folder it leaves."""
     await process.connection.close(gently)
     if leftover is not None:
-        await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
+        await asyncio.to_thread(leftover.remove)

@@ -5,8 +5,6 @@ program, what it prints is the answer.
 """
 
 import asyncio
-import shutil
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -102,7 +100,6 @@ class CliRun:
     decoder: CliDecoder
     workspace: Workspace
     files: Snapshot
-    temporary: bool
     writing: "asyncio.Task[None]"
 
 
@@ -174,10 +171,8 @@ class CliBackend:
         working = sum(agent == settings.agent_id for agent in self.runs.values())
         if working >= settings.max_processes:
             raise UpstreamError("too_many_programs", limit=settings.max_processes)
-        temporary = not turn.chat_id or turn.chat_id.startswith("local:")
-        place = f"turn-{uuid.uuid4().hex}" if temporary else turn.chat_id
         workspace = await asyncio.to_thread(
-            Workspace.of_chat, self.workspaces, turn.user_id, place
+            Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
         prompt = await prompt_text(turn, workspace)
         files = await asyncio.to_thread(workspace.snapshot)
@@ -190,7 +185,6 @@ class CliBackend:
             new_decoder(settings),
             workspace,
             files,
-            temporary,
             asyncio.create_task(give_prompt(process, prompt)),
         )
 
@@ -232,9 +226,8 @@ class CliBackend:
             await run.process.stop()
         finally:
             self.runs.pop(run.process, None)
-            if run.temporary:
-                folder = run.workspace.folder
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            if run.workspace.temporary:
+                await asyncio.to_thread(run.workspace.remove)
 
 
 def session_of(turn: Turn) -> str:

@@ -26,13 +26,14 @@ INHERITED_VARIABLES = frozenset((
     "https_proxy", "no_proxy",
 ))
 # fmt: on
-# Names the run a process belongs to: <server's pid>.<its start>.<run>. A shell in a
-# session of its own whose parent died is nobody's child, but it still has this.
+# Names the run a process belongs to: the server's mark and a number of its own. A shell
+# in a session of its own whose parent died is nobody's child, but it still has this.
 RUN_MARK = "AQUEDUCT_RUN"
 # Ctrl-C first: some agents leave their children alone on SIGTERM.
 STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
 EOF_SECONDS = 1.0
 WRITE_SECONDS = 60.0
+SAME_START_SECONDS = 3600
 ERROR_LINES_KEPT = 20
 READ_BYTES = 64 * 1024
 
@@ -67,7 +68,7 @@ class AgentProcess:
     @classmethod
     async def start(cls, program: Program, folder: Path) -> "AgentProcess":
         """Start it in `folder`; UpstreamUnreachable when there is no such program."""
-        mark = f"{server_mark()}.{uuid.uuid4().hex}"
+        mark = f"{server_mark()} {uuid.uuid4().hex}"
         env = program_environment(program.env) | {RUN_MARK: mark}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -204,8 +205,16 @@ def program_environment(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def server_mark() -> str:
-    """Names this server's process, also after its id was given to another."""
-    return f"{os.getpid()}.{psutil.Process().create_time():.2f}"
+    """This server: the namespace its id counts in, its id, and when it was started."""
+    return f"{pid_namespace()} {os.getpid()} {psutil.Process().create_time():.0f}"
+
+
+def pid_namespace() -> str:
+    """Tells apart containers, whose processes have the same ids; "0" elsewhere."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "0"
 
 
 def process_of(pid: int) -> psutil.Process | None:
@@ -271,15 +280,20 @@ def end_family(
 
 def end_orphans() -> None:
     """End what agents of servers have left that were killed. Blocks."""
+    here = pid_namespace()
     for process, mark in list(marked_processes()):
-        pid, _, rest = mark.partition(".")
-        started, _, _ = rest.rpartition(".")
-        if pid.isdigit() and not is_server(int(pid), started):
+        namespace, pid, started, *_ = [*mark.split(), "", "", ""]
+        if namespace == here and pid.isdigit() and not is_server(int(pid), started):
             processes_log.info("Ending %s, left by a server that is gone", process.pid)
             end_family(process, mark)
 
 
 def is_server(pid: int, started: str) -> bool:
-    """Whether the server that made a mark still runs."""
+    """Whether the server that made a mark still runs.
+
+    Rather once too often than not: the clock by which a start is told may be set.
+    """
     server = process_of(pid)
-    return server is not None and f"{server.create_time():.2f}" == started
+    if server is None or not started.isdigit():
+        return server is not None
+    return abs(server.create_time() - int(started)) < SAME_START_SECONDS

@@ -6,7 +6,9 @@ import hashlib
 import mimetypes
 import os
 import re
+import shutil
 import stat
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from shared.events import FileOutput
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # What tools keep for themselves; nobody wants it as attachments.
 PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+# The ids of Open WebUI's temporary chats.
+UNSAVED_CHAT = "local:"
 MAX_FILES_SEEN = 5_000
 MAX_FILES_OUT = 10
 MAX_BYTES_OUT = 10 * 1024 * 1024
@@ -26,16 +30,29 @@ Snapshot = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A folder of one user's chat. Everything here blocks: call it in a thread."""
+    """A folder to work in. Everything here blocks: call it in a thread.
+
+    A `temporary` one belongs to a single turn, which removes it at its end.
+    """
 
     folder: Path
+    temporary: bool = False
 
     @classmethod
     def of_chat(cls, root: Path, user_id: str, chat_id: str) -> "Workspace":
-        """The folder of this chat, made when it is not there."""
-        folder = root / folder_name(user_id) / folder_name(chat_id)
+        """The folder of this user's chat, made when it is not there.
+
+        What belongs to no chat, or to one that is not saved, has a temporary one.
+        """
+        temporary = not chat_id or chat_id.startswith(UNSAVED_CHAT)
+        place = f"turn-{uuid.uuid4().hex}" if temporary else folder_name(chat_id)
+        folder = root / folder_name(user_id) / place
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(folder)
+        return cls(folder, temporary)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def save(self, name: str, data: bytes) -> Path:
         """Put a file in under its name, or under one like it when that is taken."""

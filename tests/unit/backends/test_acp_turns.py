@@ -17,7 +17,14 @@ from shared.backends.acp_pool import AcpPool
 from shared.backends.acp_sessions import AcpSettings
 from shared.backends.base import Turn
 from shared.backends.http import Timeouts
-from shared.backends.processes import Program, end_orphans, marked_processes
+from shared.backends.processes import (
+    Program,
+    end_orphans,
+    is_server,
+    marked_processes,
+    pid_namespace,
+    server_mark,
+)
 from shared.errors import UpstreamError
 from shared.events import AgentEvent, FileOutput, TextDelta
 from tests.unit.backends.recorded import Person, hear, session_of, user_turn
@@ -383,6 +390,7 @@ async def test_files_for_an_agent_elsewhere_are_in_the_message(
 async def test_a_turn_without_a_chat_leaves_nothing(make: Make, tmp_path: Path):
     told = await hear(make(), user_turn("one", user_id="ada"))
     assert text_of(told.events) == "heard 1: one"
+    await hear(make(), replace(in_chat("one"), chat_id="local:abc"))
     await until(lambda: not processes() and not folders_in(tmp_path / "ws"))
 
 
@@ -394,10 +402,21 @@ async def test_the_environment_is_an_agents_own(make: Make, monkeypatch):
     assert "WEBUI_SECRET_KEY" not in names
 
 
-async def test_what_a_server_left_is_ended_by_the_next(make: Make, monkeypatch):
-    monkeypatch.setattr("shared.backends.processes.server_mark", lambda: "999999999.1")
-    backend = make()
-    await hear(backend, in_chat("one"))
-    assert processes()
+@pytest.mark.parametrize(
+    ("namespace", "ended"), [(pid_namespace(), True), ("another", False)]
+)
+async def test_what_a_killed_server_left_is_ended_by_the_next(
+    make: Make, monkeypatch, namespace: str, ended: bool
+):
+    mark = f"{namespace} 999999999 1"
+    monkeypatch.setattr("shared.backends.processes.server_mark", lambda: mark)
+    await hear(make(), in_chat("one"))
     await asyncio.to_thread(end_orphans)
-    assert not processes()
+    assert bool(processes()) is not ended
+
+
+def test_this_server_is_known_to_run():
+    _, pid, started = server_mark().split()
+    assert is_server(int(pid), started)
+    assert not is_server(int(pid), "1")
+    assert not is_server(999999999, started)
