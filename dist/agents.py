@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 49f55ba5910a239e
+# Content hash: c3f47f5fbf7d93a0
 
 import asyncio
 import base64
@@ -3614,7 +3614,7 @@ class AcpConnection:
     def __init__(self, process: AgentProcess) -> None:
         self.process = process
         self.incoming: asyncio.Queue[AcpMessage | None] = asyncio.Queue()
-        self.end: UpstreamBroken | None = None
+        self.end: UpstreamError | None = None
         self._last_id = 0
         self._calls: dict[int, asyncio.Future[AcpMessage]] = {}
         self._reading = asyncio.create_task(self._read())
@@ -3625,23 +3625,26 @@ class AcpConnection:
         """The result of a request; AcpRefused for an error, UpstreamSilent for none."""
         if self.end is not None:
             raise self.end
-        self._last_id += 1
-        number = self._last_id
+        number = self.new_id()
         response = self._calls[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds):
                 await self._send({"id": number, "method": method, "params": params})
                 return self.result(await response)
         except TimeoutError:
-            raise UpstreamSilent("program_silent", seconds=seconds) from None
+            self._ended(UpstreamSilent("program_silent", seconds=seconds))
+            raise self.end from None
         finally:
             self._calls.pop(number, None)
 
-    async def send(self, method: str, params: Mapping[str, Any]) -> int:
-        """Send a request and return its id: the response comes into `incoming`."""
+    def new_id(self) -> int:
+        """An id for a request, to be known before it is sent."""
         self._last_id += 1
-        await self._send({"id": self._last_id, "method": method, "params": params})
         return self._last_id
+
+    async def send(self, number: int, method: str, params: Mapping[str, Any]) -> None:
+        """Send a request: the response comes into `incoming`."""
+        await self._send({"id": number, "method": method, "params": params})
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         await self._send({"method": method, "params": params})
@@ -3708,7 +3711,7 @@ class AcpConnection:
         elif not call.done():
             call.set_result(message)
 
-    def _ended(self, error: UpstreamBroken) -> None:
+    def _ended(self, error: UpstreamError) -> None:
         self.end = self.end or error
         for call in self._calls.values():
             if not call.done():
@@ -3777,9 +3780,10 @@ class Workspace:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(folder, temporary)
 
-    def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def leave(self) -> None:
+        """Remove a temporary folder with all that is in it; others stay."""
+        if self.temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def save(self, name: str, data: bytes) -> Path:
         """Put a file in under its name, or under one like it when that is taken."""
@@ -3888,7 +3892,7 @@ class AcpAgentProcess:
 
     @property
     def usable(self) -> bool:
-        return self.connection.process.running
+        return self.connection.process.running and self.connection.end is None
 
 
 class AcpPool:
@@ -3949,11 +3953,11 @@ class AcpPool:
         self,
         process: AcpAgentProcess,
         gently: bool = False,
-        leftover: Workspace | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
-        """End a process, and then remove a folder that nobody needs any more."""
+        """End a process, and then leave the folder it worked in."""
         self._busy.pop(process, None)
-        self._background(end_process(process, gently, leftover))
+        self._background(end_process(process, gently, workspace))
 
     def find(self, session_id: str) -> AcpAgentProcess | None:
         """The process that is at work on this session."""
@@ -3998,12 +4002,12 @@ class AcpPool:
 
 
 async def end_process(
-    process: AcpAgentProcess, gently: bool, leftover: Workspace | None
+    process: AcpAgentProcess, gently: bool, workspace: Workspace | None
 ) -> None:
-    """End a process and its family, then remove the folder it leaves."""
+    """End a process and its family, then leave the folder they worked in."""
     await process.connection.close(gently)
-    if leftover is not None:
-        await asyncio.to_thread(leftover.remove)
+    if workspace is not None:
+        await asyncio.to_thread(workspace.leave)
 
 
 # --- shared/backends/acp_prompt.py ---
@@ -4595,7 +4599,11 @@ class AcpBackend:
         )
         key = (*self.settings.key, str(workspace.folder))
         start = partial(start_agent, self.settings, key, workspace.folder)
-        agent = await self.pool.lease(key, self.settings.max_processes, start)
+        try:
+            agent = await self.pool.lease(key, self.settings.max_processes, start)
+        except BaseException:
+            workspace.leave()
+            raise
         folder = self.settings.remote_folder or str(workspace.folder)
         return AcpExchange(agent, workspace, folder)
 
@@ -4624,7 +4632,9 @@ class AcpBackend:
         exchange.family = await connection.process.family()
         connection.forget_incoming()
         params = {"sessionId": exchange.session_id, "prompt": prompt}
-        exchange.prompt_id = await connection.send("session/prompt", params)
+        # Known before it is sent: a Stop may come while it is being written.
+        exchange.prompt_id = connection.new_id()
+        await connection.send(exchange.prompt_id, "session/prompt", params)
 
     async def _next(self, exchange: AcpExchange) -> AcpMessage:
         """What the agent says next; UpstreamError when it is silent or gone."""
@@ -4688,8 +4698,7 @@ class AcpBackend:
             if rested and idle_seconds and not workspace.temporary:
                 self.pool.keep(exchange.agent, idle_seconds)
             else:
-                left = workspace if workspace.temporary else None
-                self.pool.discard(exchange.agent, gently=rested, leftover=left)
+                self.pool.discard(exchange.agent, rested, workspace)
 
     async def _cancelled(self, exchange: AcpExchange) -> bool:
         """Cancel the prompt; whether the agent came to rest, its tools ended."""
@@ -6619,7 +6628,11 @@ class CliBackend:
         files = await asyncio.to_thread(workspace.snapshot)
         command = cli_command(settings, self.model, session_of(turn))
         program = replace(settings.program, command=command)
-        process = await AgentProcess.start(program, workspace.folder)
+        try:
+            process = await AgentProcess.start(program, workspace.folder)
+        except BaseException:
+            workspace.leave()
+            raise
         self.runs[process] = settings.agent_id
         return CliRun(
             process,
@@ -6667,8 +6680,7 @@ class CliBackend:
             await run.process.stop()
         finally:
             self.runs.pop(run.process, None)
-            if run.workspace.temporary:
-                await asyncio.to_thread(run.workspace.remove)
+            await asyncio.to_thread(run.workspace.leave)
 
 
 def session_of(turn: Turn) -> str:
@@ -9458,7 +9470,7 @@ class Ticket:
 
     `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
     chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
-    class: it was served before and comes again, `entered` being when it first came.
+    class: it was served before and goes on, `entered` being when it first came.
     """
 
     id: str
@@ -10587,10 +10599,14 @@ end
 local function reap()
   for _, owner in ipairs(call('ZRANGEBYSCORE', root .. 'replicas', '-inf', now)) do
     call('ZREM', root .. 'replicas', owner)
-    for _, owned in ipairs(call('SMEMBERS', root .. 'owned:' .. owner)) do
-      local pool, id = string.match(owned, '^(%S+) (.+)$')
-      use(pool)
-      leave(id, false)
+    local owned = call('SMEMBERS', root .. 'owned:' .. owner)
+    -- Those who wait first: no slot that comes free may go to one of them.
+    for _, place in ipairs({'waiting', 'running'}) do
+      for _, entry in ipairs(owned) do
+        local pool, id = string.match(entry, '^(%S+) (.+)$')
+        use(pool)
+        if call('HEXISTS', base .. place, id) == 1 then leave(id, false) end
+      end
     end
     call('DEL', root .. 'owned:' .. owner, root .. 'mail:' .. owner,
          root .. 'told:' .. owner)
@@ -11653,7 +11669,10 @@ class RoutedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class RoutedCall:
-    """Who wants what: one model call. `priority` as in Ticket."""
+    """Who wants what: one model call. `priority` as in Ticket.
+
+    `goes_on`: somebody has half an answer and waits for the rest.
+    """
 
     spec: PoolSpec
     upstreams: Mapping[str, RoutedUpstream]
@@ -11662,6 +11681,7 @@ class RoutedCall:
     affinity: str
     priority: int
     sentence: Sentence
+    goes_on: bool = False
 
 
 @dataclass(slots=True)
@@ -11741,7 +11761,7 @@ class Router:
             call.priority,
             call.affinity,
             progress.entered,
-            ahead=progress.attempt > 1,
+            ahead=call.goes_on or progress.attempt > 1,
             excluded=progress.excluded,
         )
         place = await self.store.enter(call.spec, ticket)
@@ -12028,14 +12048,18 @@ class RoutedAgent:
         user_id = str(self.call.user.get("id", ""))
         chat_id = str(self.call.metadata.get("chat_id") or "")
         model = self.entry.model or self.entry.agent.id
+        kind = request_class(self.call)
+        # A program that calls tools would otherwise be ahead of all others for ever.
+        goes_on = kind == "person" and turn.messages[-1].get("role") == "tool"
         call = RoutedCall(
             spec=self.plan.spec,
             upstreams=self._upstreams(turn),
             user=user_id,
             model=model,
             affinity=affinity_key(user_id, chat_id, model, turn.messages),
-            priority=REQUEST_CLASSES.index(request_class(self.call)),
+            priority=REQUEST_CLASSES.index(kind),
             sentence=self.sentence,
+            goes_on=goes_on,
         )
         return make_router().run(call)
 

@@ -85,14 +85,18 @@ class RoutedAgent:
         user_id = str(self.call.user.get("id", ""))
         chat_id = str(self.call.metadata.get("chat_id") or "")
         model = self.entry.model or self.entry.agent.id
+        kind = request_class(self.call)
+        # A program that calls tools would otherwise be ahead of all others for ever.
+        goes_on = kind == "person" and turn.messages[-1].get("role") == "tool"
         call = RoutedCall(
             spec=self.plan.spec,
             upstreams=self._upstreams(turn),
             user=user_id,
             model=model,
             affinity=affinity_key(user_id, chat_id, model, turn.messages),
-            priority=REQUEST_CLASSES.index(request_class(self.call)),
+            priority=REQUEST_CLASSES.index(kind),
             sentence=self.sentence,
+            goes_on=goes_on,
         )
         return make_router().run(call)
 

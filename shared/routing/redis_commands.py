@@ -79,10 +79,14 @@ end
 local function reap()
   for _, owner in ipairs(call('ZRANGEBYSCORE', root .. 'replicas', '-inf', now)) do
     call('ZREM', root .. 'replicas', owner)
-    for _, owned in ipairs(call('SMEMBERS', root .. 'owned:' .. owner)) do
-      local pool, id = string.match(owned, '^(%S+) (.+)$')
-      use(pool)
-      leave(id, false)
+    local owned = call('SMEMBERS', root .. 'owned:' .. owner)
+    -- Those who wait first: no slot that comes free may go to one of them.
+    for _, place in ipairs({'waiting', 'running'}) do
+      for _, entry in ipairs(owned) do
+        local pool, id = string.match(entry, '^(%S+) (.+)$')
+        use(pool)
+        if call('HEXISTS', base .. place, id) == 1 then leave(id, false) end
+      end
     end
     call('DEL', root .. 'owned:' .. owner, root .. 'mail:' .. owner,
          root .. 'told:' .. owner)

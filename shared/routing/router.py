@@ -42,7 +42,10 @@ class RoutedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class RoutedCall:
-    """Who wants what: one model call. `priority` as in Ticket."""
+    """Who wants what: one model call. `priority` as in Ticket.
+
+    `goes_on`: somebody has half an answer and waits for the rest.
+    """
 
     spec: PoolSpec
     upstreams: Mapping[str, RoutedUpstream]
@@ -51,6 +54,7 @@ class RoutedCall:
     affinity: str
     priority: int
     sentence: Sentence
+    goes_on: bool = False
 
 
 @dataclass(slots=True)
@@ -130,7 +134,7 @@ class Router:
             call.priority,
             call.affinity,
             progress.entered,
-            ahead=progress.attempt > 1,
+            ahead=call.goes_on or progress.attempt > 1,
             excluded=progress.excluded,
         )
         place = await self.store.enter(call.spec, ticket)

@@ -11,7 +11,7 @@ class Ticket:
 
     `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
     chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
-    class: it was served before and comes again, `entered` being when it first came.
+    class: it was served before and goes on, `entered` being when it first came.
     """
 
     id: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -424,3 +426,92 @@ async def same(
         standing = desk.standing(ticket_id, now)
         assert standing is not None
         assert (position, total) == (standing.position, standing.total)
+
+
+# --- no slot is lost or doubled when replicas die ---
+
+OWNERS = st.sampled_from(["one", "two", "three"])
+LIVES = st.lists(
+    st.one_of(
+        st.tuples(st.just("enter"), OWNERS, TICKETS),
+        st.tuples(st.just("enter"), OWNERS, TICKETS),
+        st.tuples(st.just("leave"), NUMBER, st.booleans()),
+        st.tuples(st.just("loosen"), NUMBER, st.none()),
+        st.tuples(st.just("beat"), OWNERS, st.none()),
+        st.tuples(st.just("die"), OWNERS, st.none()),
+    ),
+    max_size=40,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=LIVES)
+def test_no_slot_is_lost_or_doubled_when_replicas_die(server, steps):
+    asyncio.run(live(server, steps))
+
+
+async def live(server: RedisServer, steps: list) -> None:
+    spec = PoolSpec("pool", SLOTS)
+    owners: dict[str, str] = {}
+    async with connected(server) as client:
+        await client.flushall()
+        wire = RedisWire(client, ROOT)
+        for number, (what, one, other) in enumerate(steps):
+            if what == "enter":
+                other.id = f"t{number}"
+                await wire.ask("pool", "beat", one, 60)
+                text = ticket_json(other, one, 0.0)
+                said = await wire.ask("pool", "enter", text, spec_json(spec))
+                if said["kind"] != "refusal":
+                    owners[other.id] = one
+            elif what == "leave":
+                await wire.ask("pool", "leave", f"t{one}", int(other))
+                owners.pop(f"t{one}", None)
+            elif what == "loosen":
+                await wire.ask("pool", "loosen", f"t{one}")
+            else:
+                await wire.ask("pool", "beat", one, 60 if what == "beat" else 0)
+            if what == "die":
+                owners = {i: owner for i, owner in owners.items() if owner != one}
+            await in_order(client, wire, owners)
+        for ticket_id in owners:
+            await wire.ask("pool", "leave", ticket_id, 0)
+        await in_order(client, wire, {})
+        left = await client.hgetall(f"{ROOT}pool:books")  # type: ignore[misc]
+        assert not [name for name in left if name.split(":")[0] in ("user", "model")]
+
+
+async def in_order(
+    client: redis.asyncio.Redis, wire: RedisWire, owners: dict[str, str]
+) -> None:
+    """Everybody alive is there once, nobody dead is, and no slot idles in vain."""
+    await wire.ask("pool", "check")
+    running = {
+        ticket_id: json.loads(text)
+        for ticket_id, text in (await client.hgetall(f"{ROOT}pool:running")).items()  # type: ignore[misc]
+    }
+    waiting = {
+        ticket_id: json.loads(text)
+        for ticket_id, text in (await client.hgetall(f"{ROOT}pool:waiting")).items()  # type: ignore[misc]
+    }
+    assert not running.keys() & waiting.keys()
+    assert {**running, **waiting}.keys() == owners.keys()
+    counts = Counter(ticket["upstream"] for ticket in running.values())
+    view = await wire.ask("pool", "view")
+    assert [counts[slots.id] for slots in SLOTS] == view["running"] or not running
+    assert sum(view["waiting"]) == len(waiting)
+    for slots in SLOTS:
+        assert counts[slots.id] <= slots.concurrency
+        for ticket in waiting.values():
+            lanes = [
+                await client.zscore(
+                    f"{ROOT}pool:lane:{ticket['priority']}:{name}", ticket["member"]
+                )
+                for name in ("", slots.id)
+            ]
+            may_run = slots.id not in ticket["excluded"] and lanes != [None, None]
+            assert not (may_run and counts[slots.id] < slots.concurrency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from devkit.paths import ROOT
 from shared.agents.catalogue import answering_chain, find_entry
 from shared.agents.listing import entries_of
 from shared.agents.parsing import AgentsConfig, parse_agents
@@ -173,3 +174,12 @@ def test_a_secret_in_a_pool_is_in_no_message():
     problems = parse_agents(text).problems
     assert problems
     assert "sk-secr" not in str(problems)
+
+
+def test_the_fleet_of_the_manual_can_be_used():
+    manual = (ROOT / "docs" / "routing.md").read_text("utf-8")
+    yaml = manual.partition("```yaml\n")[2].partition("```")[0]
+    config = parse_agents(yaml, "GPU_KEY=sk CLOUD_KEY=sk")
+    assert config.problems == ()
+    assert chain(config, "writer") == ["writer-gpu", "writer-cloud"]
+    assert config.plans["writer-gpu"].spec == config.plans["coder"].spec

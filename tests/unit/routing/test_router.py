@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -170,6 +171,26 @@ async def test_the_line_changes_when_those_before_leave():
     on.set()
     await asyncio.gather(*ahead)
     assert isinstance([event async for event in events][-1], Finished)
+
+
+async def test_an_answer_that_goes_on_is_not_queued_behind_everybody():
+    go = asyncio.Event()
+    bench = Bench(Upstream("a", [go, Finished()]))
+    order: list[str] = []
+
+    async def run(call: RoutedCall) -> None:
+        async for _ in bench.router.run(call):
+            order.append(call.user)
+
+    calls = [bench.call(user) for user in ("ada", "bob", "eve")]
+    tasks = [asyncio.create_task(run(call)) for call in calls]
+    await until(lambda: bench.waiting == 2)
+    going_on = replace(bench.call("kim"), goes_on=True)
+    tasks.append(asyncio.create_task(run(going_on)))
+    await until(lambda: bench.waiting == 3)
+    go.set()
+    await asyncio.gather(*tasks)
+    assert order == ["ada", "kim", "bob", "eve"]
 
 
 @pytest.mark.parametrize("waits", [True, False])
