@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: c3f47f5fbf7d93a0
+# Content hash: dc567df2d71c14ca
 
 import asyncio
 import base64
@@ -3632,8 +3632,9 @@ class AcpConnection:
                 await self._send({"id": number, "method": method, "params": params})
                 return self.result(await response)
         except TimeoutError:
-            self._ended(UpstreamSilent("program_silent", seconds=seconds))
-            raise self.end from None
+            error = UpstreamSilent("program_silent", seconds=seconds)
+            self._ended(error)
+            raise error from None
         finally:
             self._calls.pop(number, None)
 

@@ -121,7 +121,11 @@ class AcpBackend:
         )
         key = (*self.settings.key, str(workspace.folder))
         start = partial(start_agent, self.settings, key, workspace.folder)
-        agent = await self.pool.lease(key, self.settings.max_processes, start)
+        try:
+            agent = await self.pool.lease(key, self.settings.max_processes, start)
+        except BaseException:
+            workspace.leave()
+            raise
         folder = self.settings.remote_folder or str(workspace.folder)
         return AcpExchange(agent, workspace, folder)
 
@@ -150,7 +154,9 @@ class AcpBackend:
         exchange.family = await connection.process.family()
         connection.forget_incoming()
         params = {"sessionId": exchange.session_id, "prompt": prompt}
-        exchange.prompt_id = await connection.send("session/prompt", params)
+        # Known before it is sent: a Stop may come while it is being written.
+        exchange.prompt_id = connection.new_id()
+        await connection.send(exchange.prompt_id, "session/prompt", params)
 
     async def _next(self, exchange: AcpExchange) -> AcpMessage:
         """What the agent says next; UpstreamError when it is silent or gone."""
@@ -214,8 +220,7 @@ class AcpBackend:
             if rested and idle_seconds and not workspace.temporary:
                 self.pool.keep(exchange.agent, idle_seconds)
             else:
-                left = workspace if workspace.temporary else None
-                self.pool.discard(exchange.agent, gently=rested, leftover=left)
+                self.pool.discard(exchange.agent, rested, workspace)
 
     async def _cancelled(self, exchange: AcpExchange) -> bool:
         """Cancel the prompt; whether the agent came to rest, its tools ended."""

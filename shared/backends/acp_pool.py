@@ -29,7 +29,7 @@ class AcpAgentProcess:
 
     @property
     def usable(self) -> bool:
-        return self.connection.process.running
+        return self.connection.process.running and self.connection.end is None
 
 
 class AcpPool:
@@ -90,11 +90,11 @@ class AcpPool:
         self,
         process: AcpAgentProcess,
         gently: bool = False,
-        leftover: Workspace | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
-        """End a process, and then remove a folder that nobody needs any more."""
+        """End a process, and then leave the folder it worked in."""
         self._busy.pop(process, None)
-        self._background(end_process(process, gently, leftover))
+        self._background(end_process(process, gently, workspace))
 
     def find(self, session_id: str) -> AcpAgentProcess | None:
         """The process that is at work on this session."""
@@ -139,9 +139,9 @@ class AcpPool:
 
 
 async def end_process(
-    process: AcpAgentProcess, gently: bool, leftover: Workspace | None
+    process: AcpAgentProcess, gently: bool, workspace: Workspace | None
 ) -> None:
-    """End a process and its family, then remove the folder it leaves."""
+    """End a process and its family, then leave the folder they worked in."""
     await process.connection.close(gently)
-    if leftover is not None:
-        await asyncio.to_thread(leftover.remove)
+    if workspace is not None:
+        await asyncio.to_thread(workspace.leave)

@@ -15,7 +15,7 @@ from shared.backends.openai import load_json
 from shared.backends.processes import AgentProcess
 from shared.backends.processes_errors import failure_code, plain_detail
 from shared.backends.sse import LineBuffer
-from shared.errors import UpstreamBroken, UpstreamSilent
+from shared.errors import UpstreamBroken, UpstreamError, UpstreamSilent
 from shared.json_text import dump_json
 
 # A line holds a whole message, with a file or a picture in it.
@@ -48,7 +48,7 @@ class AcpConnection:
     def __init__(self, process: AgentProcess) -> None:
         self.process = process
         self.incoming: asyncio.Queue[AcpMessage | None] = asyncio.Queue()
-        self.end: UpstreamBroken | None = None
+        self.end: UpstreamError | None = None
         self._last_id = 0
         self._calls: dict[int, asyncio.Future[AcpMessage]] = {}
         self._reading = asyncio.create_task(self._read())
@@ -59,23 +59,27 @@ class AcpConnection:
         """The result of a request; AcpRefused for an error, UpstreamSilent for none."""
         if self.end is not None:
             raise self.end
-        self._last_id += 1
-        number = self._last_id
+        number = self.new_id()
         response = self._calls[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds):
                 await self._send({"id": number, "method": method, "params": params})
                 return self.result(await response)
         except TimeoutError:
-            raise UpstreamSilent("program_silent", seconds=seconds) from None
+            error = UpstreamSilent("program_silent", seconds=seconds)
+            self._ended(error)
+            raise error from None
         finally:
             self._calls.pop(number, None)
 
-    async def send(self, method: str, params: Mapping[str, Any]) -> int:
-        """Send a request and return its id: the response comes into `incoming`."""
+    def new_id(self) -> int:
+        """An id for a request, to be known before it is sent."""
         self._last_id += 1
-        await self._send({"id": self._last_id, "method": method, "params": params})
         return self._last_id
+
+    async def send(self, number: int, method: str, params: Mapping[str, Any]) -> None:
+        """Send a request: the response comes into `incoming`."""
+        await self._send({"id": number, "method": method, "params": params})
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         await self._send({"method": method, "params": params})
@@ -142,7 +146,7 @@ class AcpConnection:
         elif not call.done():
             call.set_result(message)
 
-    def _ended(self, error: UpstreamBroken) -> None:
+    def _ended(self, error: UpstreamError) -> None:
         self.end = self.end or error
         for call in self._calls.values():
             if not call.done():

@@ -178,7 +178,11 @@ class CliBackend:
         files = await asyncio.to_thread(workspace.snapshot)
         command = cli_command(settings, self.model, session_of(turn))
         program = replace(settings.program, command=command)
-        process = await AgentProcess.start(program, workspace.folder)
+        try:
+            process = await AgentProcess.start(program, workspace.folder)
+        except BaseException:
+            workspace.leave()
+            raise
         self.runs[process] = settings.agent_id
         return CliRun(
             process,
@@ -226,8 +230,7 @@ class CliBackend:
             await run.process.stop()
         finally:
             self.runs.pop(run.process, None)
-            if run.workspace.temporary:
-                await asyncio.to_thread(run.workspace.remove)
+            await asyncio.to_thread(run.workspace.leave)
 
 
 def session_of(turn: Turn) -> str:

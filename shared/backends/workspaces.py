@@ -50,9 +50,10 @@ class Workspace:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(folder, temporary)
 
-    def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def leave(self) -> None:
+        """Remove a temporary folder with all that is in it; others stay."""
+        if self.temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def save(self, name: str, data: bytes) -> Path:
         """Put a file in under its name, or under one like it when that is taken."""

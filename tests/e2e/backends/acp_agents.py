@@ -30,16 +30,17 @@ def agents_valve(*entries: dict[str, Any]) -> str:
     return yaml.safe_dump(list(entries), sort_keys=False)
 
 
-def running(word: str = "") -> list[int]:
-    """The processes that live because of an agent, with `word` in their command."""
-    return [p.pid for p, _ in marked_processes() if word in " ".join(command_of(p))]
+def running(line: CommandLine, word: str = "") -> list[int]:
+    """What runs because of this agent, with `word` in its command."""
+    return [p.pid for p, _ in marked_processes() if is_of(p, str(line.home), word)]
 
 
-def command_of(process: psutil.Process) -> list[str]:
+def is_of(process: psutil.Process, home: str, word: str) -> bool:
     try:
-        return list(process.cmdline())
+        own = process.environ().get("HOME") == home
+        return own and word in " ".join(process.cmdline())
     except psutil.Error:
-        return []
+        return False
 
 
 def sessions(answer: dict[str, Any]) -> list[str]:

@@ -101,5 +101,5 @@ async def test_stop_while_the_agent_asks(page_for: PageFor, line: CommandLine):
     await expect(dialog(tab)).to_be_visible(timeout=ANSWER_TIMEOUT)
     await tab.page.keyboard.press("Escape")
     await tab.finished()
-    await eventually(lambda: not running("note.txt"), "the end of the command")
+    await eventually(lambda: not running(line, "note.txt"), "the end of the command")
     await expect(tab.answer().locator(".shimmer")).to_have_count(0)

@@ -50,29 +50,33 @@ def listed(webui: WebUI) -> None:
         client.get("/api/models", params={"refresh": True}).raise_for_status()
 
 
-async def at_work(chats: ChatSocket) -> Turn:
+async def at_work(chats: ChatSocket, line: CommandLine) -> Turn:
     """A turn whose agent runs a command that takes hours."""
     turn = await chats.send(MODEL, "SLEEP_CLAUDE")
-    await eventually(lambda: running("sleep 7777"), "the command", 60)
+    await eventually(lambda: running(line, "sleep 7777"), "the command", 60)
     return turn
 
 
-async def test_a_server_that_shuts_down_takes_its_agents_along(place: WebUI):
+async def test_a_server_that_shuts_down_takes_its_agents_along(
+    place: WebUI, line: CommandLine
+):
     listed(place)
     async with place.chats() as chats:
         done = await chats.send(MODEL, "hello")
         assert (await done.answer())["content"] == HELLO
-        await at_work(chats)
-    assert len(running("claude-agent-acp")) >= 2
+        await at_work(chats, line)
+    assert len(running(line, "claude-agent-acp")) >= 2
     place.server.stop()
-    assert running() == []
+    assert running(line) == []
 
 
-async def test_what_a_killed_server_leaves_is_ended_by_the_next(place: WebUI):
+async def test_what_a_killed_server_leaves_is_ended_by_the_next(
+    place: WebUI, line: CommandLine
+):
     listed(place)
     async with place.chats() as chats:
-        await at_work(chats)
-        old = running()
+        await at_work(chats, line)
+        old = running(line)
         [server] = [
             child
             for child in psutil.Process().children()
@@ -86,7 +90,7 @@ async def test_what_a_killed_server_leaves_is_ended_by_the_next(place: WebUI):
     async with place.chats() as chats:
         turn = await chats.send(MODEL, "hello")
         assert (await turn.answer())["content"] == HELLO
-    await eventually(lambda: not set(old) & set(running()), "the old agent's end")
+    await eventually(lambda: not set(old) & set(running(line)), "the old agent's end")
 
 
 async def test_a_new_version_of_the_function_ends_the_old_ones_agents(
@@ -97,7 +101,7 @@ async def test_a_new_version_of_the_function_ends_the_old_ones_agents(
     async with suite_installed.chats() as chats:
         first = await chats.send(MODEL, "hello")
         await first.answer()
-        old = running("claude-agent-acp")
+        old = running(line, "claude-agent-acp")
         with suite_installed.client() as client:
             path = "/api/v1/functions/id/agents"
             function = client.get(path).raise_for_status().json()
@@ -107,6 +111,6 @@ async def test_a_new_version_of_the_function_ends_the_old_ones_agents(
             second = await chats.send(MODEL, "hello again", after=first)
             assert (await second.answer())["content"] == HELLO
             await eventually(
-                lambda: not set(old) & set(running()), "the old agent's end"
+                lambda: not set(old) & set(running(line)), "the old agent's end"
             )
             client.post(f"{path}/update", json=form).raise_for_status()

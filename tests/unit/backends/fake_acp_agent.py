@@ -1,7 +1,8 @@
 """A small ACP agent for what real ones do not do on demand.
 
 The first word of a prompt says what it does. Options: `load` and `resume` are its
-capabilities, `locked` wants a login, `deaf` never answers, `broken` ends at once.
+capabilities, `locked` wants a login, `deaf` never answers, `hanging` opens no session,
+`broken` ends at once.
 Format: Agent Client Protocol, version 1.
 """
 
@@ -192,6 +193,8 @@ def main() -> None:
         if "deaf" in OPTIONS or "id" not in message:
             continue
         try:
+            if "hanging" in OPTIONS and message["method"] == "session/new":
+                continue
             if "locked" in OPTIONS and message["method"] == "session/new":
                 error = {"code": -32000, "message": "Authentication required"}
                 send(id=message["id"], error=error)

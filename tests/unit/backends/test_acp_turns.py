@@ -21,13 +21,13 @@ from shared.backends.processes import (
     Program,
     end_orphans,
     is_server,
-    marked_processes,
     pid_namespace,
     server_mark,
 )
 from shared.errors import UpstreamError
 from shared.events import AgentEvent, FileOutput, TextDelta
 from tests.unit.backends.recorded import Person, hear, session_of, user_turn
+from tests.unit.backends.running import processes, until
 from tests.unit.backends.support import text_of
 from tests.unit.backends.upstream import PATIENCE
 
@@ -50,22 +50,11 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
 
     yield backend
     await pool.close()
-    assert [*marked_processes()] == []
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - other processes set no event
-            await asyncio.sleep(0.02)
+    assert processes() == []
 
 
 def in_chat(*said: str, **fields) -> Turn:
     return user_turn(*said, user_id="ada", chat_id="chat-1", **fields)
-
-
-def processes(word: str = "") -> list[int]:
-    """The processes that live because of an agent, with `word` in their command."""
-    return [p.pid for p, _ in marked_processes() if word in " ".join(p.cmdline())]
 
 
 def folders_in(root: Path) -> list[str]:
@@ -192,9 +181,17 @@ async def test_an_agent_that_does_not_start(make: Make, option: str, code: str):
     await until(lambda: not processes() or option == "locked")
 
 
-async def test_a_program_that_is_missing(make: Make):
-    told = await hear(make(program=Program(("no-such-agent",))), in_chat("one"))
+async def test_an_agent_that_hangs_while_a_session_is_opened_is_ended(make: Make):
+    backend = make("hanging", timeouts=replace(QUICK, connect=0.5))
+    assert (await hear(backend, in_chat("one"))).code == "program_silent"
+    await until(lambda: not processes())
+
+
+async def test_a_program_that_is_missing(make: Make, tmp_path: Path):
+    backend = make(program=Program(("no-such-agent",)))
+    told = await hear(backend, user_turn("one", user_id="ada"))
     assert told.code == "program_missing"
+    assert folders_in(tmp_path / "ws") == []
     assert "no-such-agent" in told.sentence
 
 
@@ -411,8 +408,9 @@ async def test_what_a_killed_server_left_is_ended_by_the_next(
     mark = f"{namespace} 999999999 1"
     monkeypatch.setattr("shared.backends.processes.server_mark", lambda: mark)
     await hear(make(), in_chat("one"))
+    assert processes(mark=mark)
     await asyncio.to_thread(end_orphans)
-    assert bool(processes()) is not ended
+    assert bool(processes(mark=mark)) is not ended
 
 
 def test_this_server_is_known_to_run():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -14,12 +13,12 @@ import pytest
 from shared.backends.base import Turn
 from shared.backends.cli import CliBackend, CliSettings, cli_command
 from shared.backends.http import Timeouts
-from shared.backends.processes import Program, marked_processes
+from shared.backends.processes import Program
 from shared.errors import UpstreamUnreachable
 from shared.events import FileOutput, TextDelta, ToolCallCompleted
 from tests.unit.backends.recorded import hear, recorded, session_of, user_turn
+from tests.unit.backends.running import processes, until
 from tests.unit.backends.support import text_of
-from tests.unit.backends.upstream import PATIENCE
 
 SECRET = "sk-very-secret"
 Make = Callable[..., CliBackend]
@@ -37,7 +36,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
 
     yield backend
     assert runs == {}
-    assert [*marked_processes()] == []
+    assert processes() == []
 
 
 def in_chat(*said: str, **fields) -> Turn:
@@ -176,16 +175,14 @@ async def test_stop_ends_all_that_was_started(make: Make):
         async for event in run:
             if isinstance(event, TextDelta):
                 break
-        assert len([*marked_processes()]) == 3
-    async with asyncio.timeout(PATIENCE):
-        while [*marked_processes()]:  # noqa: ASYNC110 - other processes set no event
-            await asyncio.sleep(0.02)
+        assert len(processes()) == 3
+    await until(lambda: not processes())
 
 
 async def test_what_it_left_running_ends_with_the_turn(make: Make):
     told = await hear(make("setsid -f sleep 7777; echo done"), in_chat("hello"))
     assert text_of(told.events) == "done\n"
-    assert [*marked_processes()] == []
+    assert processes() == []
 
 
 async def test_silence_is_not_waited_for_without_end(make: Make):
