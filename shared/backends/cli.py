@@ -5,6 +5,7 @@ program, what it prints is the answer.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ from shared.events import (
     Usage,
 )
 
+# All three formats name sessions by UUIDs.
+SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 MAX_PRINTED_LINE = 64 * 1024 * 1024
 
 # The processes under way, and the agents they belong to.
@@ -234,23 +237,23 @@ class CliBackend:
 
 
 def session_of(turn: Turn) -> str:
-    """The program's session that this turn goes on with, or ""."""
-    return str((turn.continued or {}).get("session_id") or "")
+    """The program's session that this turn goes on with, or "".
+
+    It was kept in the chat, which its user can change: only what looks like the id of
+    a session becomes an argument.
+    """
+    session_id = str((turn.continued or {}).get("session_id") or "")
+    return session_id if SESSION_ID.fullmatch(session_id) else ""
 
 
 def cli_command(settings: CliSettings, model: str, session_id: str) -> tuple[str, ...]:
-    """The command with what the format needs.
-
-    The session's id comes out of our own record, and is one argument all the same:
-    one that would be read as an option is left out.
-    """
+    """The command with what the format needs."""
     command = settings.program.command
     format_ = CLI_FORMATS.get(settings.format)
     if format_ is None:
         return command
     chosen = (format_.model, model) if model else ()
-    resumes = session_id and not session_id.startswith("-")
-    resumed = (format_.resume, session_id) if resumes else ()
+    resumed = (format_.resume, session_id) if session_id else ()
     return (*command, *format_.flags, *chosen, *resumed, *format_.last)
 
 

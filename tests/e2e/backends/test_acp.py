@@ -216,3 +216,16 @@ async def test_the_agents_models_are_listed(
     models = await eventually(listed, "the agent's models", 90)
     assert all(model["name"].startswith(f"{line.name.title()}: ") for model in models)
     seen("acp", PROGRAMS[line.name], "discovery")
+
+
+@only("gemini")
+async def test_a_chosen_model_is_the_one_that_answers(
+    chats: ChatSocket,
+    line: CommandLine,
+    configure: Configure,
+    scripted_upstream: ScriptedUpstream,
+):
+    configure(acp_entry(line, model="gemini-2.5-pro"))
+    turn = await chats.send("agents.acp-gemini", "hello")
+    assert (await turn.answer())["content"] == HELLO
+    assert "gemini-2.5-pro" in scripted_upstream.journal()[-1]["path"]

@@ -163,6 +163,9 @@ def handle(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         able["loadSession"] = "load" in OPTIONS
         able["sessionCapabilities"] = {"resume": {}} if "resume" in OPTIONS else {}
         return {"protocolVersion": 1, "agentCapabilities": able}
+    if method == "authenticate":
+        OPTIONS.discard("locked")
+        return {}
     if method == "session/new":
         session = Session(uuid.uuid4().hex)
         session.folder = params["cwd"]

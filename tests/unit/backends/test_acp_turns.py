@@ -181,6 +181,11 @@ async def test_an_agent_that_does_not_start(make: Make, option: str, code: str):
     await until(lambda: not processes() or option == "locked")
 
 
+async def test_an_agent_that_wants_a_login_chosen(make: Make):
+    told = await hear(make("locked", auth="api-key"), in_chat("one"))
+    assert text_of(told.events) == "heard 1: one"
+
+
 async def test_an_agent_that_hangs_while_a_session_is_opened_is_ended(make: Make):
     backend = make("hanging", timeouts=replace(QUICK, connect=0.5))
     assert (await hear(backend, in_chat("one"))).code == "program_silent"

@@ -20,6 +20,7 @@ from tests.unit.backends.recorded import hear, recorded, session_of, user_turn
 from tests.unit.backends.running import processes, until
 from tests.unit.backends.support import text_of
 
+GONE = "11111111-1111-4111-8111-111111111111"
 SECRET = "sk-very-secret"
 Make = Callable[..., CliBackend]
 
@@ -131,7 +132,7 @@ async def test_a_forgotten_session_begins_anew(make: Make, tmp_path: Path):
         f"cat > {tmp_path}/asked; case $* in "
         f"*resume*) cat {tmp_path}/unknown;; *) cat {tmp_path}/recording;; esac"
     )
-    turn = in_chat("one", "two", "three", session={"session_id": "gone"})
+    turn = in_chat("one", "two", "three", session={"session_id": GONE})
     told = await hear(make(script, "claude"), turn)
     assert told.code == ""
     assert text_of(told.events).startswith("Hello from the scripted model.")
@@ -154,8 +155,16 @@ async def test_a_forgotten_session_begins_anew(make: Make, tmp_path: Path):
 def test_the_command_of_a_format(format: str, command: str):
     settings = CliSettings("a", Program(("agent",)), Timeouts(), format)
     assert " ".join(cli_command(settings, "big", "s-1")) == command
-    # What looks like an option is none of a session's names.
-    assert "--evil" not in cli_command(settings, "", "--evil")
+
+
+@pytest.mark.parametrize("kept", ["--yolo", "latest", "1", "a b", "../x", None, 7])
+async def test_what_is_no_sessions_id_becomes_no_argument(make: Make, kept: object):
+    turn = in_chat("one", "two", "three", session={"session_id": kept})
+    script = 'printf \'{"type":"message","role":"assistant","content":"%s"}\n\' "$*"'
+    told = await hear(
+        make(script + '; echo \'{"type":"result","status":"success"}\'', "gemini"), turn
+    )
+    assert text_of(told.events) == "-o stream-json"
 
 
 async def test_files_go_in_and_come_out(make: Make):
