@@ -4,8 +4,8 @@
 
 Each user has 1,000 exchanges of made-up words with Zipf's frequencies; sizes are
 exchanges of all users together. A recall is the whole way: the question's vector
-(MiniLM on the CPU), reading the user's exchanges, scoring, and reading the texts of
-the best. Prints JSON, times in milliseconds; "cpu" is the processor's time, which a busy
+(MiniLM on the CPU), meanwhile reading the user's exchanges, then scoring, and reading
+the texts of the best. Prints JSON, times in milliseconds; "cpu" is the processor's time, which a busy
 machine changes little.
 """
 
@@ -99,7 +99,7 @@ def add_person(connection: sqlite3.Connection, talk: Talk, person: int) -> None:
 
 
 async def measure(store: SqliteStore, model: MiniLM, talk: Talk, people: int) -> Any:
-    """Quantiles of a whole recall, and the median without the vector."""
+    """Quantiles of a whole recall, and the median of what it adds to the embedding."""
     embedding: list[float] = []
 
     async def embed(question: str) -> tuple[Embedder, Floats]:
@@ -126,7 +126,7 @@ async def measure(store: SqliteStore, model: MiniLM, talk: Talk, people: int) ->
         "p95": round(cuts[94], 2),
         "p99": round(cuts[98], 2),
         "p50 embedding": round(statistics.median(embedding), 2),
-        "p50 without embedding": round(statistics.median(rest), 2),
+        "p50 beyond embedding": round(statistics.median(rest), 2),
         "p50 cpu": round(statistics.median(cpu), 2),
     }
 
