@@ -53,7 +53,7 @@ def listed(webui: WebUI) -> None:
 async def at_work(chats: ChatSocket, line: CommandLine) -> Turn:
     """A turn whose agent runs a command that takes hours."""
     turn = await chats.send(MODEL, "SLEEP_CLAUDE")
-    await eventually(lambda: running(line, "sleep 7777"), "the command", 60)
+    await eventually(lambda: running(line, "sleep 7777"), "the command", 90)
     return turn
 
 

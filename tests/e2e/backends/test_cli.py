@@ -139,7 +139,7 @@ async def test_an_expired_login_says_so(chats: ChatSocket, line: CommandLine):
 async def test_stop_ends_the_program(chats: ChatSocket, line: CommandLine):
     model = f"agents.cli-{line.name}"
     turn = await chats.send(model, f"SLEEP_{line.name.upper()}")
-    await eventually(lambda: running(line, "sleep 7777"), "the command", 60)
+    await eventually(lambda: running(line, "sleep 7777"), "the command", 90)
     await turn.stop()
     await turn.answer()
     await eventually(lambda: not running(line, "sleep 7777"), "the command's end")
