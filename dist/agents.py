@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 72d21b39c09a46bd
+# Content hash: 8aeca2944c751be9
 
 import asyncio
 import base64
@@ -4011,227 +4011,6 @@ async def end_process(
         await asyncio.to_thread(workspace.leave)
 
 
-# --- shared/backends/acp_prompt.py ---
-
-AcpBlock = dict[str, Any]
-
-
-async def prompt_blocks(
-    messages: Sequence[Mapping[str, Any]],
-    capabilities: Mapping[str, Any],
-    workspace: Workspace | None,
-) -> list[AcpBlock]:
-    """The blocks for these messages: their text, then their files.
-
-    `capabilities` are the agent's `promptCapabilities`. Files are put into the
-    `workspace`, where the agent's tools find them; without one, as for an agent on
-    another machine, they are embedded.
-    """
-    files = [file for message in messages for file in message_files(message)]
-    attached: list[AcpBlock] = []
-    for file in files:
-        attached += await file_blocks(file, capabilities, workspace)
-    return [{"type": "text", "text": transcript(messages)}, *attached]
-
-
-async def file_blocks(
-    file: TurnFile, capabilities: Mapping[str, Any], workspace: Workspace | None
-) -> list[AcpBlock]:
-    """One file: seen at once where the agent can, and lying in the workspace."""
-    if file.data is None:
-        return [{"type": "resource_link", "uri": file.url, "name": file.name}]
-    found: list[AcpBlock] = []
-    kind = file.mime_type.partition("/")[0]
-    if kind in ("image", "audio") and capabilities.get(kind):
-        data = base64.b64encode(file.data).decode()
-        found.append({"type": kind, "mimeType": file.mime_type, "data": data})
-    if workspace is not None:
-        path = await asyncio.to_thread(workspace.save, file.name, file.data)
-        link = {"type": "resource_link", "uri": path.as_uri(), "name": path.name}
-        found.append({**link, "mimeType": file.mime_type})
-    elif not found and capabilities.get("embeddedContext"):
-        found.append(embedded_file(file.name, file.mime_type, file.data))
-    if not found:
-        found.append({"type": "text", "text": f"[{file.name} cannot be shown here]"})
-    return found
-
-
-def embedded_file(name: str, mime_type: str, data: bytes) -> AcpBlock:
-    """A file inside the prompt, as text where it is text."""
-    resource = {"uri": f"file:///{name}", "mimeType": mime_type}
-    try:
-        resource["text"] = data.decode()
-    except UnicodeDecodeError:
-        resource["blob"] = base64.b64encode(data).decode()
-    return {"type": "resource", "resource": resource}
-
-
-def selectable(session: Mapping[str, Any], category: str) -> dict[str, str]:
-    """What a new session offers as `mode` or `model`: ids and names.
-
-    Sessions list them as `modes` and `models`, or, since 2026, as config options.
-    """
-    option = config_option(session, category)
-    if option is not None:
-        entries = flat_options(option.get("options"))
-        return {str(e["value"]): str(e.get("name") or e["value"]) for e in entries}
-    plural = f"{category}s"
-    state = session.get(plural)
-    listed = state.get(f"available{plural.title()}") if isinstance(state, dict) else ()
-    id_key = "id" if category == "mode" else "modelId"
-    return {str(e[id_key]): str(e.get("name") or e[id_key]) for e in listed or ()}
-
-
-def config_option(
-    session: Mapping[str, Any], category: str
-) -> Mapping[str, Any] | None:
-    """The session's config option of this category."""
-    options = session.get("configOptions") or ()
-    return next((o for o in options if o.get("category") == category), None)
-
-
-def flat_options(
-    options: Iterable[Mapping[str, Any]] | None,
-) -> list[Mapping[str, Any]]:
-    """The values of a config option, which may stand in groups."""
-    flat: list[Mapping[str, Any]] = []
-    for option in options or ():
-        inner = option.get("options")
-        flat += flat_options(inner) if inner else [option] if "value" in option else []
-    return flat
-
-
-def selection(
-    session: Mapping[str, Any], category: str, wanted: str
-) -> tuple[str, dict[str, str]]:
-    """The request that selects a mode or model: its method and parameters."""
-    option = config_option(session, category)
-    if option is not None:
-        chosen = {"configId": str(option.get("id")), "value": wanted}
-        return "session/set_config_option", chosen
-    return f"session/set_{category}", {f"{category}Id": wanted}
-
-
-# --- shared/backends/acp_sessions.py ---
-
-ACP_VERSION = 1
-# No files and no terminals of ours: agents use their own tools, in their workspace.
-CLIENT_CAPABILITIES = {
-    "fs": {"readTextFile": False, "writeTextFile": False},
-    "terminal": False,
-}
-CLIENT_INFO = {"name": "aqueduct", "title": "Open WebUI", "version": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class AcpSettings:
-    """How an agent is started and kept.
-
-    `key` tells apart agents and what they are started with. `remote_folder` is where
-    one on another machine works. `idle_seconds` is 0 for a process per turn.
-    """
-
-    key: tuple[str, ...]
-    program: Program
-    timeouts: Timeouts
-    idle_seconds: float = 600.0
-    max_processes: int = 8
-    remote_folder: str = ""
-    mode: str = ""
-    auth: str = ""
-
-
-async def start_agent(
-    settings: AcpSettings, key: tuple[str, ...], folder: Path
-) -> AcpAgentProcess:
-    """Start an agent in a folder and greet it."""
-    connection = AcpConnection(await AgentProcess.start(settings.program, folder))
-    seconds = settings.timeouts.connect
-    try:
-        greeting = await connection.call(
-            "initialize",
-            {
-                "protocolVersion": ACP_VERSION,
-                "clientCapabilities": CLIENT_CAPABILITIES,
-                "clientInfo": CLIENT_INFO,
-            },
-            seconds,
-        )
-        if settings.auth:
-            chosen = {"methodId": settings.auth}
-            await connection.call("authenticate", chosen, seconds)
-    except BaseException:
-        await run_cancel(connection.close())
-        raise
-    return AcpAgentProcess(key, connection, greeting.get("agentCapabilities") or {})
-
-
-async def open_session(
-    agent: AcpAgentProcess, settings: AcpSettings, turn: Turn, folder: str
-) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """A session for this turn, and what it still has to hear.
-
-    That is only the news where the agent has the chat's session or can open it again,
-    else the whole branch in a new one.
-    """
-    wanted = str((turn.continued or {}).get("session_id") or "")
-    if wanted and await has_session(agent, settings, wanted, folder):
-        return wanted, turn.news()
-    opened = await agent.connection.call(
-        "session/new", session_place(folder), settings.timeouts.connect
-    )
-    session_id = str(opened.get("sessionId") or "")
-    if not session_id:
-        raise UpstreamBroken("unreadable")
-    agent.sessions[session_id] = dict(opened)
-    return session_id, turn.messages
-
-
-async def has_session(
-    agent: AcpAgentProcess, settings: AcpSettings, session_id: str, folder: str
-) -> bool:
-    """Whether the agent has this session open, if need be after opening it again."""
-    if session_id in agent.sessions:
-        return True
-    if (agent.capabilities.get("sessionCapabilities") or {}).get("resume") is not None:
-        method = "session/resume"
-    elif agent.capabilities.get("loadSession"):
-        method = "session/load"
-    else:
-        return False
-    params = {"sessionId": session_id, **session_place(folder)}
-    try:
-        opened = await agent.connection.call(method, params, settings.timeouts.connect)
-    except AcpRefused:
-        return False  # it has forgotten the session
-    agent.sessions[session_id] = dict(opened)
-    return True
-
-
-def session_place(folder: str) -> dict[str, Any]:
-    return {"cwd": folder, "mcpServers": []}
-
-
-async def select_in_session(
-    agent: AcpAgentProcess,
-    settings: AcpSettings,
-    session_id: str,
-    category: str,
-    wanted: str,
-) -> None:
-    """Choose a `mode` or `model` for a session; UpstreamBroken where it has no such."""
-    if not wanted or agent.selected.get((session_id, category)) == wanted:
-        return
-    offered = selectable(agent.sessions[session_id], category)
-    if wanted not in offered:
-        names = ", ".join(offered)
-        raise UpstreamBroken(f"{category}_unknown", wanted=wanted, detail=names)
-    method, chosen = selection(agent.sessions[session_id], category, wanted)
-    params = {"sessionId": session_id, **chosen}
-    await agent.connection.call(method, params, settings.timeouts.connect)
-    agent.selected[session_id, category] = wanted
-
-
 # --- shared/backends/acp_updates.py ---
 
 TOOL_NAME = re.compile(r"[A-Za-z][\w.-]{0,40}")
@@ -4502,6 +4281,232 @@ def usage_events(result: Mapping[str, Any]) -> list[AgentEvent]:
         if isinstance(value, int)
     }
     return [Usage(counts)] if any(counts.values()) else []
+
+
+# --- shared/backends/acp_prompt.py ---
+
+AcpBlock = dict[str, Any]
+
+
+async def prompt_blocks(
+    messages: Sequence[Mapping[str, Any]],
+    capabilities: Mapping[str, Any],
+    workspace: Workspace | None,
+) -> list[AcpBlock]:
+    """The blocks for these messages: their text, then their files.
+
+    `capabilities` are the agent's `promptCapabilities`. Files are put into the
+    `workspace`, where the agent's tools find them; without one, as for an agent on
+    another machine, they are embedded.
+    """
+    files = [file for message in messages for file in message_files(message)]
+    attached: list[AcpBlock] = []
+    for file in files:
+        attached += await file_blocks(file, capabilities, workspace)
+    text = transcript(messages)
+    said = [{"type": "text", "text": text}] if text or not attached else []
+    return [*said, *attached]
+
+
+async def file_blocks(
+    file: TurnFile, capabilities: Mapping[str, Any], workspace: Workspace | None
+) -> list[AcpBlock]:
+    """One file: seen at once where the agent can, and lying in the workspace."""
+    if file.data is None:
+        return [{"type": "resource_link", "uri": file.url, "name": file.name}]
+    found: list[AcpBlock] = []
+    kind = file.mime_type.partition("/")[0]
+    if kind in ("image", "audio") and capabilities.get(kind):
+        data = base64.b64encode(file.data).decode()
+        found.append({"type": kind, "mimeType": file.mime_type, "data": data})
+    if workspace is not None:
+        path = await asyncio.to_thread(workspace.save, file.name, file.data)
+        link = {"type": "resource_link", "uri": path.as_uri(), "name": path.name}
+        found.append({**link, "mimeType": file.mime_type})
+    elif not found and capabilities.get("embeddedContext"):
+        found.append(embedded_file(file.name, file.mime_type, file.data))
+    if not found:
+        found.append({"type": "text", "text": f"[{file.name} cannot be shown here]"})
+    return found
+
+
+def embedded_file(name: str, mime_type: str, data: bytes) -> AcpBlock:
+    """A file inside the prompt, as text where it is text."""
+    resource = {"uri": f"file:///{name}", "mimeType": mime_type}
+    try:
+        resource["text"] = data.decode()
+    except UnicodeDecodeError:
+        resource["blob"] = base64.b64encode(data).decode()
+    return {"type": "resource", "resource": resource}
+
+
+def selectable(session: Mapping[str, Any], category: str) -> dict[str, str]:
+    """What a new session offers as `mode` or `model`: ids and names.
+
+    Sessions list them as `modes` and `models`, or, since 2026, as config options.
+    """
+    option = config_option(session, category)
+    if option is not None:
+        entries, id_key = flat_options(option), "value"
+    else:
+        plural = f"{category}s"
+        state = as_object(session.get(plural))
+        entries = blocks(state.get(f"available{plural.title()}"))
+        id_key = "id" if category == "mode" else "modelId"
+    ids = [(str(entry.get(id_key) or ""), entry) for entry in entries]
+    return {id_: str(entry.get("name") or id_) for id_, entry in ids if id_}
+
+
+def config_option(
+    session: Mapping[str, Any], category: str
+) -> Mapping[str, Any] | None:
+    """The session's config option of this category."""
+    options = blocks(session.get("configOptions"))
+    return next((o for o in options if o.get("category") == category), None)
+
+
+def flat_options(option: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The values of a config option, which may stand in groups."""
+    flat: list[Mapping[str, Any]] = []
+    for entry in blocks(option.get("options")):
+        flat += flat_options(entry) if "options" in entry else [entry]
+    return flat
+
+
+def selection(
+    session: Mapping[str, Any], category: str, wanted: str
+) -> tuple[str, dict[str, str]]:
+    """The request that selects a mode or model: its method and parameters."""
+    option = config_option(session, category)
+    if option is not None:
+        chosen = {"configId": str(option.get("id")), "value": wanted}
+        return "session/set_config_option", chosen
+    return f"session/set_{category}", {f"{category}Id": wanted}
+
+
+# --- shared/backends/acp_sessions.py ---
+
+ACP_VERSION = 1
+# No files and no terminals of ours: agents use their own tools, in their workspace.
+CLIENT_CAPABILITIES = {
+    "fs": {"readTextFile": False, "writeTextFile": False},
+    "terminal": False,
+}
+CLIENT_INFO = {"name": "aqueduct", "title": "Open WebUI", "version": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class AcpSettings:
+    """How an agent is started and kept.
+
+    `key` tells apart agents and what they are started with. `remote_folder` is where
+    one on another machine works. `idle_seconds` is 0 for a process per turn.
+    """
+
+    key: tuple[str, ...]
+    program: Program
+    timeouts: Timeouts
+    idle_seconds: float = 600.0
+    max_processes: int = 8
+    remote_folder: str = ""
+    mode: str = ""
+    auth: str = ""
+
+
+async def start_agent(
+    settings: AcpSettings, key: tuple[str, ...], folder: Path
+) -> AcpAgentProcess:
+    """Start an agent in a folder and greet it."""
+    connection = AcpConnection(await AgentProcess.start(settings.program, folder))
+    seconds = settings.timeouts.connect
+    try:
+        greeting = await connection.call(
+            "initialize",
+            {
+                "protocolVersion": ACP_VERSION,
+                "clientCapabilities": CLIENT_CAPABILITIES,
+                "clientInfo": CLIENT_INFO,
+            },
+            seconds,
+        )
+        if settings.auth:
+            chosen = {"methodId": settings.auth}
+            await connection.call("authenticate", chosen, seconds)
+    except BaseException:
+        await run_cancel(connection.close())
+        raise
+    return AcpAgentProcess(
+        key, connection, dict(as_object(greeting.get("agentCapabilities")))
+    )
+
+
+async def open_session(
+    agent: AcpAgentProcess, settings: AcpSettings, turn: Turn, folder: str
+) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """A session for this turn, and what it still has to hear.
+
+    That is only the news where the agent has the chat's session or can open it again,
+    else the whole branch in a new one.
+    """
+    wanted = str((turn.continued or {}).get("session_id") or "")
+    if wanted and await has_session(agent, settings, wanted, folder):
+        return wanted, turn.news()
+    opened = await agent.connection.call(
+        "session/new", session_place(folder), settings.timeouts.connect
+    )
+    session_id = str(opened.get("sessionId") or "")
+    if not session_id:
+        raise UpstreamBroken("unreadable")
+    agent.sessions[session_id] = dict(opened)
+    return session_id, turn.messages
+
+
+async def has_session(
+    agent: AcpAgentProcess, settings: AcpSettings, session_id: str, folder: str
+) -> bool:
+    """Whether the agent has this session open, if need be after opening it again."""
+    if session_id in agent.sessions:
+        return True
+    if (
+        as_object(agent.capabilities.get("sessionCapabilities")).get("resume")
+        is not None
+    ):
+        method = "session/resume"
+    elif agent.capabilities.get("loadSession"):
+        method = "session/load"
+    else:
+        return False
+    params = {"sessionId": session_id, **session_place(folder)}
+    try:
+        opened = await agent.connection.call(method, params, settings.timeouts.connect)
+    except AcpRefused:
+        return False  # it has forgotten the session
+    agent.sessions[session_id] = dict(opened)
+    return True
+
+
+def session_place(folder: str) -> dict[str, Any]:
+    return {"cwd": folder, "mcpServers": []}
+
+
+async def select_in_session(
+    agent: AcpAgentProcess,
+    settings: AcpSettings,
+    session_id: str,
+    category: str,
+    wanted: str,
+) -> None:
+    """Choose a `mode` or `model` for a session; UpstreamBroken where it has no such."""
+    if not wanted or agent.selected.get((session_id, category)) == wanted:
+        return
+    offered = selectable(agent.sessions[session_id], category)
+    if wanted not in offered:
+        names = ", ".join(offered)
+        raise UpstreamBroken(f"{category}_unknown", wanted=wanted, detail=names)
+    method, chosen = selection(agent.sessions[session_id], category, wanted)
+    params = {"sessionId": session_id, **chosen}
+    await agent.connection.call(method, params, settings.timeouts.connect)
+    agent.selected[session_id, category] = wanted
 
 
 # --- shared/backends/acp.py ---
@@ -17392,6 +17397,8 @@ async def stored_messages(chat_id: str) -> dict[str, dict[str, Any]]:
 
 # --- shared/agents/sessions.py ---
 
+SESSION_NAMES = ("session_id", "thread_id", "conversation_id", "context_id")
+
 
 async def parent_session(
     agent_id: str, metadata: Mapping[str, Any]
@@ -17412,7 +17419,16 @@ async def parent_session(
     others = (
         m for m in answers_after(messages, parent_id) if m.get("id") != current_id
     )
-    return session, any(left_session(agent_id, m) == session for m in others)
+    left = (left_session(agent_id, message) or {} for message in others)
+    return session, any(session_name(data) == session_name(session) for data in left)
+
+
+def session_name(session: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What names a session, without what else its data tells of (a task, a state).
+
+    Data with none of the usual names is a name as a whole.
+    """
+    return {k: session[k] for k in SESSION_NAMES if k in session} or session
 
 
 def left_session(agent_id: str, message: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e586670f86e3244c
+# Content hash: 70c19181d65876b5
 
 import asyncio
 import json
@@ -423,7 +423,9 @@ class HostVectors:
         """Ids and cosines of the nearest; None where the collection is gone."""
         with vector_errors():
             client = vector_client()
-            if client is None or not await client.has_collection(collection):
+            if client is None:
+                return {}
+            if not await client.has_collection(collection):
                 return None
             found = await client.search(collection, [list(vector)], limit=limit)
             if found is None or not found.ids:

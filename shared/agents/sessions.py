@@ -6,6 +6,8 @@ from typing import Any
 from shared.host.chats import stored_messages
 from shared.render.items import STATE_ITEM_TYPE
 
+SESSION_NAMES = ("session_id", "thread_id", "conversation_id", "context_id")
+
 
 async def parent_session(
     agent_id: str, metadata: Mapping[str, Any]
@@ -26,7 +28,16 @@ async def parent_session(
     others = (
         m for m in answers_after(messages, parent_id) if m.get("id") != current_id
     )
-    return session, any(left_session(agent_id, m) == session for m in others)
+    left = (left_session(agent_id, message) or {} for message in others)
+    return session, any(session_name(data) == session_name(session) for data in left)
+
+
+def session_name(session: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What names a session, without what else its data tells of (a task, a state).
+
+    Data with none of the usual names is a name as a whole.
+    """
+    return {k: session[k] for k in SESSION_NAMES if k in session} or session
 
 
 def left_session(agent_id: str, message: Mapping[str, Any]) -> dict[str, Any] | None:

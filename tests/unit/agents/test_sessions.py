@@ -1,6 +1,6 @@
 """Which earlier turns have moved an agent's session on."""
 
-from shared.agents.sessions import answers_after, left_session
+from shared.agents.sessions import answers_after, left_session, session_name
 from shared.render.items import STATE_ITEM_TYPE
 
 
@@ -45,3 +45,13 @@ def test_the_last_session_of_an_answer_counts():
     message = answer("a", "u", thread_id="old")
     message["output"] += answer("a", "u", thread_id="new")["output"]
     assert left_session("coder", message) == {"thread_id": "new"}
+
+
+def test_what_a_session_is_doing_is_no_part_of_its_name():
+    waiting = {"context_id": "c", "task_id": "t"}
+    assert session_name(waiting) == session_name({"context_id": "c", "task_id": ""})
+    assert session_name(waiting) != session_name({"context_id": "d", "task_id": "t"})
+
+
+def test_an_id_that_is_new_with_each_answer_is_a_name():
+    assert session_name({"response_id": "r1"}) != session_name({"response_id": "r2"})
