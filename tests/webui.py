@@ -84,6 +84,10 @@ class WebUI:
             return str(valves(admin, "agents").get("AGENTS", ""))
 
     def set_agents(self, text: str) -> None:
-        """Write the AGENTS valve, as an admin does in its dialog."""
+        """Write the AGENTS valve, as an admin does in its dialog.
+
+        Open WebUI knows new models once somebody has listed them.
+        """
         with self.client() as admin:
             set_valves(admin, "agents", AGENTS=text)
+            admin.get("/api/models").raise_for_status()

@@ -117,8 +117,10 @@ def allowed_by(settings: ApprovalSettings, request: ApprovalRequest) -> bool:
         fnmatchcase(request.tool, entry.tool)
         and (
             not entry.paths
-            or (bool(request.paths)
-            and all(path_matches(path, entry.paths) for path in request.paths))
+            or (
+                bool(request.paths)
+                and all(path_matches(path, entry.paths) for path in request.paths)
+            )
         )
         for entry in settings.allow
     )
