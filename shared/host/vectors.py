@@ -34,7 +34,9 @@ class HostVectors:
         """Ids and cosines of the nearest; None where the collection is gone."""
         with vector_errors():
             client = vector_client()
-            if client is None or not await client.has_collection(collection):
+            if client is None:
+                return {}
+            if not await client.has_collection(collection):
                 return None
             found = await client.search(collection, [list(vector)], limit=limit)
             if found is None or not found.ids:

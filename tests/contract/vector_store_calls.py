@@ -10,6 +10,7 @@ own store in memory, which is as strict about ids and filters.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -66,10 +67,9 @@ async def settled(collection: str, expected: dict[int, float] | None) -> Any:
 
 def without_a_server() -> None:
     """Let Qdrant's client, whatever server it is told of, be its own store."""
-    import qdrant_client
-
-    local = qdrant_client.QdrantClient(location=":memory:")
-    qdrant_client.QdrantClient = lambda **settings: local  # type: ignore[misc,assignment]
+    library: Any = importlib.import_module("qdrant_client")
+    local = library.QdrantClient(location=":memory:")
+    library.QdrantClient = lambda **settings: local
 
 
 async def calls() -> dict[str, Any]:
