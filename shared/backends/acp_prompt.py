@@ -6,9 +6,11 @@ every agent, pictures and embedded files by those whose capabilities say so.
 
 import asyncio
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shared.backends.acp_updates import blocks
+from shared.backends.acp_wire import as_object
 from shared.backends.transcript import TurnFile, message_files, transcript
 from shared.backends.workspaces import Workspace
 
@@ -30,7 +32,9 @@ async def prompt_blocks(
     attached: list[AcpBlock] = []
     for file in files:
         attached += await file_blocks(file, capabilities, workspace)
-    return [{"type": "text", "text": transcript(messages)}, *attached]
+    text = transcript(messages)
+    said = [{"type": "text", "text": text}] if text or not attached else []
+    return [*said, *attached]
 
 
 async def file_blocks(
@@ -72,31 +76,29 @@ def selectable(session: Mapping[str, Any], category: str) -> dict[str, str]:
     """
     option = config_option(session, category)
     if option is not None:
-        entries = flat_options(option.get("options"))
-        return {str(e["value"]): str(e.get("name") or e["value"]) for e in entries}
-    plural = f"{category}s"
-    state = session.get(plural)
-    listed = state.get(f"available{plural.title()}") if isinstance(state, dict) else ()
-    id_key = "id" if category == "mode" else "modelId"
-    return {str(e[id_key]): str(e.get("name") or e[id_key]) for e in listed or ()}
+        entries, id_key = flat_options(option), "value"
+    else:
+        plural = f"{category}s"
+        state = as_object(session.get(plural))
+        entries = blocks(state.get(f"available{plural.title()}"))
+        id_key = "id" if category == "mode" else "modelId"
+    ids = [(str(entry.get(id_key) or ""), entry) for entry in entries]
+    return {id_: str(entry.get("name") or id_) for id_, entry in ids if id_}
 
 
 def config_option(
     session: Mapping[str, Any], category: str
 ) -> Mapping[str, Any] | None:
     """The session's config option of this category."""
-    options = session.get("configOptions") or ()
+    options = blocks(session.get("configOptions"))
     return next((o for o in options if o.get("category") == category), None)
 
 
-def flat_options(
-    options: Iterable[Mapping[str, Any]] | None,
-) -> list[Mapping[str, Any]]:
+def flat_options(option: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The values of a config option, which may stand in groups."""
     flat: list[Mapping[str, Any]] = []
-    for option in options or ():
-        inner = option.get("options")
-        flat += flat_options(inner) if inner else [option] if "value" in option else []
+    for entry in blocks(option.get("options")):
+        flat += flat_options(entry) if "options" in entry else [entry]
     return flat
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.backends.acp_pool import AcpAgentProcess
 from shared.backends.acp_prompt import selectable, selection
-from shared.backends.acp_wire import AcpConnection, AcpRefused
+from shared.backends.acp_wire import AcpConnection, AcpRefused, as_object
 from shared.backends.base import Turn
 from shared.backends.cancelling import run_cancel
 from shared.backends.http import Timeouts
@@ -66,7 +66,9 @@ async def start_agent(
     except BaseException:
         await run_cancel(connection.close())
         raise
-    return AcpAgentProcess(key, connection, greeting.get("agentCapabilities") or {})
+    return AcpAgentProcess(
+        key, connection, dict(as_object(greeting.get("agentCapabilities")))
+    )
 
 
 async def open_session(
@@ -96,7 +98,10 @@ async def has_session(
     """Whether the agent has this session open, if need be after opening it again."""
     if session_id in agent.sessions:
         return True
-    if (agent.capabilities.get("sessionCapabilities") or {}).get("resume") is not None:
+    if (
+        as_object(agent.capabilities.get("sessionCapabilities")).get("resume")
+        is not None
+    ):
         method = "session/resume"
     elif agent.capabilities.get("loadSession"):
         method = "session/load"

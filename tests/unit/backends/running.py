@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+import psutil
+
 from shared.backends.processes import marked_processes, server_mark
 from tests.unit.backends.upstream import PATIENCE
 
@@ -14,8 +16,15 @@ def processes(word: str = "", mark: str = OURS) -> list[int]:
     return [
         process.pid
         for process, its_mark in marked_processes()
-        if its_mark.startswith(mark) and word in " ".join(process.cmdline())
+        if its_mark.startswith(mark) and word in command_of(process)
     ]
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -349,6 +349,8 @@ def test_modes_that_a_session_offers(program, mode):
 def test_a_session_that_offers_nothing():
     assert selectable({"sessionId": "1"}, "model") == {}
     assert selectable({"configOptions": None, "modes": None}, "mode") == {}
+    odd = {"configOptions": [7, {}], "modes": {"availableModes": [{}, "x"]}}
+    assert selectable(odd, "mode") == {}
 
 
 def test_config_options_in_groups():
