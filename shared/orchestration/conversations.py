@@ -165,6 +165,8 @@ async def open_place(
 ) -> ChatPlace:
     """The chat to ask in: a new one, tagged and linked to the caller's, or `chat`."""
     if chat is not None:
+        # Read anew: somebody may have gone on in it while this had to wait.
+        chat = await chat_to_go_on(caller, chat.id)
         return ChatPlace(chat.id, str(chat.title), tip_of(chat), is_new=False)
     names = ", ".join(model.name for model in models)
     title = one_line(question.title or "") or one_line(f"{names}: {question.message}")
