@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8aeca2944c751be9
+# Content hash: 98c6598679dff90e
 
 import asyncio
 import base64
@@ -3828,9 +3828,10 @@ def folder_name(identifier: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A user's file name without folders, and never a hidden file's."""
+    """A user's file name without folders, never a hidden file's, of 200 bytes at most."""
     plain = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", name)[-1])
-    return plain.strip().lstrip(".")[-120:] or "file"
+    short = plain.encode("utf-8", "replace")[-200:].decode("utf-8", "ignore")
+    return short.strip().lstrip(".") or "file"
 
 
 def plain_files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
