@@ -143,5 +143,6 @@ async def test_stop_ends_the_program(chats: ChatSocket, line: CommandLine):
     await turn.stop()
     await turn.answer()
     await eventually(lambda: not running(line, "sleep 7777"), "the command's end")
-    await eventually(lambda: not running(line), "the program's end")
+    option = OPTIONS[line.name][-1]
+    await eventually(lambda: not running(line, option), "the program's end")
     seen("cli", NAMES[line.name], "cancel")
