@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 98c6598679dff90e
+# Content hash: e76779b25cfd3cee
 
 import asyncio
 import base64
@@ -6553,13 +6553,28 @@ class CliSettings:
 
 @dataclass(slots=True)
 class CliRun:
-    """One run of the program, and the files there were before."""
+    """One run of the program: what it has said, and the files there were before."""
 
     process: AgentProcess
     decoder: CliDecoder
     workspace: Workspace
     files: Snapshot
     writing: "asyncio.Task[None]"
+    answered: bool = False
+    waiting: dict[str, None] = field(default_factory=dict)
+
+    def note(self, event: AgentEvent) -> None:
+        if isinstance(event, TextDelta | ToolCallStarted):
+            self.answered = True
+        if isinstance(event, ToolCallStarted):
+            self.waiting[event.call_id] = None
+        elif isinstance(event, ToolResult):
+            self.waiting.pop(event.call_id, None)
+
+    def last_events(self) -> list[AgentEvent]:
+        """What ends a turn; a call without a result would be run again."""
+        results = [ToolResult(call_id, "") for call_id in self.waiting]
+        return [*results, *self.workspace.made_since(self.files), Finished()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -6608,19 +6623,17 @@ class CliBackend:
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         run = await self._begin(turn)
-        said = False
         try:
             async with aclosing(self._lines(run)) as lines:
                 async for line in lines:
                     for event in run.decoder.feed(line):
-                        said = said or isinstance(event, TextDelta | ToolCallStarted)
+                        run.note(event)
                         yield event
                     if run.decoder.error is not None:
                         break
-            await self._check_end(run, said)
-            for file in await asyncio.to_thread(run.workspace.made_since, run.files):
-                yield file
-            yield Finished()
+            await self._check_end(run)
+            for event in await asyncio.to_thread(run.last_events):
+                yield event
         finally:
             await run_cancel(self._end(run))
 
@@ -6670,7 +6683,7 @@ class CliBackend:
         for line in lines.finish():
             yield line
 
-    async def _check_end(self, run: CliRun, said: bool) -> None:
+    async def _check_end(self, run: CliRun) -> None:
         """Raise what went wrong; an exit code of 0 does not say that nothing did."""
         error = run.decoder.error
         if error is not None:
@@ -6679,7 +6692,7 @@ class CliBackend:
         code = await run.process.exit_code()
         if not run.decoder.done or code:
             raise program_ended(code)
-        if not said:
+        if not run.answered:
             raise UpstreamBroken("empty_answer")
 
     async def _end(self, run: CliRun) -> None:

@@ -15,7 +15,7 @@ from shared.backends.cli import CliBackend, CliSettings, cli_command
 from shared.backends.http import Timeouts
 from shared.backends.processes import Program
 from shared.errors import UpstreamUnreachable
-from shared.events import FileOutput, TextDelta, ToolCallCompleted
+from shared.events import FileOutput, TextDelta, ToolCallCompleted, ToolResult
 from tests.unit.backends.recorded import hear, recorded, session_of, user_turn
 from tests.unit.backends.running import processes, until
 from tests.unit.backends.support import text_of
@@ -220,6 +220,16 @@ async def test_whether_a_program_is_there(make: Make):
     assert await make("true").discover() == []
     with pytest.raises(UpstreamUnreachable, match="program_missing"):
         await make("true", program=Program(("no-such-agent",))).health()
+
+
+async def test_a_call_without_a_result_is_not_left_to_be_run(make: Make):
+    lines = '{"type":"tool_use","tool_id":"t","tool_name":"x"}\\n'
+    lines += '{"type":"result","status":"success"}\\n'
+    told = await hear(
+        make(f"cat > /dev/null; printf '{lines}'", "gemini"), in_chat("x")
+    )
+    assert told.code == ""
+    assert ToolResult("t", "") in told.events
 
 
 async def test_a_call_is_passed_on_with_its_result(make: Make, tmp_path: Path):
