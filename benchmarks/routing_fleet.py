@@ -11,8 +11,8 @@ routing_load.py), each of these with the same questions:
   chat's upstream exactly when that has room within the same patience, and goes to
   another at once when it has not;
 - `always home`: the same as aqueduct with endless patience;
-- LiteLLM's Router, which has no queue: requests wait at the upstream it chose. It takes
-  some 8 ms a request, hence a single seed.
+- LiteLLM's Router: it has no queue, so that requests wait at the upstream it chose. It
+  takes part in `busy`, and with a single seed: a request takes it some 10 ms.
 
 In the scenario `busy` people pause for a minute after an answer. In `crowd` nobody
 pauses, and five of them have ten chats going on at once.
@@ -205,15 +205,13 @@ def medians(outcomes: list[Outcome]) -> Outcome:
     )
 
 
-def litellm_outcomes(*scenarios: Scenario) -> dict[str, dict[str, Outcome]]:
-    """What LiteLLM's Router makes of the scenarios, in its own environment."""
-    given = json.dumps([asdict(scenario) for scenario in scenarios])
+def litellm_outcomes(scenario: Scenario) -> dict[str, Outcome]:
+    """What LiteLLM's Router makes of a scenario, in its own environment."""
+    given = json.dumps(asdict(scenario))
     command = [litellm_python(), "-m", "benchmarks.routing_litellm", given]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    return {
-        scenario: {way: Outcome(**fields) for way, fields in ways.items()}
-        for scenario, ways in json.loads(done.stdout).items()
-    }
+    found = json.loads(done.stdout)
+    return {way: Outcome(**fields) for way, fields in found.items()}
 
 
 def table(scenario: str, ways: dict[str, Outcome]) -> Table:
@@ -256,11 +254,10 @@ def main(
             name: medians([simulate(way(scenario), scenario, s) for s in range(seeds)])
             for name, way in WAYS.items()
         }
+        console.print(table(scenario.name, found[scenario.name]))
     if litellm:
-        for name, ways in litellm_outcomes(BUSY, CROWD).items():
-            found[name] |= ways
-    for name, ways in found.items():
-        console.print(table(name, ways))
+        found["busy"] |= litellm_outcomes(BUSY)
+        console.print(table("busy", found["busy"]))
     goals = verdicts(found["busy"], found["crowd"])
     shown = {
         name: {way: asdict(outcome) for way, outcome in ways.items()}

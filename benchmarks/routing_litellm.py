@@ -1,8 +1,8 @@
 """LiteLLM's Router under the load of routing_fleet; runs in LiteLLM's own environment.
 
-    python -m benchmarks.routing_litellm SCENARIOS
+    python -m benchmarks.routing_litellm SCENARIO
 
-SCENARIOS is a JSON list of Scenario; prints JSON {scenario: {way: Outcome}}. The
+SCENARIO is a Scenario as JSON; prints JSON {way: Outcome}. The
 Router has no queue: it chooses an upstream at once, and requests wait there, first come
 first served, as at a llama.cpp or vLLM server with so many slots.
 """
@@ -105,17 +105,14 @@ class LiteLLMFleet:
         )
 
 
-def main(scenarios: list[Scenario]) -> dict[str, dict[str, Any]]:
-    """The outcome of each scenario and way, with the first seed."""
+def main(scenario: Scenario) -> dict[str, dict[str, Any]]:
+    """The outcome of each way, with the first seed."""
     return {
-        scenario.name: {
-            way: asdict(simulate(LiteLLMFleet(scenario, **settings), scenario, 0))
-            for way, settings in WAYS.items()
-        }
-        for scenario in scenarios
+        way: asdict(simulate(LiteLLMFleet(scenario, **settings), scenario, 0))
+        for way, settings in WAYS.items()
     }
 
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    print(json.dumps(main([Scenario(**fields) for fields in json.loads(sys.argv[1])])))
+    print(json.dumps(main(Scenario(**json.loads(sys.argv[1])))))
