@@ -10,8 +10,11 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from devkit.bootstrap import BootstrapError, run, say
 from devkit.paths import ROOT
@@ -21,15 +24,25 @@ REQUIREMENTS = ROOT / "requirements" / "programs"
 NODE = PROGRAMS / "node" / "bin"
 NPM_PROGRAMS = PROGRAMS / "npm" / "node_modules" / ".bin"
 SERVERS = ("langgraph", "agui", "adk")
+# Too large for every run of the tests.
+ON_REQUEST = ("letta",)
 INSTALL = "python -m devkit programs"
 
 
-def programs() -> None:
+def programs(
+    also: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"What is large: {', '.join(ON_REQUEST)}."),
+    ] = None,
+) -> None:
     """Install the agents for the end-to-end tests into .agents/; twice does nothing.
 
     What cannot be installed is named, and the tests that need it are skipped.
     """
-    missing = list(install_all())
+    unknown = set(also or ()) - set(ON_REQUEST)
+    if unknown:
+        raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}")
+    missing = list(install_all(also or ()))
     for line in missing:
         say(line)
     if missing:
@@ -38,9 +51,9 @@ def programs() -> None:
         say(f"The agents for the tests are in {PROGRAMS.relative_to(ROOT)}/")
 
 
-def install_all() -> Iterator[str]:
-    """Install every set; yields a sentence for each that failed."""
-    for name in ("node", *SERVERS):
+def install_all(also: Sequence[str] = ()) -> Iterator[str]:
+    """Install every set, and what is named; yields a sentence for each that failed."""
+    for name in ("node", *SERVERS, *also):
         try:
             install_python_set(name)
         except BootstrapError as error:

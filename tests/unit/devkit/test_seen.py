@@ -36,6 +36,14 @@ def test_the_table_replaces_the_earlier_one():
     assert with_table(once, NOTED) == once
 
 
+def test_what_this_run_could_not_see_stays():
+    letta = {("letta", "Letta"): {"text", "forks"}}
+    page = with_table(f"{START}\n{END}", {**NOTED, **letta})
+    assert with_table(page, NOTED) == page
+    fewer = {("letta", "Letta"): {"text"}}
+    assert with_table(page, fewer) == with_table(f"{START}\n{END}", fewer)
+
+
 def test_a_page_without_a_place_is_an_error():
     with pytest.raises(ValueError, match="no place"):
         with_table("nothing here", NOTED)

@@ -1,0 +1,187 @@
+"""A Letta agent, with a scripted model behind it.
+
+Its server is large, so that it is installed on request only: see
+requirements/programs/letta.txt.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.agents.answers import cards, error, eventually, thoughts
+from tests.e2e.agents.scene import TOOL_ID, create_tool
+from tests.e2e.backends.letta_server import LettaServer, letta
+from tests.e2e.backends.programs import ScriptedUpstream
+from tests.e2e.backends.script import AFTER_THOUGHT, HELLO, THOUGHT, TOOL_ANSWER
+from tests.e2e.backends.seen import seen
+from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel, open_tab
+from tests.webui import WebUI
+
+MODEL = "agents.keeper"
+PROGRAM = "Letta"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, upstream_server: ScriptedUpstream
+) -> Any:
+    with letta(tmp_path_factory.mktemp("letta"), upstream_server) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def entry(
+    server: LettaServer,
+    scripted_upstream: ScriptedUpstream,
+    set_agents: Callable[[str], None],
+) -> dict[str, Any]:
+    """The agent, as the only one there is."""
+    entry = {
+        "id": "keeper",
+        "name": "Keeper",
+        "backend": "letta",
+        "url": server.url,
+        "model": server.agent_id,
+    }
+    set_agents(json.dumps([entry]))
+    return entry
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
+    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
+        yield tab
+
+
+def conversations(answer: dict[str, Any]) -> list[str]:
+    """The conversation that an answer has kept."""
+    found = (item.get("data") or {} for item in answer.get("output") or ())
+    return [d["conversation_id"] for d in found if "conversation_id" in d]
+
+
+async def test_text_and_tokens(tab: Tab):
+    answer = await (await tab.send(MODEL, "Good morning")).answer()
+    assert answer["content"] == HELLO
+    assert answer["usage"]["completion_tokens"] > 0
+    seen("letta", PROGRAM, "text")
+    seen("letta", PROGRAM, "usage")
+
+
+async def test_thoughts_stand_apart(tab: Tab):
+    answer = await (await tab.send(MODEL, "THINK")).answer()
+    assert thoughts(answer) == THOUGHT
+    assert answer["content"] == AFTER_THOUGHT
+    seen("letta", PROGRAM, "thoughts")
+
+
+async def test_the_agents_own_tool_has_its_card(tab: Tab):
+    answer = await (await tab.send(MODEL, "TOOL_LETTA")).answer()
+    [(name, output, status)] = cards(answer)
+    assert (name, status) == ("conversation_search", "completed")
+    assert "No results found" in output
+    assert answer["content"].endswith(TOOL_ANSWER)
+    seen("letta", PROGRAM, "tool cards")
+
+
+async def test_open_webuis_tools_are_run(tab: Tab, suite_installed: WebUI):
+    with suite_installed.client() as admin:
+        create_tool(admin)
+    turn = await tab.send(MODEL, "TOOL_WEATHER", tool_ids=[TOOL_ID])
+    answer = await turn.answer()
+    result = "It is 21 degrees and sunny in Bern."
+    assert cards(answer) == [("get_weather", result, "completed")]
+    assert answer["content"].endswith(TOOL_ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("fill", "result"),
+    [
+        (answering(allow="once"), "/notes/old.txt is gone"),
+        (cancel, "The user did not allow this."),
+    ],
+)
+async def test_the_agent_asks_before_it_deletes(tab: Tab, fill: Fill, result: str):
+    tab.fill = fill
+    answer = await (await tab.send(MODEL, "TOOL_DELETE")).answer()
+    assert "/notes/old.txt" in tab.forms[0]["message"]
+    assert [card[:2] for card in cards(answer)] == [("delete_file", result)]
+    assert answer["content"].endswith(TOOL_ANSWER)
+    seen("letta", PROGRAM, "approvals")
+
+
+async def test_a_chat_is_a_conversation_and_a_fork_another(
+    tab: Tab, scripted_upstream: ScriptedUpstream
+):
+    first = await tab.send(MODEL, "My word is plum.")
+    begun = await first.answer()
+    second = await tab.send(MODEL, "The second is pear.", after=first)
+    kept = await second.answer()
+    assert conversations(kept) == conversations(begun) != []
+    asked = str(scripted_upstream.journal()[-1]["body"])
+    assert asked.count("plum") == asked.count("pear") == 1
+    seen("letta", PROGRAM, "sessions")
+
+    other = await tab.send(MODEL, "The second is quince.", after=first)
+    forked = await other.answer()
+    assert conversations(forked) != conversations(kept)
+    asked = str(scripted_upstream.journal()[-1]["body"])
+    assert asked.count("plum") == asked.count("quince") == 1
+    assert "pear" not in asked
+    seen("letta", PROGRAM, "forks")
+
+
+async def test_a_picture_reaches_the_model(
+    tab: Tab, scripted_upstream: ScriptedUpstream
+):
+    picture = base64.b64encode(b"not much of a picture").decode()
+    question = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
+    ]
+    turn = await tab.send(MODEL, question)  # type: ignore[arg-type]
+    assert (await turn.answer())["content"] == HELLO
+    assert picture in str(scripted_upstream.journal()[-1]["body"])
+    seen("letta", PROGRAM, "files in")
+
+
+async def test_an_error_is_told(tab: Tab):
+    answer = await (await tab.send(MODEL, "ERR401")).answer()
+    assert error(answer).startswith("Keeper reported an error.")
+    assert "Invalid API key (scripted)" in error(answer)
+
+
+async def test_stop_cancels_the_run(tab: Tab, server: LettaServer):
+    turn = await tab.send(MODEL, "SLOWLY")
+    async for event in turn.events():
+        if "word1" in str(event["data"]):
+            break
+    await turn.stop()
+    answer = await turn.answer()
+    assert "word99" not in answer["content"]
+    await eventually(lambda: server.runs()[0] == "cancelled", "the end of the run")
+    again = await tab.send(MODEL, "hello", after=turn)
+    assert (await again.answer())["content"] == HELLO
+    seen("letta", PROGRAM, "cancel")
+
+
+async def test_the_agents_are_listed(
+    suite_installed: WebUI,
+    server: LettaServer,
+    entry: dict[str, Any],
+    set_agents: Callable[[str], None],
+):
+    set_agents(json.dumps([entry | {"discover": True}]))
+
+    def listed() -> list[str]:
+        with suite_installed.client() as client:
+            models = client.get("/api/models").raise_for_status().json()["data"]
+        return [m["name"] for m in models if m["id"].startswith(f"{MODEL}.")]
+
+    assert "Keeper: Keeper" in await eventually(listed, "the agents")
+    seen("letta", PROGRAM, "discovery")
