@@ -33,6 +33,18 @@ async def test_at_the_bottom_nobody_asks_on(tab, upstream, set_valves):
     assert upstream.heard("luna") == []
 
 
+async def test_who_talks_is_one_deeper_too(tab, upstream, set_valves):
+    set_valves(MAX_DEPTH=1)
+    upstream.scripts["(Deputy answers Luna, turn 1 of 1.)"] = Script(
+        [[chat("deeper", model="mira")]]
+    )
+    talk = {"models": ["luna", "deputy"], "topic": "Depth.", "turns": 1}
+    [told] = await work(tab, upstream, [("let_models_talk", talk)])
+    [luna, deputy] = told["said"]
+    assert luna["text"] == "Luna says: Depth."
+    assert "1 deep" in deputy["text"]
+
+
 async def test_a_chat_by_hand_is_at_the_top_again(tab, upstream, set_valves):
     set_valves(MAX_DEPTH=1)
     upstream.scripts["below"] = Script([[chat("deep down")]])
