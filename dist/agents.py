@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e76779b25cfd3cee
+# Content hash: 3d6567c5f4173c13
 
 import asyncio
 import base64
@@ -3278,10 +3278,6 @@ class AgentProcess:
             processes_log.warning("%s did not start: %s", program.name, error.strerror)
             raise UpstreamUnreachable("program_missing", program=program.name) from None
         return cls(program, process, mark)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     @property
     def running(self) -> bool:

@@ -87,10 +87,6 @@ class AgentProcess:
         return cls(program, process, mark)
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def running(self) -> bool:
         return self._process.returncode is None
 
