@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 3d6567c5f4173c13
+# Content hash: bdd50846798e1c96
 
 import asyncio
 import base64
@@ -7910,7 +7910,7 @@ def path_steps(path: str) -> tuple[str | int | None, ...]:
     return tuple(steps)
 
 
-def look_up(value: Any, path: str) -> list[Any]:
+def values_at(value: Any, path: str) -> list[Any]:
     """The values at a path, none of them null; [] where there is nothing."""
     found = [value]
     for step in path_steps(path):
@@ -8002,13 +8002,13 @@ class Pick(BaseModel):
 
     def fits(self, payload: Any, name: str) -> bool:
         for path, allowed in self.when.items():
-            found = [name] if path == EVENT_NAME else look_up(payload, path)
+            found = [name] if path == EVENT_NAME else values_at(payload, path)
             if not any(shown_value(value) in allowed for value in found):
                 return False
         return True
 
     def values(self, payload: Any, name: str) -> list[Any]:
-        return look_up(payload, self.path) if self.fits(payload, name) else []
+        return values_at(payload, self.path) if self.fits(payload, name) else []
 
 
 Picks = Annotated[tuple[Pick, ...], BeforeValidator(as_picks)]
@@ -8134,17 +8134,17 @@ class WebhookDecoder:
 
     def _tool(self, pick: ToolPick, call: Any) -> list[AgentEvent]:
         """A call is told once; its result may come with it or in a later event."""
-        called = "".join(map(shown_value, look_up(call, pick.name)))
+        called = "".join(map(shown_value, values_at(call, pick.name)))
         if not called:
             return []
-        ids = look_up(call, pick.id)
+        ids = values_at(call, pick.id)
         call_id = shown_value(ids[0]) if ids else new_id("call")
         events: list[AgentEvent] = []
         if call_id not in self._calls:
             self._calls[call_id] = False
-            arguments = json_object_text(look_up(call, pick.arguments))
+            arguments = json_object_text(values_at(call, pick.arguments))
             events.append(ToolCallCompleted(call_id, called, arguments))
-        results = [r for r in look_up(call, pick.result) if r != ""]
+        results = [r for r in values_at(call, pick.result) if r != ""]
         if results and not self._calls[call_id]:
             self._calls[call_id] = True
             events.append(ToolResult(call_id, shown_value(results[0])))

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from shared.backends.http import error_detail
 from shared.backends.openai_chat import read_counts
-from shared.backends.webhook_paths import look_up, path_steps
+from shared.backends.webhook_paths import path_steps, values_at
 from shared.errors import UpstreamBroken
 from shared.events import (
     AgentEvent,
@@ -63,13 +63,13 @@ class Pick(BaseModel):
 
     def fits(self, payload: Any, name: str) -> bool:
         for path, allowed in self.when.items():
-            found = [name] if path == EVENT_NAME else look_up(payload, path)
+            found = [name] if path == EVENT_NAME else values_at(payload, path)
             if not any(shown_value(value) in allowed for value in found):
                 return False
         return True
 
     def values(self, payload: Any, name: str) -> list[Any]:
-        return look_up(payload, self.path) if self.fits(payload, name) else []
+        return values_at(payload, self.path) if self.fits(payload, name) else []
 
 
 Picks = Annotated[tuple[Pick, ...], BeforeValidator(as_picks)]
@@ -195,17 +195,17 @@ class WebhookDecoder:
 
     def _tool(self, pick: ToolPick, call: Any) -> list[AgentEvent]:
         """A call is told once; its result may come with it or in a later event."""
-        called = "".join(map(shown_value, look_up(call, pick.name)))
+        called = "".join(map(shown_value, values_at(call, pick.name)))
         if not called:
             return []
-        ids = look_up(call, pick.id)
+        ids = values_at(call, pick.id)
         call_id = shown_value(ids[0]) if ids else new_id("call")
         events: list[AgentEvent] = []
         if call_id not in self._calls:
             self._calls[call_id] = False
-            arguments = json_object_text(look_up(call, pick.arguments))
+            arguments = json_object_text(values_at(call, pick.arguments))
             events.append(ToolCallCompleted(call_id, called, arguments))
-        results = [r for r in look_up(call, pick.result) if r != ""]
+        results = [r for r in values_at(call, pick.result) if r != ""]
         if results and not self._calls[call_id]:
             self._calls[call_id] = True
             events.append(ToolResult(call_id, shown_value(results[0])))

@@ -28,7 +28,7 @@ def path_steps(path: str) -> tuple[str | int | None, ...]:
     return tuple(steps)
 
 
-def look_up(value: Any, path: str) -> list[Any]:
+def values_at(value: Any, path: str) -> list[Any]:
     """The values at a path, none of them null; [] where there is nothing."""
     found = [value]
     for step in path_steps(path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.backends.webhook_mapping import AnswerMapping, WebhookDecoder
-from shared.backends.webhook_paths import fill_in, look_up, placeholders
+from shared.backends.webhook_paths import fill_in, placeholders, values_at
 from shared.errors import UpstreamBroken
 from shared.events import AgentEvent, Finished, ReasoningDelta, TextDelta
 from tests.unit.backends.recorded import results_of
@@ -40,18 +40,18 @@ VALUE = {"a": [{"b": 1}, {"b": None}, {"b": 3}], "c": {"d e": "x"}, "n": None}
     ],
 )
 def test_paths(path, found):
-    assert look_up(VALUE, path) == found
+    assert values_at(VALUE, path) == found
 
 
 def test_the_empty_path_is_the_whole_value():
-    assert look_up(VALUE, "") == [VALUE]
-    assert look_up([1, 2], "[*]") == [1, 2]
+    assert values_at(VALUE, "") == [VALUE]
+    assert values_at([1, 2], "[*]") == [1, 2]
 
 
 @pytest.mark.parametrize("path", ["a[", "a[x]", "a..b", "a[0", "]"])
 def test_what_is_no_path(path):
     with pytest.raises(ValueError, match="is no path"):
-        look_up({}, path)
+        values_at({}, path)
 
 
 json_values = st.recursive(
@@ -66,7 +66,7 @@ json_values = st.recursive(
     st.from_regex(r"(a|b|\[0\]|\[\*\])(\.a|\[-1\]|\[\*\])*", fullmatch=True),
 )
 def test_a_path_finds_something_or_nothing_but_never_fails(value, path):  # fmt: skip
-    assert isinstance(look_up(value, path), list)
+    assert isinstance(values_at(value, path), list)
 
 
 def test_a_request_is_filled_in():
