@@ -184,7 +184,7 @@ async def test_stop_ends_all_that_was_started(make: Make):
         async for event in run:
             if isinstance(event, TextDelta):
                 break
-        assert len(processes()) == 3
+        await until(lambda: len(processes()) == 3)
     await until(lambda: not processes())
 
 
