@@ -30,7 +30,7 @@ import typer
 from redis.asyncio import Redis
 
 from devkit.process import Child, free_port, port_is_free
-from shared.routing.memory_queue import MemoryStore
+from shared.routing.memory_queue import InProcessStore
 from shared.routing.redis_queue import RedisStore
 from shared.routing.redis_wire import RedisWire
 from shared.routing.settings import (
@@ -98,7 +98,7 @@ async def crowded(store: QueueStore, requests: int, waiting: int) -> float:
 
 @asynccontextmanager
 async def memory_store() -> AsyncIterator[QueueStore]:
-    yield MemoryStore()
+    yield InProcessStore()
 
 
 @asynccontextmanager

@@ -48,7 +48,7 @@ from benchmarks.routing_load import (
 from devkit.paths import ROOT
 from shared.events import AgentEvent, Finished, TextDelta
 from shared.routing.dispatcher import ANY
-from shared.routing.memory_queue import MemoryStore
+from shared.routing.memory_queue import InProcessStore
 from shared.routing.router import RoutedCall, RoutedUpstream, Router
 from shared.routing.settings import (
     AffinitySettings,
@@ -98,8 +98,8 @@ class Aqueduct:
         )
         self._router: Router | None = None
 
-    def make_store(self, clock: Callable[[], float]) -> MemoryStore:
-        return MemoryStore(clock)
+    def make_store(self, clock: Callable[[], float]) -> InProcessStore:
+        return InProcessStore(clock)
 
     async def ask(self, stage: Stage, question: Question) -> None:
         """Send a question through the router, as the pipe does."""
@@ -138,7 +138,7 @@ async def healthy() -> None:
     pass
 
 
-class OracleStore(MemoryStore):
+class OracleStore(InProcessStore):
     """Sends a request away from its home at once where it would wait there in vain."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -181,7 +181,7 @@ class OracleStore(MemoryStore):
 class Oracle(Aqueduct):
     """Our router, told the future."""
 
-    def make_store(self, clock: Callable[[], float]) -> MemoryStore:
+    def make_store(self, clock: Callable[[], float]) -> InProcessStore:
         return OracleStore(clock)
 
 

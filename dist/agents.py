@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: bdd50846798e1c96
+# Content hash: 14bcb4d45153b460
 
 import asyncio
 import base64
@@ -10190,7 +10190,7 @@ class MemoryPool:
                 place.tell(self.standing(ticket_id))
 
 
-class MemoryStore:
+class InProcessStore:
     """All pools of this process; see QueueStore."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -10883,7 +10883,9 @@ def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
 
 # --- shared/routing/redis_queue.py ---
 
-LEASE_SECONDS = 7.5  # after its last sign of life, what a replica holds is free again
+SLOT_LEASE_SECONDS = (
+    7.5  # after its last sign of life, what a replica holds is free again
+)
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
@@ -10904,7 +10906,7 @@ class RedisStore:
         self,
         wire: RedisWire,
         block_seconds: float = 2.0,
-        lease_seconds: float = LEASE_SECONDS,
+        lease_seconds: float = SLOT_LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.replica = new_replica()
@@ -10914,7 +10916,7 @@ class RedisStore:
         self._lease = lease_seconds
         self._block = min(block_seconds, lease_seconds / 3)
         self._clock = clock
-        self._local = MemoryStore(clock)
+        self._local = InProcessStore(clock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener: asyncio.Task[None] | None = None
         self._telling: set[str] = set()
@@ -12038,7 +12040,7 @@ def make_store() -> QueueStore:
     """Queues for all replicas where they share a Redis, else for this process."""
     found = host_redis()
     if found is None:
-        return MemoryStore()
+        return InProcessStore()
     wire = RedisWire(found.client, f"{found.prefix}:aqueduct:{{routing}}:")
     block = BLOCK_SECONDS if found.patience is None else found.patience / 2
     return RedisStore(wire, min(BLOCK_SECONDS, block))
@@ -13955,9 +13957,14 @@ def allowed_by(settings: ApprovalSettings, request: ApprovalRequest) -> bool:
 
 
 def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a path fits one of the patterns; one that climbs with `..` never does."""
+    """Whether a path fits one of the patterns.
+
+    One that climbs with `..` never does, and an absolute one, which lies outside of
+    the agent's folder, only fits an absolute pattern.
+    """
     return ".." not in path.split("/") and any(
-        fnmatchcase(path, pattern) for pattern in patterns
+        fnmatchcase(path, pattern) and path.startswith("/") == pattern.startswith("/")
+        for pattern in patterns
     )
 
 
@@ -17396,7 +17403,7 @@ async def recover_leaked_calls(
 # --- shared/host/chats.py ---
 
 
-async def stored_messages(chat_id: str) -> dict[str, dict[str, Any]]:
+async def messages_by_id(chat_id: str) -> dict[str, dict[str, Any]]:
     """All stored messages of a chat by id, of every branch; empty as above."""
     from open_webui.models.chats import Chats
 
@@ -17421,7 +17428,7 @@ async def parent_session(
     parent_id = str((metadata.get("user_message") or {}).get("parentId") or "")
     if not parent_id:
         return None, False
-    messages = await stored_messages(str(metadata.get("chat_id") or ""))
+    messages = await messages_by_id(str(metadata.get("chat_id") or ""))
     session = left_session(agent_id, messages.get(parent_id) or {})
     if session is None:
         return None, False
@@ -18287,12 +18294,12 @@ def round_messages(
 # What servers say, for their logs alone, to a caller that is gone (nginx's number).
 CLIENT_CLOSED_REQUEST = 499
 
-Given = TypeVar("Given")
+Answered = TypeVar("Answered")
 
 
 async def unless_hung_up(
-    request: Request | None, work: Coroutine[Any, Any, Given]
-) -> Given | StreamingResponse:
+    request: Request | None, work: Coroutine[Any, Any, Answered]
+) -> Answered | StreamingResponse:
     """What `work` gives; it is cancelled when the caller's connection closes first.
 
     A server ends a stream when its reader is gone, but lets a handler that answers in

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 4c89c430cf73ded4
+# Content hash: b9cd89f713864144
 
 import asyncio
 import contextlib
@@ -1471,7 +1471,7 @@ def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
     return branch[::-1]
 
 
-def message_text(message: Mapping[str, Any]) -> str:
+def stored_text(message: Mapping[str, Any]) -> str:
     """The words of a message: of its output items, or its plain content."""
     texts = [
         "".join(str(part.get("text") or "") for part in item.get("content") or [])
@@ -1889,7 +1889,7 @@ async def summarise(desk: Desk, branch: Branch, model_id: str) -> str:
     A task of the old chat: stopping that chat's answers stops it too.
     """
     spoken = [
-        {"role": str(message["role"]), "content": message_text(message)}
+        {"role": str(message["role"]), "content": stored_text(message)}
         for message in branch
     ]
     prompt = {"role": "user", "content": desk.line("summary_prompt")}
@@ -2195,7 +2195,7 @@ async def press_talk(desk: Desk) -> None:
     await require_speaker(desk, first)
     talk = await ask_for_talk(desk, first)
     await desk.remember([talk.second])
-    work = hold_talk(desk, talk, message_text(answer))
+    work = hold_talk(desk, talk, stored_text(answer))
     task = await run_series(desk.press.request, work, desk.press.chat_id, TALK_KIND)
     await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()):
@@ -2354,7 +2354,7 @@ async def listen(
     except AqueductError:
         return "talk_late", ""
     message = await unbroken(stored_message(started.chat_id, thread.tip))
-    words = message_text(message)
+    words = stored_text(message)
     if not finished:
         return "talk_stopped", words
     if message.get("error") or not words.strip():

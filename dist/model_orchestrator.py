@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 1308177e61bea426
+# Content hash: b61f07e2ee0f4f8b
 
 import asyncio
 import contextlib
@@ -1407,7 +1407,7 @@ def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
     return branch[::-1]
 
 
-def message_text(message: Mapping[str, Any]) -> str:
+def stored_text(message: Mapping[str, Any]) -> str:
     """The words of a message: of its output items, or its plain content."""
     texts = [
         "".join(str(part.get("text") or "") for part in item.get("content") or [])
@@ -1477,7 +1477,7 @@ async def chat_answer(caller: Caller, chat_id: str, message_id: str) -> ChatAnsw
     """An answer as it is stored now."""
     message = await stored_message(chat_id, message_id)
     running = await is_running(caller.request, chat_id, message)
-    text = message_text(message) if message.get("role") == "assistant" else ""
+    text = stored_text(message) if message.get("role") == "assistant" else ""
     files = tuple(str(file.get("url")) for file in message.get("files") or [])
     return ChatAnswer(
         chat_id=chat_id,
@@ -2723,7 +2723,7 @@ async def told_messages(caller: Caller, chat_id: str, last: int) -> dict[str, An
             {
                 "role": message.get("role"),
                 **({"model": message["model"]} if message.get("model") else {}),
-                "text": clipped(message_text(message), limit),
+                "text": clipped(stored_text(message), limit),
             }
             for message in shown
         ],
@@ -2961,7 +2961,7 @@ async def listen(
     except AqueductError:
         return "talk_late", ""
     message = await unbroken(stored_message(started.chat_id, thread.tip))
-    words = message_text(message)
+    words = stored_text(message)
     if not finished:
         return "talk_stopped", words
     if message.get("error") or not words.strip():
@@ -3147,7 +3147,7 @@ async def talk_result(
         "models": [model.id for model in speakers],
         "ended": statuses[-1].get("description", ""),
         "said": [
-            {"model": each.get("model"), "text": clipped(message_text(each), limit)}
+            {"model": each.get("model"), "text": clipped(stored_text(each), limit)}
             for each in said
         ],
         "next": "Call chat_with_model with this chat_id to go on with one of them.",

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/talk_roles.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: fe009f7af8025333
+# Content hash: e30ded030c1be0c8
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
     return branch[::-1]
 
 
-def message_text(message: Mapping[str, Any]) -> str:
+def stored_text(message: Mapping[str, Any]) -> str:
     """The words of a message: of its output items, or its plain content."""
     texts = [
         "".join(str(part.get("text") or "") for part in item.get("content") or [])
@@ -179,11 +179,11 @@ def is_question(message: ChatMessage, stored: ChatMessage) -> bool:
     if message.get("role") != "user" or stored.get("role") != "user":
         return False
     skills = (stored.get("meta") or {}).get("skills_create") or {}
-    texts = (message_text(stored), str(skills.get("expanded_text") or "\0"))
-    return content_text(message).endswith(texts)
+    texts = (stored_text(stored), str(skills.get("expanded_text") or "\0"))
+    return heard_text(message).endswith(texts)
 
 
-def content_text(message: ChatMessage) -> str:
+def heard_text(message: ChatMessage) -> str:
     """The text of a request's message, without its pictures."""
     content = message.get("content")
     if isinstance(content, list):
@@ -194,7 +194,7 @@ def content_text(message: ChatMessage) -> str:
 def spoken_words(messages: Sequence[ChatMessage]) -> str:
     """What an answer says, without the work of its tools."""
     texts = (
-        content_text(message)
+        heard_text(message)
         for message in messages
         if message.get("role") == "assistant"
     )

@@ -127,9 +127,14 @@ def allowed_by(settings: ApprovalSettings, request: ApprovalRequest) -> bool:
 
 
 def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a path fits one of the patterns; one that climbs with `..` never does."""
+    """Whether a path fits one of the patterns.
+
+    One that climbs with `..` never does, and an absolute one, which lies outside of
+    the agent's folder, only fits an absolute pattern.
+    """
     return ".." not in path.split("/") and any(
-        fnmatchcase(path, pattern) for pattern in patterns
+        fnmatchcase(path, pattern) and path.startswith("/") == pattern.startswith("/")
+        for pattern in patterns
     )
 
 

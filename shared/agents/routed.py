@@ -16,7 +16,7 @@ from shared.host.redis import host_redis
 from shared.host.resources import shared_resource
 from shared.host.telemetry import telemetry_recorder
 from shared.routing.affinity import affinity_key
-from shared.routing.memory_queue import MemoryStore
+from shared.routing.memory_queue import InProcessStore
 from shared.routing.redis_queue import RedisStore
 from shared.routing.redis_wire import RedisWire
 from shared.routing.router import RoutedCall, RoutedUpstream, Router
@@ -57,7 +57,7 @@ def make_store() -> QueueStore:
     """Queues for all replicas where they share a Redis, else for this process."""
     found = host_redis()
     if found is None:
-        return MemoryStore()
+        return InProcessStore()
     wire = RedisWire(found.client, f"{found.prefix}:aqueduct:{{routing}}:")
     block = BLOCK_SECONDS if found.patience is None else found.patience / 2
     return RedisStore(wire, min(BLOCK_SECONDS, block))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.host.chats import stored_messages
+from shared.host.chats import messages_by_id
 from shared.render.items import STATE_ITEM_TYPE
 
 SESSION_NAMES = ("session_id", "thread_id", "conversation_id", "context_id")
@@ -20,7 +20,7 @@ async def parent_session(
     parent_id = str((metadata.get("user_message") or {}).get("parentId") or "")
     if not parent_id:
         return None, False
-    messages = await stored_messages(str(metadata.get("chat_id") or ""))
+    messages = await messages_by_id(str(metadata.get("chat_id") or ""))
     session = left_session(agent_id, messages.get(parent_id) or {})
     if session is None:
         return None, False

@@ -10,12 +10,12 @@ from starlette.responses import StreamingResponse
 # What servers say, for their logs alone, to a caller that is gone (nginx's number).
 CLIENT_CLOSED_REQUEST = 499
 
-Given = TypeVar("Given")
+Answered = TypeVar("Answered")
 
 
 async def unless_hung_up(
-    request: Request | None, work: Coroutine[Any, Any, Given]
-) -> Given | StreamingResponse:
+    request: Request | None, work: Coroutine[Any, Any, Answered]
+) -> Answered | StreamingResponse:
     """What `work` gives; it is cancelled when the caller's connection closes first.
 
     A server ends a stream when its reader is gone, but lets a handler that answers in

@@ -18,7 +18,7 @@ async def stored_output(chat_id: str, message_id: str) -> list[dict[str, Any]]:
     return [item for item in output or [] if isinstance(item, dict)]
 
 
-async def stored_messages(chat_id: str) -> dict[str, dict[str, Any]]:
+async def messages_by_id(chat_id: str) -> dict[str, dict[str, Any]]:
     """All stored messages of a chat by id, of every branch; empty as above."""
     from open_webui.models.chats import Chats
 

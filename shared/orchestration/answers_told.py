@@ -18,7 +18,7 @@ from shared.orchestration.guard import (
     waiting_chats,
 )
 from shared.orchestration.tool_results import clipped, json_error
-from shared.orchestration.tree import message_text
+from shared.orchestration.tree import stored_text
 
 EXCERPT_LIMIT = 400
 UNANSWERED_CALLS = ("pending", "queued", "requires_approval", "in_progress")
@@ -75,7 +75,7 @@ async def chat_answer(caller: Caller, chat_id: str, message_id: str) -> ChatAnsw
     """An answer as it is stored now."""
     message = await stored_message(chat_id, message_id)
     running = await is_running(caller.request, chat_id, message)
-    text = message_text(message) if message.get("role") == "assistant" else ""
+    text = stored_text(message) if message.get("role") == "assistant" else ""
     files = tuple(str(file.get("url")) for file in message.get("files") or [])
     return ChatAnswer(
         chat_id=chat_id,

@@ -9,7 +9,7 @@ from shared.host.turns import chat_messages
 from shared.orchestration.caller import Caller
 from shared.orchestration.conversations import tip_of
 from shared.orchestration.tool_results import clipped
-from shared.orchestration.tree import branch_to, message_text
+from shared.orchestration.tree import branch_to, stored_text
 
 FOUND_CHATS = 20
 MOST_MESSAGES = 50
@@ -51,7 +51,7 @@ async def told_messages(caller: Caller, chat_id: str, last: int) -> dict[str, An
             {
                 "role": message.get("role"),
                 **({"model": message["model"]} if message.get("model") else {}),
-                "text": clipped(message_text(message), limit),
+                "text": clipped(stored_text(message), limit),
             }
             for message in shown
         ],

@@ -32,7 +32,7 @@ from shared.orchestration.models_found import named_model
 from shared.orchestration.talk import Talk, hold_talk
 from shared.orchestration.talk_view import TALK_KIND
 from shared.orchestration.tool_results import clipped
-from shared.orchestration.tree import branch_to, message_text
+from shared.orchestration.tree import branch_to, stored_text
 
 LEAST_SPEAKERS = 2
 
@@ -191,7 +191,7 @@ async def talk_result(
         "models": [model.id for model in speakers],
         "ended": statuses[-1].get("description", ""),
         "said": [
-            {"model": each.get("model"), "text": clipped(message_text(each), limit)}
+            {"model": each.get("model"), "text": clipped(stored_text(each), limit)}
             for each in said
         ],
         "next": "Call chat_with_model with this chat_id to go on with one of them.",

@@ -26,7 +26,7 @@ from shared.orchestration.forms import (
     chosen_value,
     text_field,
 )
-from shared.orchestration.tree import answer_at, branch_to, message_text
+from shared.orchestration.tree import answer_at, branch_to, stored_text
 
 AS_IS, SUMMARY = "as_is", "summary"
 
@@ -174,7 +174,7 @@ async def summarise(desk: Desk, branch: Branch, model_id: str) -> str:
     A task of the old chat: stopping that chat's answers stops it too.
     """
     spoken = [
-        {"role": str(message["role"]), "content": message_text(message)}
+        {"role": str(message["role"]), "content": stored_text(message)}
         for message in branch
     ]
     prompt = {"role": "user", "content": desk.line("summary_prompt")}

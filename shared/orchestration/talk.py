@@ -36,7 +36,7 @@ from shared.orchestration.forms import (
     text_field,
 )
 from shared.orchestration.talk_view import TALK_KEY, TALK_KIND
-from shared.orchestration.tree import answer_at, message_text
+from shared.orchestration.tree import answer_at, stored_text
 
 LEAST_TURNS = 2
 # Why a turn cannot start when somebody was a moment faster.
@@ -104,7 +104,7 @@ async def press_talk(desk: Desk) -> None:
     await require_speaker(desk, first)
     talk = await ask_for_talk(desk, first)
     await desk.remember([talk.second])
-    work = hold_talk(desk, talk, message_text(answer))
+    work = hold_talk(desk, talk, stored_text(answer))
     task = await run_series(desk.press.request, work, desk.press.chat_id, TALK_KIND)
     await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()):
@@ -263,7 +263,7 @@ async def listen(
     except AqueductError:
         return "talk_late", ""
     message = await unbroken(stored_message(started.chat_id, thread.tip))
-    words = message_text(message)
+    words = stored_text(message)
     if not finished:
         return "talk_stopped", words
     if message.get("error") or not words.strip():

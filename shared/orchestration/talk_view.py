@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from shared.orchestration.tree import message_text
+from shared.orchestration.tree import stored_text
 
 # What the line above a turn carries, beside Open WebUI's own keys of a user message:
 # {"speaker": id of the model that answers it, "names": {id: name}}.
@@ -95,11 +95,11 @@ def is_question(message: ChatMessage, stored: ChatMessage) -> bool:
     if message.get("role") != "user" or stored.get("role") != "user":
         return False
     skills = (stored.get("meta") or {}).get("skills_create") or {}
-    texts = (message_text(stored), str(skills.get("expanded_text") or "\0"))
-    return content_text(message).endswith(texts)
+    texts = (stored_text(stored), str(skills.get("expanded_text") or "\0"))
+    return heard_text(message).endswith(texts)
 
 
-def content_text(message: ChatMessage) -> str:
+def heard_text(message: ChatMessage) -> str:
     """The text of a request's message, without its pictures."""
     content = message.get("content")
     if isinstance(content, list):
@@ -110,7 +110,7 @@ def content_text(message: ChatMessage) -> str:
 def spoken_words(messages: Sequence[ChatMessage]) -> str:
     """What an answer says, without the work of its tools."""
     texts = (
-        content_text(message)
+        heard_text(message)
         for message in messages
         if message.get("role") == "assistant"
     )

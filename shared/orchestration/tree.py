@@ -56,7 +56,7 @@ def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
     return branch[::-1]
 
 
-def message_text(message: Mapping[str, Any]) -> str:
+def stored_text(message: Mapping[str, Any]) -> str:
     """The words of a message: of its output items, or its plain content."""
     texts = [
         "".join(str(part.get("text") or "") for part in item.get("content") or [])

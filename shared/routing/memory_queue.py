@@ -149,7 +149,7 @@ class MemoryPool:
                 place.tell(self.standing(ticket_id))
 
 
-class MemoryStore:
+class InProcessStore:
     """All pools of this process; see QueueStore."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

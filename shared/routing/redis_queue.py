@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.routing.breaker import BreakerRecord, Shut, after_failure, after_success
-from shared.routing.memory_queue import NO_RECORD, MemoryStore, failing_gate
+from shared.routing.memory_queue import NO_RECORD, InProcessStore, failing_gate
 from shared.routing.redis_wire import (
     REDIS_ERRORS,
     RedisWire,
@@ -20,7 +20,9 @@ from shared.routing.settings import PoolSpec
 from shared.routing.store import PoolView, QueuePlace, Refusal
 from shared.routing.tickets import GateView, Grant, Standing, Ticket
 
-LEASE_SECONDS = 7.5  # after its last sign of life, what a replica holds is free again
+SLOT_LEASE_SECONDS = (
+    7.5  # after its last sign of life, what a replica holds is free again
+)
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
@@ -41,7 +43,7 @@ class RedisStore:
         self,
         wire: RedisWire,
         block_seconds: float = 2.0,
-        lease_seconds: float = LEASE_SECONDS,
+        lease_seconds: float = SLOT_LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.replica = new_replica()
@@ -51,7 +53,7 @@ class RedisStore:
         self._lease = lease_seconds
         self._block = min(block_seconds, lease_seconds / 3)
         self._clock = clock
-        self._local = MemoryStore(clock)
+        self._local = InProcessStore(clock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener: asyncio.Task[None] | None = None
         self._telling: set[str] = set()

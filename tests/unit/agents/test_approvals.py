@@ -121,11 +121,11 @@ async def test_the_admin_s_list_allows_without_asking(entry, allowed):
 
 
 @pytest.mark.parametrize(
-    "paths", [(), ("src/a.py", "/etc/passwd"), ("src/../../etc/passwd",)]
+    "paths", [(), ("src/a.py", "/etc/hosts.py"), ("src/../../etc/a.py",), ("/a.py",)]
 )
 async def test_an_entry_with_paths_covers_nothing_outside(paths):
     request = ApprovalRequest("write", "Write", paths=paths)
-    listed = dialogs(mode="deny", allow=[{"tool": "write", "paths": ["src/*"]}])
+    listed = dialogs(mode="deny", allow=[{"tool": "write", "paths": ["src/*", "*.py"]}])
     assert not await listed.approve(request)
 
 

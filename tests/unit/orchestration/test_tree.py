@@ -9,8 +9,8 @@ from shared.orchestration.tree import (
     answer_at,
     branch_to,
     column_models,
-    message_text,
     question_of,
+    stored_text,
 )
 
 TREE = {
@@ -49,9 +49,9 @@ def test_columns_are_the_models_asked_or_the_first_that_answered():
 def test_text_is_of_the_output_where_there_is_one():
     said = {"type": "message", "content": [{"type": "output_text", "text": "said"}]}
     thought = {"type": "reasoning", "content": [{"text": "thought"}]}
-    assert message_text({"content": "stale", "output": [thought, said]}) == "said"
-    assert message_text({"content": "plain", "output": []}) == "plain"
-    assert message_text({"content": [{"type": "text", "text": "part"}]}) == "part"
+    assert stored_text({"content": "stale", "output": [thought, said]}) == "said"
+    assert stored_text({"content": "plain", "output": []}) == "plain"
+    assert stored_text({"content": [{"type": "text", "text": "part"}]}) == "part"
 
 
 def test_a_seed_keeps_only_the_model_whose_answer_is_on_the_branch():

@@ -17,7 +17,7 @@ from shared.errors import (
 )
 from shared.events import AgentEvent, Finished, SessionState, Status, TextDelta
 from shared.routing.failures import AttemptsFailed, QueueError
-from shared.routing.memory_queue import MemoryStore
+from shared.routing.memory_queue import InProcessStore
 from shared.routing.router import RoutedCall, RoutedUpstream, Router
 from shared.routing.settings import (
     BreakerSettings,
@@ -80,7 +80,7 @@ class Bench:
         self.upstreams = {u.name: u for u in upstreams}
         slots = tuple(UpstreamSlots(u.name, concurrency) for u in upstreams)
         self.spec = PoolSpec("pool", slots, **{"retry": QUICK, **rules})  # type: ignore[arg-type]
-        self.store = MemoryStore()
+        self.store = InProcessStore()
         self.counts: dict[str, object] = {}
         self.router = Router(self.store, RoutingStats(self.counts))
 
