@@ -16,7 +16,11 @@ from devkit.server import OpenWebUI
 from devkit.webui import sign_in
 from tests.e2e.agents.answers import eventually
 from tests.e2e.backends.acp_agents import acp_entry, agents_valve, running
-from tests.e2e.backends.programs import CommandLine, ScriptedUpstream
+from tests.e2e.backends.programs import (
+    CommandLine,
+    ScriptedUpstream,
+    command_line,
+)
 from tests.e2e.backends.script import HELLO
 from tests.webui import WebUI
 
@@ -24,10 +28,9 @@ MODEL = "agents.acp-claude"
 
 
 @pytest.fixture
-def line(
-    command_line: Callable[[str], CommandLine], scripted_upstream: ScriptedUpstream
-) -> CommandLine:
-    return command_line("claude")
+def line(tmp_path: Path, scripted_upstream: ScriptedUpstream) -> CommandLine:
+    """Claude Code with a home of its own, by which its processes are told apart."""
+    return command_line("claude", tmp_path / "home", scripted_upstream)
 
 
 @pytest.fixture
