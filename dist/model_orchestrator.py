@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: b61f07e2ee0f4f8b
+# Content hash: 5c5756cde1c2e1b8
 
 import asyncio
 import contextlib
@@ -1255,6 +1255,10 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
         "Name one of these by its id: {candidates}.",
     ),
     "model_gone": ("There is no model {model!r}.", "Use list_models or find_model."),
+    "model_of_chat_gone": (
+        "The model of this chat, {model!r}, is not there any more.",
+        "Name a model to go on with, or leave chat_id out to begin a new chat.",
+    ),
     "no_carrier": (
         "No model that can be asked carries the tag {tag!r}.",
         "Use tag_taxonomy.",
@@ -2496,9 +2500,19 @@ async def choose_model(
         return best_carrier(carriers, models.get(caller.model_id))
     if chat is None or question.model:
         raise AqueductError("model_or_tag")
+    return model_of_chat(models, chat)
+
+
+def model_of_chat(models: Mapping[str, UsableModel], chat: Any) -> UsableModel:
+    """The model that answered last; AqueductError where it is gone.
+
+    By its exact id: the one whose id or name is merely like it was never asked here.
+    """
     answered = chat_messages(chat).get(tip_of(chat) or "") or {}
     last = answered.get("model") or next(iter(chat.chat.get("models") or []), "")
-    return named_model(models, str(last))
+    if last not in models:
+        raise AqueductError("model_of_chat_gone", model=str(last))
+    return models[last]
 
 
 def tip_of(chat: Any) -> str | None:

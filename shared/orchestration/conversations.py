@@ -116,9 +116,19 @@ async def choose_model(
         return best_carrier(carriers, models.get(caller.model_id))
     if chat is None or question.model:
         raise AqueductError("model_or_tag")
+    return model_of_chat(models, chat)
+
+
+def model_of_chat(models: Mapping[str, UsableModel], chat: Any) -> UsableModel:
+    """The model that answered last; AqueductError where it is gone.
+
+    By its exact id: the one whose id or name is merely like it was never asked here.
+    """
     answered = chat_messages(chat).get(tip_of(chat) or "") or {}
     last = answered.get("model") or next(iter(chat.chat.get("models") or []), "")
-    return named_model(models, str(last))
+    if last not in models:
+        raise AqueductError("model_of_chat_gone", model=str(last))
+    return models[last]
 
 
 def tip_of(chat: Any) -> str | None:

@@ -35,6 +35,10 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
         "Name one of these by its id: {candidates}.",
     ),
     "model_gone": ("There is no model {model!r}.", "Use list_models or find_model."),
+    "model_of_chat_gone": (
+        "The model of this chat, {model!r}, is not there any more.",
+        "Name a model to go on with, or leave chat_id out to begin a new chat.",
+    ),
     "no_carrier": (
         "No model that can be asked carries the tag {tag!r}.",
         "Use tag_taxonomy.",
