@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 14bcb4d45153b460
+# Content hash: 2c0ba7c72de7806d
 
 import asyncio
 import base64
@@ -22,6 +22,7 @@ import contextlib
 import difflib
 import email.utils
 import hashlib
+import hmac
 import html
 import inspect
 import io
@@ -1111,9 +1112,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What continues this conversation on the agent's side (a thread or response id)."""
+    """What continues this conversation on the agent's side (a thread or response id).
+
+    `seal` says that we kept it, and where; it is put on once the backend is done.
+    """
 
     data: Mapping[str, Any]
+    seal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10623,7 +10628,8 @@ local function reap()
       for _, entry in ipairs(owned) do
         local pool, id = string.match(entry, '^(%S+) (.+)$')
         use(pool)
-        if call('HEXISTS', base .. place, id) == 1 then leave(id, false) end
+        local text = call('HGET', base .. place, id)
+        if text and decode(text).owner == owner then leave(id, false) end
       end
     end
     call('DEL', root .. 'owned:' .. owner, root .. 'mail:' .. owner,
@@ -10697,7 +10703,13 @@ function commands.adopt(given, upstream, text)
   call('SET', base .. 'spec', text)
   use(ARGV[1])
   local ticket = decode(given)
-  if reown('running', ticket) then return end
+  local known = call('HGET', base .. 'running', ticket.id)
+  if known and decode(known).upstream == upstream then
+    reown('running', ticket)
+    return
+  end
+  -- Here it still waits, or was given another slot, while its replica was away.
+  leave(ticket.id, false)
   own(ticket)
   ticket.probing, ticket.kept = false, 'kept'
   run(ticket, upstream)
@@ -13369,8 +13381,9 @@ class ChatRenderer:
                 return [status_event(event.text, event.done)]
             case Usage(counts):
                 return [{"usage": dict(counts)}]
-            case SessionState(data):
-                return self._state(data)
+            case SessionState(data, seal):
+                fields = {"data": dict(data), "seal": seal}
+                return self._note(STATE_ITEM_TYPE, fields)
             case Handover(agent_id, name):
                 self._agent_id = agent_id
                 return self._note(ANSWERED_BY_ITEM_TYPE, {"name": name})
@@ -13540,9 +13553,6 @@ class ChatRenderer:
             call = {**call, "arguments": arguments, "status": status}
             events.append(done_event(index, call))
         return events
-
-    def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
-        return self._note(STATE_ITEM_TYPE, {"data": dict(data)})
 
     def _note(self, kind: str, fields: Mapping[str, Any]) -> list[HostEvent]:
         """An item that is kept with the message and not drawn."""
@@ -17412,13 +17422,63 @@ async def messages_by_id(chat_id: str) -> dict[str, dict[str, Any]]:
     return await Chats.get_messages_map_by_chat_id(chat_id) or {}
 
 
+# --- shared/host/secrets.py ---
+
+
+def server_secret() -> bytes:
+    """WEBUI_SECRET_KEY, the same on all replicas; empty at most where nobody signs in."""
+    from open_webui.env import WEBUI_SECRET_KEY
+
+    return str(WEBUI_SECRET_KEY).encode()
+
+
 # --- shared/agents/sessions.py ---
 
 SESSION_NAMES = ("session_id", "thread_id", "conversation_id", "context_id")
 
 
+@dataclass(frozen=True, slots=True)
+class SessionPlace:
+    """Where a session belongs: it is of no use to other users, chats or agents.
+
+    Users can change what is kept in their chats, and a copy of a shared chat holds
+    its owner's sessions, while agents know only the admin's key. So what is kept has
+    a seal, and what has no right one is no session.
+    """
+
+    user_id: str
+    chat_id: str
+    agent_id: str
+    backend: str
+
+    def sealed(self, state: SessionState) -> SessionState:
+        """The state as it may be kept in a message."""
+        return SessionState(state.data, self.seal_of(state.data))
+
+    def seal_of(self, data: Mapping[str, Any]) -> str:
+        """HMAC-SHA256 of place and data, in hexadecimal.
+
+        A page that saves the chat writes 1.0 as 1, so all numbers count as floats.
+        """
+        place = [self.user_id, self.chat_id, self.agent_id, self.backend]
+        plain = json.loads(json.dumps([STATE_ITEM_TYPE, place, data]), parse_int=float)
+        text = json.dumps(plain, sort_keys=True)
+        return hmac.digest(server_secret(), text.encode(), "sha256").hex()
+
+    def holds(self, item: Mapping[str, Any]) -> bool:
+        """Whether an output item is a session that we kept here."""
+        if item.get("type") != STATE_ITEM_TYPE or item.get("agent") != self.agent_id:
+            return False
+        seal, data = item.get("seal"), item.get("data")
+        if not isinstance(seal, str) or not isinstance(data, Mapping):
+            return False
+        return hmac.compare_digest(
+            seal.encode("utf-8", "replace"), self.seal_of(data).encode()
+        )
+
+
 async def parent_session(
-    agent_id: str, metadata: Mapping[str, Any]
+    place: SessionPlace, metadata: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any] | None, bool]:
     """The session this turn goes on from, and whether it has to fork.
 
@@ -17428,15 +17488,15 @@ async def parent_session(
     parent_id = str((metadata.get("user_message") or {}).get("parentId") or "")
     if not parent_id:
         return None, False
-    messages = await messages_by_id(str(metadata.get("chat_id") or ""))
-    session = left_session(agent_id, messages.get(parent_id) or {})
+    messages = await messages_by_id(place.chat_id)
+    session = left_session(place, messages.get(parent_id) or {})
     if session is None:
         return None, False
     current_id = metadata.get("message_id")
     others = (
         m for m in answers_after(messages, parent_id) if m.get("id") != current_id
     )
-    left = (left_session(agent_id, message) or {} for message in others)
+    left = (left_session(place, message) or {} for message in others)
     return session, any(session_name(data) == session_name(session) for data in left)
 
 
@@ -17448,11 +17508,13 @@ def session_name(session: Mapping[str, Any]) -> Mapping[str, Any]:
     return {k: session[k] for k in SESSION_NAMES if k in session} or session
 
 
-def left_session(agent_id: str, message: Mapping[str, Any]) -> dict[str, Any] | None:
+def left_session(
+    place: SessionPlace, message: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The session data in a message, if this agent left some there."""
     for item in reversed(message.get("output") or ()):
-        if item.get("type") == STATE_ITEM_TYPE and item.get("agent") == agent_id:
-            return item.get("data")
+        if place.holds(item):
+            return item["data"]
     return None
 
 
@@ -18642,9 +18704,16 @@ async def turn_events(
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
     answered = store_files(answered, call.request, call.user)
     answered = warn_of_login(answered, agent, sentence)
+    place = kept_session_place(agent, call)
     async with aclosing(answered) as events:
         async for event in events:
-            yield event
+            yield place.sealed(event) if isinstance(event, SessionState) else event
+
+
+def kept_session_place(agent: AgentConfig, call: PipeRequest) -> SessionPlace:
+    user_id = str(call.user.get("id", ""))
+    chat_id = str(call.metadata.get("chat_id") or "")
+    return SessionPlace(user_id, chat_id, agent.id, agent.backend)
 
 
 def run_recovering(
@@ -18660,17 +18729,16 @@ async def prepare_turn(
 ) -> Turn:
     """The turn with its session, files, and a way to ask the user."""
     body = call.body
+    place = kept_session_place(agent, call)
     session, forks = None, False
     if agent.session:
-        session, forks = await parent_session(agent.id, call.metadata)
+        session, forks = await parent_session(place, call.metadata)
     if agent.files == "attach":
         body = await attach_files(body, call.metadata, call.user)
-    user_id = str(call.user.get("id", ""))
-    chat_id = str(call.metadata.get("chat_id") or "")
     grants: Grants = shared_resource("approvals", dict)
     dialogs = ChatDialogs(
         agent.approvals,
-        (user_id, chat_id, agent.id),
+        (place.user_id, place.chat_id, agent.id),
         sentence,
         grants,
         call.event_call if call.in_chat else None,
@@ -18679,8 +18747,8 @@ async def prepare_turn(
     return build_turn(
         agent,
         body,
-        user_id=user_id,
-        chat_id=chat_id,
+        user_id=place.user_id,
+        chat_id=place.chat_id,
         session=session,
         forks=forks,
         dialogs=dialogs,

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: eea44d77bdf18729
+# Content hash: d005e40519e4599b
 
 import asyncio
 import json
@@ -181,6 +181,21 @@ async def chat_owners(chat_ids: Sequence[str]) -> dict[str, ChatOwner]:
     return {row[0]: ChatOwner(str(row[1]), str(row[2] or "")) for row in rows}
 
 
+async def message_authors(chat_id: str) -> dict[str, str]:
+    """Who wrote each message of a chat, as far as Open WebUI has noted it."""
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chat_messages import ChatMessage
+    from sqlalchemy import select
+
+    query = select(ChatMessage.id, ChatMessage.user_id).where(
+        ChatMessage.chat_id == chat_id
+    )
+    async with get_async_db() as session:
+        rows = (await session.execute(query)).all()
+    # Rows are named after chat and message.
+    return {row[0].removeprefix(f"{chat_id}-"): str(row[1]) for row in rows if row[1]}
+
+
 async def public_address(base_url: str) -> str:
     """Where users reach Open WebUI; `base_url` where an admin has not said it."""
     from open_webui.models.config import Config
@@ -303,6 +318,24 @@ def visible_text(message: Mapping[str, Any]) -> str:
         text = readable("\n".join(filter(None, texts)))
     # No database takes a NUL or half a surrogate pair.
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def own_turns(
+    messages: Iterable[Mapping[str, Any]], authors: Mapping[str, str], user_id: str
+) -> list[Mapping[str, Any]]:
+    """The messages without what others wrote in this chat, and its answers.
+
+    `authors` are user ids by message id; who is not named there is this user.
+    """
+    own: list[Mapping[str, Any]] = []
+    others = False
+    for message in messages:
+        if message.get("role") == "user":
+            author = authors.get(str(message.get("id")), user_id)
+            others = author != user_id
+        if not others:
+            own.append(message)
+    return own
 
 
 def branch_exchanges(
@@ -769,6 +802,10 @@ class MemoryStore(Protocol):
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        """Have `save` never take this question in; what is stored of it stays."""
         ...
 
     async def keep_only(
@@ -1322,6 +1359,15 @@ class PostgresStore:
         )
         return await self._delete(where, **values)
 
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "VALUES (:u, :c, :q) ON CONFLICT DO NOTHING",
+            u=user_id,
+            c=chat_id,
+            q=question_id,
+        )
+
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
     ) -> int:
@@ -1786,6 +1832,13 @@ class SqliteStore:
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "VALUES (?, ?, ?)"
+        )
+        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -2680,14 +2733,27 @@ class MemoryCall:
         return PersonalMemoryOptions.model_validate(valves or {}, from_attributes=True)
 
     @property
-    def concerns_memory(self) -> bool:
-        """Not a temporary chat, an API call, a subagent's errand, or a paused chat."""
+    def question_id(self) -> str:
+        message = self.metadata.get("user_message") or {}
+        return str(self.metadata.get("user_message_id") or message.get("id") or "")
+
+    @property
+    def is_of_a_chat(self) -> bool:
+        """Not of a temporary chat, an API call or a subagent's errand."""
         return (
             bool(self.user_id)
             and is_saved_chat(self.chat_id)
             and not self.metadata.get("internal")
-            and PAUSE_FILTER_ID not in (self.metadata.get("filter_ids") or ())
         )
+
+    @property
+    def is_paused(self) -> bool:
+        return PAUSE_FILTER_ID in (self.metadata.get("filter_ids") or ())
+
+    @property
+    def concerns_memory(self) -> bool:
+        """Of a chat that is not paused."""
+        return self.is_of_a_chat and not self.is_paused
 
 
 async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any]:
@@ -2696,6 +2762,7 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     They are told no sooner because what comes between, searching the web and files,
     searches for the text of the user's message.
     """
+    leave_out_unremembered(call)
     if not call.concerns_memory:
         return body
     messages = await cut_history(body.get("messages") or [], call)
@@ -2704,6 +2771,8 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
         return body
     try:
         async with asyncio.timeout(call.options.max_wait_ms / 1000):
+            if not await in_own_chat(call):
+                return body
             told = await told_notes(messages, call)
             citations = await make_citations(told, call)
     except TimeoutError:
@@ -2719,6 +2788,33 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     cite_at_the_end(call)
     await say_recalled(len(told), call)
     return body
+
+
+def leave_out_unremembered(call: MemoryCall) -> None:
+    """Keep a turn that is paused, or of who is not remembered, out for good.
+
+    A later answer in the same chat stores its whole branch. Asked for before the
+    answer, because a stopped one has no outlet, and after it, as switches may have
+    changed or the first try failed.
+    """
+    unwanted = call.is_paused or not call.personal.remember
+    if call.is_of_a_chat and unwanted and call.question_id:
+        in_background("leaving a question out", skip_question(call))
+
+
+async def skip_question(call: MemoryCall) -> None:
+    store = await open_memory()
+    await store.skip(call.user_id, call.chat_id, call.question_id)
+
+
+async def in_own_chat(call: MemoryCall) -> bool:
+    """Whether the chat is this user's; one that is not saved yet is.
+
+    In a chat that somebody else shares for going on together, notes and their
+    citations would be saved into that person's chat.
+    """
+    owner = (await chat_owners([call.chat_id])).get(call.chat_id)
+    return owner is None or owner.user_id == call.user_id
 
 
 def with_recalled_notes(
@@ -2843,6 +2939,7 @@ async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
     Citations come after the answer because Open WebUI numbers sources in the order of
     their coming, and a model's [1] must go on meaning the first of its own.
     """
+    leave_out_unremembered(call)
     if not call.concerns_memory:
         return
     await cite(call)
@@ -2861,22 +2958,24 @@ async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
     if messages:
         model = {"model": str(body.get("model") or "")}
         messages[-1] = model | messages[-1]
+    owner = (await chat_owners([call.chat_id])).get(call.chat_id)
+    if owner is None or owner.user_id != call.user_id:
+        return
+    own = own_turns(messages, await message_authors(call.chat_id), call.user_id)
     exchanges = branch_exchanges(
-        messages,
+        own,
         call.chat_id,
         speaker=str(call.user.get("name") or ""),
         max_chars=call.options.max_chars,
     )
-    owners = await chat_owners([call.chat_id])
-    owner = owners.get(call.chat_id)
-    if not exchanges or owner is None or owner.user_id != call.user_id:
+    if not exchanges:
         return
     store = await open_memory()
     if await store.is_excluded(call.user_id, call.chat_id):
         return
     await store.save(call.user_id, exchanges)
     # What the user has since worded anew is no longer what they said.
-    branch = [str(one.get("id")) for one in messages if one.get("role") == "user"]
+    branch = [str(one.get("id")) for one in own if one.get("role") == "user"]
     await store.keep_only(call.user_id, call.chat_id, branch)
     request_indexing(store)
 

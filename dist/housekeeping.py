@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8b3c6d185f074704
+# Content hash: e4feb135fab2e56e
 
 import asyncio
 import json
@@ -114,6 +114,21 @@ async def current_branch(chat_id: str) -> list[dict[str, Any]]:
     current = getattr(chat, "current_message_id", None) or history.get("currentId")
     branch = get_message_list(messages, current)
     return [message | {"id": message.get("id")} for message in branch or ()]
+
+
+async def message_authors(chat_id: str) -> dict[str, str]:
+    """Who wrote each message of a chat, as far as Open WebUI has noted it."""
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chat_messages import ChatMessage
+    from sqlalchemy import select
+
+    query = select(ChatMessage.id, ChatMessage.user_id).where(
+        ChatMessage.chat_id == chat_id
+    )
+    async with get_async_db() as session:
+        rows = (await session.execute(query)).all()
+    # Rows are named after chat and message.
+    return {row[0].removeprefix(f"{chat_id}-"): str(row[1]) for row in rows if row[1]}
 
 
 # --- shared/host/valves.py ---
@@ -259,6 +274,24 @@ def visible_text(message: Mapping[str, Any]) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
+def own_turns(
+    messages: Iterable[Mapping[str, Any]], authors: Mapping[str, str], user_id: str
+) -> list[Mapping[str, Any]]:
+    """The messages without what others wrote in this chat, and its answers.
+
+    `authors` are user ids by message id; who is not named there is this user.
+    """
+    own: list[Mapping[str, Any]] = []
+    others = False
+    for message in messages:
+        if message.get("role") == "user":
+            author = authors.get(str(message.get("id")), user_id)
+            others = author != user_id
+        if not others:
+            own.append(message)
+    return own
+
+
 def branch_exchanges(
     messages: Iterable[Mapping[str, Any]],
     chat_id: str,
@@ -384,6 +417,10 @@ class MemoryStore(Protocol):
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        """Have `save` never take this question in; what is stored of it stays."""
         ...
 
     async def keep_only(
@@ -1170,6 +1207,15 @@ class PostgresStore:
         )
         return await self._delete(where, **values)
 
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "VALUES (:u, :c, :q) ON CONFLICT DO NOTHING",
+            u=user_id,
+            c=chat_id,
+            q=question_id,
+        )
+
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
     ) -> int:
@@ -1634,6 +1680,13 @@ class SqliteStore:
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "VALUES (?, ?, ?)"
+        )
+        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -2138,7 +2191,9 @@ async def store_chat(
     name, user = await user_named(user_id)
     if user is None:
         return 0
-    branch = await current_branch(chat_id)
+    branch = own_turns(
+        await current_branch(chat_id), await message_authors(chat_id), user_id
+    )
     exchanges = branch_exchanges(
         branch, chat_id, speaker=name, max_chars=options.max_chars
     )

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: eaa3f0d6e8383f7b
+# Content hash: 39c9eff809667201
 
 import asyncio
 import json
@@ -277,6 +277,10 @@ class MemoryStore(Protocol):
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        """Have `save` never take this question in; what is stored of it stays."""
         ...
 
     async def keep_only(
@@ -1089,6 +1093,15 @@ class PostgresStore:
         )
         return await self._delete(where, **values)
 
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "VALUES (:u, :c, :q) ON CONFLICT DO NOTHING",
+            u=user_id,
+            c=chat_id,
+            q=question_id,
+        )
+
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
     ) -> int:
@@ -1528,6 +1541,13 @@ class SqliteStore:
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "VALUES (?, ?, ?)"
+        )
+        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]

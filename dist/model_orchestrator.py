@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 5c5756cde1c2e1b8
+# Content hash: a88423c5dd48dde9
 
 import asyncio
 import contextlib
@@ -333,6 +333,35 @@ async def public_address(base_url: str) -> str:
     from open_webui.models.config import Config
 
     return str(await Config.get("webui.url") or base_url).rstrip("/")
+
+
+# --- shared/host/chat_fields.py ---
+
+
+async def keep_selected_models(chat: Any) -> None:
+    """Give the chat back its selected models, as they were when `chat` was read.
+
+    The completion handler takes the models that answer for the user's selection.
+    """
+    from open_webui.models.chats import Chats
+
+    if "models" in chat.chat:
+        kept = {"models": chat.chat["models"]}
+        await Chats.update_chat_by_id(chat.id, kept, touch=False)
+
+
+async def restore_columns(
+    chat_id: str, question_id: str, models: Sequence[str]
+) -> None:
+    """Give a question back its models, one for each column of answers."""
+    from open_webui.models.chats import Chats
+
+    question = await Chats.get_message_by_id_and_message_id(chat_id, question_id)
+    # Open WebUI would make a question anew that was deleted meanwhile.
+    if question and list(question.get("models") or []) != list(models):
+        await Chats.upsert_message_to_chat_by_id_and_message_id(
+            chat_id, question_id, {"models": list(models)}
+        )
 
 
 # --- shared/host/people.py ---
@@ -659,7 +688,7 @@ async def begin_turn(
     except BaseException:
         await withdraw_turn(request, person, chat, turn)
         raise
-    await keep_chat_fields(chat)
+    await keep_selected_models(chat)
     ids = tuple(answerer.message_id for answerer in turn.answerers)
     return chat, StartedTurn(turn.chat_id, ids, tuple(task_ids))
 
@@ -781,10 +810,14 @@ async def run_answerer(
 async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> None:
     """Take back what was inserted: the answers, and a user message that is new.
 
-    `chat` is the chat as it was before.
+    A stored question gets its columns back. `chat` is the chat as it was before.
     """
     from open_webui.models.chats import Chats
 
+    if turn.stored:
+        question_id = str(turn.user_message["id"])
+        models = chat_messages(chat)[question_id].get("models") or []
+        await restore_columns(turn.chat_id, question_id, models)
     answers = [answerer.message_id for answerer in turn.answerers]
     stored = [await stored_message(turn.chat_id, answer) for answer in answers]
     task_ids = [(message.get("meta") or {}).get("task_id") for message in stored]
@@ -794,19 +827,8 @@ async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> 
         await Chats.delete_message_from_chat_by_id_and_message_id(
             turn.chat_id, message_id
         )
-    await keep_chat_fields(chat)
+    await keep_selected_models(chat)
     await emit_to_user(person.id, turn.chat_id, {"type": "chat:reload"})
-
-
-async def keep_chat_fields(chat: Any) -> None:
-    """Give the chat back its selected models and its files.
-
-    The completion handler takes the models that answer for the user's selection.
-    """
-    from open_webui.models.chats import Chats
-
-    kept = {key: chat.chat[key] for key in ("models", "files") if key in chat.chat}
-    await Chats.update_chat_by_id(chat.id, kept, touch=False)
 
 
 async def emit_to_user(

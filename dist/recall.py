@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 70c19181d65876b5
+# Content hash: 70f6ce13a18dd1d3
 
 import asyncio
 import json
@@ -548,6 +548,10 @@ class MemoryStore(Protocol):
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         """Forget these for good: `save` will not take them in again."""
+        ...
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        """Have `save` never take this question in; what is stored of it stays."""
         ...
 
     async def keep_only(
@@ -1101,6 +1105,15 @@ class PostgresStore:
         )
         return await self._delete(where, **values)
 
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
+            "VALUES (:u, :c, :q) ON CONFLICT DO NOTHING",
+            u=user_id,
+            c=chat_id,
+            q=question_id,
+        )
+
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
     ) -> int:
@@ -1540,6 +1553,13 @@ class SqliteStore:
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "VALUES (?, ?, ?)"
+        )
+        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -2407,14 +2427,37 @@ class MemoryCall:
         return PersonalMemoryOptions.model_validate(valves or {}, from_attributes=True)
 
     @property
-    def concerns_memory(self) -> bool:
-        """Not a temporary chat, an API call, a subagent's errand, or a paused chat."""
+    def question_id(self) -> str:
+        message = self.metadata.get("user_message") or {}
+        return str(self.metadata.get("user_message_id") or message.get("id") or "")
+
+    @property
+    def is_of_a_chat(self) -> bool:
+        """Not of a temporary chat, an API call or a subagent's errand."""
         return (
             bool(self.user_id)
             and is_saved_chat(self.chat_id)
             and not self.metadata.get("internal")
-            and PAUSE_FILTER_ID not in (self.metadata.get("filter_ids") or ())
         )
+
+    @property
+    def is_paused(self) -> bool:
+        return PAUSE_FILTER_ID in (self.metadata.get("filter_ids") or ())
+
+    @property
+    def concerns_memory(self) -> bool:
+        """Of a chat that is not paused."""
+        return self.is_of_a_chat and not self.is_paused
+
+
+async def in_own_chat(call: MemoryCall) -> bool:
+    """Whether the chat is this user's; one that is not saved yet is.
+
+    In a chat that somebody else shares for going on together, notes and their
+    citations would be saved into that person's chat.
+    """
+    owner = (await chat_owners([call.chat_id])).get(call.chat_id)
+    return owner is None or owner.user_id == call.user_id
 
 
 async def proven_notes(stored: Sequence[StoredExchange], user_id: str) -> list[Note]:
@@ -2489,6 +2532,7 @@ async def look_up(
         and personal.recall
         and not is_barred(options, model)
         and await function_is_active(MEMORY_FILTER_ID)
+        and await in_own_chat(call)
         and not await store.is_excluded(call.user_id, call.chat_id)
     )
     if not allowed:

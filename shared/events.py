@@ -106,9 +106,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What continues this conversation on the agent's side (a thread or response id)."""
+    """What continues this conversation on the agent's side (a thread or response id).
+
+    `seal` says that we kept it, and where; it is put on once the backend is done.
+    """
 
     data: Mapping[str, Any]
+    seal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from shared.agents.plans import PoolPlan
 from shared.agents.recovery import recover_leaked_calls
 from shared.agents.request import PipeRequest
 from shared.agents.routed import Run, agent_run, count_fallback, pool_of_call
-from shared.agents.sessions import parent_session
+from shared.agents.sessions import SessionPlace, parent_session
 from shared.agents.tasks import task_events
 from shared.agents.texts import AGENT_TEXTS
 from shared.agents.texts_a2a import A2A_TEXTS
@@ -34,7 +34,7 @@ from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
 from shared.agents.turns import attach_files, build_turn, call_ids
 from shared.backends.base import Turn
 from shared.errors import AqueductError
-from shared.events import AgentEvent, Handover, Status
+from shared.events import AgentEvent, Handover, SessionState, Status
 from shared.host.callers import unless_hung_up
 from shared.host.resources import shared_resource
 from shared.host.tools import HostToolRunner
@@ -128,9 +128,16 @@ async def turn_events(
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
     answered = store_files(answered, call.request, call.user)
     answered = warn_of_login(answered, agent, sentence)
+    place = kept_session_place(agent, call)
     async with aclosing(answered) as events:
         async for event in events:
-            yield event
+            yield place.sealed(event) if isinstance(event, SessionState) else event
+
+
+def kept_session_place(agent: AgentConfig, call: PipeRequest) -> SessionPlace:
+    user_id = str(call.user.get("id", ""))
+    chat_id = str(call.metadata.get("chat_id") or "")
+    return SessionPlace(user_id, chat_id, agent.id, agent.backend)
 
 
 def run_recovering(
@@ -146,17 +153,16 @@ async def prepare_turn(
 ) -> Turn:
     """The turn with its session, files, and a way to ask the user."""
     body = call.body
+    place = kept_session_place(agent, call)
     session, forks = None, False
     if agent.session:
-        session, forks = await parent_session(agent.id, call.metadata)
+        session, forks = await parent_session(place, call.metadata)
     if agent.files == "attach":
         body = await attach_files(body, call.metadata, call.user)
-    user_id = str(call.user.get("id", ""))
-    chat_id = str(call.metadata.get("chat_id") or "")
     grants: Grants = shared_resource("approvals", dict)
     dialogs = ChatDialogs(
         agent.approvals,
-        (user_id, chat_id, agent.id),
+        (place.user_id, place.chat_id, agent.id),
         sentence,
         grants,
         call.event_call if call.in_chat else None,
@@ -165,8 +171,8 @@ async def prepare_turn(
     return build_turn(
         agent,
         body,
-        user_id=user_id,
-        chat_id=chat_id,
+        user_id=place.user_id,
+        chat_id=place.chat_id,
         session=session,
         forks=forks,
         dialogs=dialogs,

@@ -90,8 +90,9 @@ class ChatRenderer:
                 return [status_event(event.text, event.done)]
             case Usage(counts):
                 return [{"usage": dict(counts)}]
-            case SessionState(data):
-                return self._state(data)
+            case SessionState(data, seal):
+                fields = {"data": dict(data), "seal": seal}
+                return self._note(STATE_ITEM_TYPE, fields)
             case Handover(agent_id, name):
                 self._agent_id = agent_id
                 return self._note(ANSWERED_BY_ITEM_TYPE, {"name": name})
@@ -261,9 +262,6 @@ class ChatRenderer:
             call = {**call, "arguments": arguments, "status": status}
             events.append(done_event(index, call))
         return events
-
-    def _state(self, data: Mapping[str, Any]) -> list[HostEvent]:
-        return self._note(STATE_ITEM_TYPE, {"data": dict(data)})
 
     def _note(self, kind: str, fields: Mapping[str, Any]) -> list[HostEvent]:
         """An item that is kept with the message and not drawn."""
