@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 39c9eff809667201
+# Content hash: aad097b2912f4395
 
 import asyncio
 import json
@@ -877,6 +877,10 @@ SAVE_SQL = """
     WHERE exchange.digest <> excluded.digest
     RETURNING id
     """
+SKIP_SQL = """
+    INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id)
+    VALUES (:u, :c, :q) ON CONFLICT DO NOTHING
+    """
 FEATURE_SQL = """
     SELECT id, chat, question_key, asked_at, length, question_length,
         embedder, scale
@@ -1094,13 +1098,7 @@ class PostgresStore:
         return await self._delete(where, **values)
 
     async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        await self._execute(
-            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
-            "VALUES (:u, :c, :q) ON CONFLICT DO NOTHING",
-            u=user_id,
-            c=chat_id,
-            q=question_id,
-        )
+        await self._execute(SKIP_SQL, u=user_id, c=chat_id, q=question_id)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 70f6ce13a18dd1d3
+# Content hash: 8d84538b8ebe52fa
 
 import asyncio
 import json
@@ -889,6 +889,10 @@ SAVE_SQL = """
     WHERE exchange.digest <> excluded.digest
     RETURNING id
     """
+SKIP_SQL = """
+    INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id)
+    VALUES (:u, :c, :q) ON CONFLICT DO NOTHING
+    """
 FEATURE_SQL = """
     SELECT id, chat, question_key, asked_at, length, question_length,
         embedder, scale
@@ -1106,13 +1110,7 @@ class PostgresStore:
         return await self._delete(where, **values)
 
     async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        await self._execute(
-            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
-            "VALUES (:u, :c, :q) ON CONFLICT DO NOTHING",
-            u=user_id,
-            c=chat_id,
-            q=question_id,
-        )
+        await self._execute(SKIP_SQL, u=user_id, c=chat_id, q=question_id)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]

@@ -85,7 +85,8 @@ local function reap()
       for _, entry in ipairs(owned) do
         local pool, id = string.match(entry, '^(%S+) (.+)$')
         use(pool)
-        if call('HEXISTS', base .. place, id) == 1 then leave(id, false) end
+        local text = call('HGET', base .. place, id)
+        if text and decode(text).owner == owner then leave(id, false) end
       end
     end
     call('DEL', root .. 'owned:' .. owner, root .. 'mail:' .. owner,
@@ -159,7 +160,13 @@ function commands.adopt(given, upstream, text)
   call('SET', base .. 'spec', text)
   use(ARGV[1])
   local ticket = decode(given)
-  if reown('running', ticket) then return end
+  local known = call('HGET', base .. 'running', ticket.id)
+  if known and decode(known).upstream == upstream then
+    reown('running', ticket)
+    return
+  end
+  -- Here it still waits, or was given another slot, while its replica was away.
+  leave(ticket.id, false)
   own(ticket)
   ticket.probing, ticket.kept = false, 'kept'
   run(ticket, upstream)

@@ -59,10 +59,9 @@ async def client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
 class Replicas:
     """Stores that share one Redis, as several servers do."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self.stores = [
-            RedisStore(RedisWire(client, ROOT), lease_seconds=LEASE) for _ in range(2)
-        ]
+    def __init__(self, client: redis.asyncio.Redis, lease: float = LEASE) -> None:
+        wire = RedisWire(client, ROOT)
+        self.stores = [RedisStore(wire, LEASE / 3, lease) for _ in range(2)]
 
     async def close(self) -> None:
         for store in self.stores:
@@ -72,6 +71,14 @@ class Replicas:
 @pytest.fixture
 async def replicas(client: redis.asyncio.Redis) -> AsyncIterator[Replicas]:
     replicas = Replicas(client)
+    yield replicas
+    await replicas.close()
+
+
+@pytest.fixture
+async def blinking(client: redis.asyncio.Redis) -> AsyncIterator[Replicas]:
+    """Replicas whose leases outlast the time that they lose sight of Redis."""
+    replicas = Replicas(client, lease=60.0)
     yield replicas
     await replicas.close()
 
@@ -290,6 +297,66 @@ async def test_redis_restarted_in_the_middle():
             await two.leave(more)
             await until_shared(one, 0)
             await replicas.close()
+
+
+async def test_a_request_that_waited_in_a_lost_redis_is_there_once(
+    blinking: Replicas, client: redis.asyncio.Redis
+):
+    one, two = blinking.stores
+    running = [await one.enter(SPEC, ticket()), await two.enter(SPEC, ticket())]
+    waits = await one.enter(SPEC, ticket())
+    old = one.replica
+    one._lose(ConnectionError("a blip"))
+    # Its own queue knows of one running request only.
+    await settled(waits)
+    await back(one, old, client)
+    assert await in_books(client) == {"a": 1, "b": 2}
+    assert sum((await two.view(SPEC)).waiting) == 0
+    for store, place in ((one, running[0]), (one, waits), (two, running[1])):
+        await store.leave(place)
+    assert await in_books(client) == {}
+
+
+async def test_a_slot_given_by_a_lost_redis_is_given_back(
+    blinking: Replicas, client: redis.asyncio.Redis
+):
+    one, two = blinking.stores
+    running = [await two.enter(SPEC, ticket()) for _ in range(2)]
+    waits = await one.enter(SPEC, ticket())
+    old = one.replica
+    one._lose(ConnectionError("a blip"))
+    await settled(waits)
+    assert waits.grant is not None
+    mine = waits.grant.upstream
+    other = next(p for p in running if p.grant and p.grant.upstream != mine)
+    await two.leave(other)  # Redis gives this slot to the one that waits
+    await back(one, old, client)
+    assert await in_books(client) == {mine: 2}
+    await one.leave(waits)
+    assert await in_books(client) == {mine: 1}
+
+
+async def back(store: RedisStore, old: str, client: redis.asyncio.Redis) -> None:
+    """Wait until the store has told Redis all, and its old name is forgotten there."""
+
+    async def forgotten() -> bool:
+        await store.view(SPEC)
+        return store.online and old not in await client.zrange(f"{ROOT}replicas", 0, -1)
+
+    await found(forgotten)
+
+
+async def in_books(client: redis.asyncio.Redis) -> dict[str, int]:
+    """What is booked on each upstream, which is what runs there."""
+    books = await client.hgetall(f"{ROOT}pool:books")  # type: ignore[misc]
+    booked = {
+        name.partition(":")[2]: int(number)
+        for name, number in books.items()
+        if name.startswith("upstream:")
+    }
+    texts = await client.hvals(f"{ROOT}pool:running")  # type: ignore[misc]
+    assert booked == Counter(json.loads(text)["upstream"] for text in texts)
+    return booked
 
 
 async def test_a_cluster_will_do():
