@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 2c0ba7c72de7806d
+# Content hash: 089947d5091612ca
 
 import asyncio
 import base64
@@ -278,6 +278,48 @@ class PoolEntry(PoolRules):
     upstreams: tuple[UpstreamSettings, ...] = Field(min_length=1)
 
 
+# --- shared/errors.py ---
+
+
+class AqueductError(Exception):
+    """An error a user is told of: `code` names the sentence, `fields` fill it."""
+
+    def __init__(self, code: str, **fields: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.fields: Mapping[str, Any] = fields
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
+        return f"{type(self).__name__}({self.code}: {fields})"
+
+    __str__ = __repr__
+
+
+class UpstreamError(AqueductError):
+    """The agent's server failed; nothing of our own is at fault."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection came about."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The server answered with an HTTP status of 400 or more."""
+
+    def __init__(self, code: str, status: int, **fields: Any) -> None:
+        super().__init__(code, status=status, **fields)
+        self.status = status
+
+
+class UpstreamSilent(UpstreamError):
+    """Nothing came for as long as the configuration allows."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The stream ended early, could not be read, or carried an error."""
+
+
 # --- shared/backends/addresses.py ---
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -312,6 +354,13 @@ class HostRules:
 def matches_host(url: str, patterns: Collection[str]) -> bool:
     host = (urlsplit(url).hostname or "").rstrip(".")
     return any(fnmatchcase(host, pattern) for pattern in patterns)
+
+
+def path_part(identifier: str) -> str:
+    """An id as one part of a path; UpstreamBroken for what would lead elsewhere."""
+    if identifier in (".", ".."):
+        raise UpstreamBroken("unreadable")
+    return quote(identifier, safe="")
 
 
 def is_link(url: str) -> bool:
@@ -457,48 +506,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 trust_env=self._socket_factory is None,
             )
         return self._session
-
-
-# --- shared/errors.py ---
-
-
-class AqueductError(Exception):
-    """An error a user is told of: `code` names the sentence, `fields` fill it."""
-
-    def __init__(self, code: str, **fields: Any) -> None:
-        super().__init__(code)
-        self.code = code
-        self.fields: Mapping[str, Any] = fields
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{key}={value!r}" for key, value in self.fields.items())
-        return f"{type(self).__name__}({self.code}: {fields})"
-
-    __str__ = __repr__
-
-
-class UpstreamError(AqueductError):
-    """The agent's server failed; nothing of our own is at fault."""
-
-
-class UpstreamUnreachable(UpstreamError):
-    """No connection came about."""
-
-
-class UpstreamRefused(UpstreamError):
-    """The server answered with an HTTP status of 400 or more."""
-
-    def __init__(self, code: str, status: int, **fields: Any) -> None:
-        super().__init__(code, status=status, **fields)
-        self.status = status
-
-
-class UpstreamSilent(UpstreamError):
-    """Nothing came for as long as the configuration allows."""
-
-
-class UpstreamBroken(UpstreamError):
-    """The stream ended early, could not be read, or carried an error."""
 
 
 # --- shared/json_text.py ---
@@ -1536,7 +1543,7 @@ class A2AInterface:
     ) -> A2ARequest:
         method, path = REST_PATHS[operation]
         prefix = "/v1" if self.legacy else f"/{self.tenant}" if self.tenant else ""
-        path = prefix + path.replace("{id}", str(params.get("id", "")))
+        path = prefix + path.replace("{id}", path_part(str(params.get("id", ""))))
         if method == "GET":
             return A2ARequest(method, path, None)
         body = {key: value for key, value in params.items() if key != "id"}
@@ -3750,8 +3757,6 @@ def error_sentence(error: Mapping[str, Any]) -> str:
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # What tools keep for themselves; nobody wants it as attachments.
 PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-# The ids of Open WebUI's temporary chats.
-UNSAVED_CHAT = "local:"
 MAX_FILES_SEEN = 5_000
 MAX_FILES_OUT = 10
 MAX_BYTES_OUT = 10 * 1024 * 1024
@@ -3776,7 +3781,7 @@ class Workspace:
 
         What belongs to no chat, or to one that is not saved, has a temporary one.
         """
-        temporary = not chat_id or chat_id.startswith(UNSAVED_CHAT)
+        temporary = not is_saved_chat(chat_id)
         place = f"turn-{uuid.uuid4().hex}" if temporary else folder_name(chat_id)
         folder = root / folder_name(user_id) / place
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -3819,6 +3824,14 @@ class Workspace:
                 room -= len(data)
                 outputs.append(file_output(name, data))
         return outputs
+
+
+def is_saved_chat(chat_id: str) -> bool:
+    """Whether this is a chat of its own: no temporary one, and no channel.
+
+    Those have ids like `temporary:…`, and another temporary chat may get the same.
+    """
+    return bool(chat_id) and ":" not in chat_id
 
 
 def folder_name(identifier: str) -> str:
@@ -4973,6 +4986,39 @@ def inline_file(data: Mapping[str, Any], name: str) -> FileOutput:
     return FileOutput(f"data:{mime};base64,{encoded}", mime, name)
 
 
+# --- shared/backends/call_paths.py ---
+
+PATH_WORDS = ("path", "file", "dir", "folder")
+
+
+def call_paths(arguments: str | Mapping[str, Any]) -> tuple[str, ...]:
+    """Everything in a call's arguments that is a path, or may be one.
+
+    Rather too much than too little: an entry of the list covers a call only if it
+    covers all of its paths.
+    """
+    if isinstance(arguments, str):
+        try:
+            arguments = orjson.loads(arguments)
+        except orjson.JSONDecodeError:
+            return ()
+    return tuple(dict.fromkeys(named_paths("", arguments)))
+
+
+def named_paths(key: str, value: Any) -> Iterator[str]:
+    """The paths in a value that stands under `key`."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from named_paths(str(name).lower(), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from named_paths(key, inner)
+    elif isinstance(value, str) and value:
+        looks_like_one = "/" in value or "\\" in value or value.startswith("~")
+        if looks_like_one or any(word in key for word in PATH_WORDS):
+            yield value
+
+
 # --- shared/backends/adk.py ---
 
 MAX_CONFIRMATIONS = 50
@@ -5125,7 +5171,8 @@ async def confirmed(dialogs: Dialogs, waiting: list[Confirmation]) -> dict[str, 
     parts = []
     for asked in waiting:
         detail = orjson.dumps(asked.arguments, option=orjson.OPT_INDENT_2).decode()
-        request = ApprovalRequest(asked.name, asked.name, detail)
+        paths = call_paths(asked.arguments)
+        request = ApprovalRequest(asked.name, asked.name, detail, paths)
         response = {"confirmed": await dialogs.approve(request)}
         answer = {"id": asked.request_id, "name": "adk_request_confirmation"}
         parts.append({"functionResponse": {**answer, "response": response}})
@@ -5354,39 +5401,6 @@ def patched(state: Any, patch: list[Mapping[str, Any]]) -> Any:
         return jsonpatch.apply_patch(state if state is not None else {}, patch)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise ValueError("a patch that does not fit the state") from error
-
-
-# --- shared/backends/call_paths.py ---
-
-PATH_WORDS = ("path", "file", "dir", "folder")
-
-
-def call_paths(arguments: str | Mapping[str, Any]) -> tuple[str, ...]:
-    """Everything in a call's arguments that is a path, or may be one.
-
-    Rather too much than too little: an entry of the list covers a call only if it
-    covers all of its paths.
-    """
-    if isinstance(arguments, str):
-        try:
-            arguments = orjson.loads(arguments)
-        except orjson.JSONDecodeError:
-            return ()
-    return tuple(dict.fromkeys(named_paths("", arguments)))
-
-
-def named_paths(key: str, value: Any) -> Iterator[str]:
-    """The paths in a value that stands under `key`."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from named_paths(str(name).lower(), inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from named_paths(key, inner)
-    elif isinstance(value, str) and value:
-        looks_like_one = "/" in value or "\\" in value or value.startswith("~")
-        if looks_like_one or any(word in key for word in PATH_WORDS):
-            yield value
 
 
 # --- shared/backends/agui.py ---
@@ -7102,13 +7116,8 @@ def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
     """The permission that an action needs, its arguments in full."""
     arguments = action.get("args") or {}
     name = str(action.get("name") or "")
-    paths = [
-        value
-        for key, value in arguments.items()
-        if isinstance(value, str) and ("path" in key.lower() or "file" in key.lower())
-    ]
     detail = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
-    return ApprovalRequest(name, name, detail, tuple(paths))
+    return ApprovalRequest(name, name, detail, call_paths(arguments))
 
 
 def interrupt_question(value: Any) -> UserQuestion:
@@ -7178,7 +7187,10 @@ class LangGraphBackend:
 
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Interrupt the run `run_id` of `thread_id`, unless it has ended already."""
-        path = f"/threads/{session['thread_id']}/runs/{session['run_id']}/cancel"
+        thread_id, run_id = (
+            path_part(str(session[name])) for name in ("thread_id", "run_id")
+        )
+        path = f"/threads/{thread_id}/runs/{run_id}/cancel"
         with suppress(UpstreamRefused):
             query = "?wait=true&action=interrupt"
             await call_json(self.client, self.endpoint, "POST", path + query)
@@ -7219,7 +7231,7 @@ class LangGraphBackend:
         Another branch of the chat may have gone on in the same thread meanwhile.
         """
         with suppress(UpstreamError):
-            path = f"/threads/{session['thread_id']}/state"
+            path = f"/threads/{path_part(session['thread_id'])}/state"
             found = await get_json(self.client, self.endpoint, path)
             state = must_be_object(found)
             if (state.get("metadata") or {}).get("run_id") == session.get("run_id"):
@@ -7273,7 +7285,7 @@ class LangGraphBackend:
         self, run: GraphRun, body: Mapping[str, Any]
     ) -> AsyncGenerator[AgentEvent, None]:
         """The events of one run."""
-        path = f"/threads/{run.thread_id}/runs/stream"
+        path = f"/threads/{path_part(run.thread_id)}/runs/stream"
         request = {
             "assistant_id": self.assistant,
             "stream_mode": STREAM_MODES,
@@ -7731,7 +7743,7 @@ class LettaBackend:
         """The events of one run."""
         decoder = under_way.decoder
         decoder.begin_run()
-        path = f"/v1/conversations/{under_way.conversation_id}/messages"
+        path = f"/v1/conversations/{path_part(under_way.conversation_id)}/messages"
         if self.one_history:
             path = f"/v1/agents/{self.agent_id}/messages/stream"
         body: dict[str, Any] = {
@@ -10084,6 +10096,9 @@ class MemoryPool:
         self._opening: asyncio.TimerHandle | None = None
 
     def enter(self, place: QueuePlace) -> None:
+        """Let a request in, unless it is here already, or is told what becomes of it."""
+        if place.ticket.id in self.places or place.settled.done():
+            return
         self.desk.spec = place.spec
         now = self._clock()
         ticket = place.ticket
@@ -10105,7 +10120,7 @@ class MemoryPool:
         """Go on with a request that runs or waits elsewhere until now."""
         if place.grant is None:
             self.enter(place)
-        else:
+        elif place.ticket.id not in self.places:
             ticket = place.ticket
             self.places[ticket.id] = place
             self.desk.adopt(ticket, place.grant.upstream, self._clock())
@@ -13883,12 +13898,15 @@ class ChatDialogs:
         if grant in self.grants:
             return True
         fields = {"tool": request.tool}
+        # The next temporary chat of the same page has the same id.
+        lasting = is_saved_chat(self.place[1])
+        kinds = ("once", "chat") if lasting else ("once",)
         choice = {
             "type": "string",
             "title": self.sentence("approval_choice", fields),
             "oneOf": [
-                {"const": "once", "title": self.sentence("approval_once", fields)},
-                {"const": "chat", "title": self.sentence("approval_chat", fields)},
+                {"const": kind, "title": self.sentence(f"approval_{kind}", fields)}
+                for kind in kinds
             ],
             "default": "once",
         }
@@ -13898,11 +13916,11 @@ class ChatDialogs:
             {"allow": choice},
             self.sentence("approval_waiting", fields),
         )
-        if answer.get("allow") == "chat":
+        if answer.get("allow") == "chat" and lasting:
             while len(self.grants) >= MAX_GRANTS:
                 del self.grants[next(iter(self.grants))]
             self.grants[grant] = None
-        return answer.get("allow") in ("once", "chat")
+        return answer.get("allow") in kinds
 
     async def ask(self, question: UserQuestion) -> str | None:
         if self.event_call is None:

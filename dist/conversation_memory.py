@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 9f32a0106c154f16
+# Content hash: b1eb4417bee3beb5
 
 import asyncio
 import json
@@ -1745,6 +1745,8 @@ Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float] | Floats]]
 MAX_EMBEDDED_CHARS = 4_000
 SCALE_BYTES = 4
 
+memory_vectors_log = logging.getLogger("aqueduct.memory.vectors")
+
 
 async def exchange_vectors(
     encode: Encode, exchanges: Sequence[Exchange]
@@ -1764,6 +1766,35 @@ async def exchange_vectors(
         (unit[question] + unit[whole]) * np.float32(0.5)
         for question, whole in zip(both[::2], both[1::2], strict=True)
     ]
+
+
+async def vectors_or_none(
+    encode: Encode,
+    works: Callable[[], Awaitable[bool]],
+    exchanges: Sequence[Exchange],
+) -> list[Floats | None]:
+    """The same; None for an exchange that the model does not take, even alone.
+
+    One rejected text must not keep those beside it from having vectors. Raises what
+    `encode` raised where the model itself no longer works.
+    """
+    try:
+        return list(await exchange_vectors(encode, exchanges))
+    except Exception as error:  # any engine an admin may have set
+        if len(exchanges) == 1:
+            if not await works():
+                raise
+            # Not its message: engines repeat the text there.
+            memory_vectors_log.warning(
+                "Passed over, by words alone from now on: an exchange of chat %s (%s)",
+                exchanges[0].chat_id,
+                type(error).__name__,
+            )
+            return [None]
+    found: list[Floats | None] = []
+    for exchange in exchanges:
+        found += await vectors_or_none(encode, works, [exchange])
+    return found
 
 
 def pack_vector(vector: Floats) -> bytes:
@@ -2143,27 +2174,37 @@ async def index_pending(store: MemoryStore) -> None:
     That is new exchanges, old ones after a change of model, and all of them after the
     vectors were wiped. Ends where there is no model; the next exchange starts it anew.
     """
+    # What the model did not take. After a restart it is tried once more.
+    rejected: set[tuple[str, int, int]] = shared_resource("memory_rejected", set)
     while embedder := await present_embedder():
         started = time.monotonic()
-        waiting = await store.pending(embedder, BATCH)
+        waiting = [
+            (user_id, stored)
+            for user_id, stored in await store.pending(embedder, BATCH + len(rejected))
+            if (embedder.name, stored.id, stored.exchange.digest) not in rejected
+        ][:BATCH]
         if not waiting:
             return
-        vectors = await exchange_vectors(
-            encode_content, [stored.exchange for _, stored in waiting]
+        vectors = await vectors_or_none(
+            encode_content, embedding_works, [stored.exchange for _, stored in waiting]
         )
         if await embedding_model_name() != embedder.name:
             continue  # changed under way: nobody knows which model made these
-        kept = await store.set_vectors(
-            embedder,
-            [
-                (user_id, stored.id, stored.exchange.digest, vector)
-                for (user_id, stored), vector in zip(waiting, vectors, strict=True)
-            ],
-        )
-        if not kept:
+        made: list[tuple[str, int, int, Floats]] = []
+        for (user_id, stored), vector in zip(waiting, vectors, strict=True):
+            if vector is None:
+                rejected.add((embedder.name, stored.id, stored.exchange.digest))
+            else:
+                made.append((user_id, stored.id, stored.exchange.digest, vector))
+        if made and not await store.set_vectors(embedder, made):
             return
         if len(waiting) == BATCH:
             await asyncio.sleep(min(time.monotonic() - started, LONGEST_REST))
+
+
+async def embedding_works() -> bool:
+    """Whether the model takes a text that no model rejects."""
+    return await present_embedder() is not None
 
 
 async def present_embedder() -> Embedder | None:

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: a88423c5dd48dde9
+# Content hash: 50c01260ef2e92e2
 
 import asyncio
 import contextlib
@@ -144,9 +144,13 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class ErrandTurn:
-    """A turn that was started for a root; `task_id` is empty once it has ended."""
+    """A turn that was started for a root; `task_id` is empty once it has ended.
+
+    `chats` are those above it, as in its errand.
+    """
 
     chat_id: str
+    chats: tuple[str, ...]
     asked_by: str
     tokens: int
     task_id: str
@@ -197,6 +201,7 @@ async def errand_turn(request: Any, question: Any, answer: Any) -> ErrandTurn:
     )
     return ErrandTurn(
         chat_id=question.chat_id,
+        chats=tuple(question.meta[ERRAND_KEY]["chats"]),
         asked_by=question.meta[ERRAND_KEY]["message_id"],
         tokens=used_tokens(question, answer),
         task_id=str(answer.meta["task_id"]) if running else "",
@@ -243,10 +248,16 @@ def answering_task(metadata: Mapping[str, Any]) -> Any:
 
 
 async def stop_everywhere(request: Any, task_ids: Sequence[str]) -> None:
-    """Stop tasks on whichever worker they run."""
-    from open_webui.tasks import stop_task
+    """Stop tasks on whichever worker they run, if they are not being stopped here.
+
+    A second stop would hit Open WebUI while it saves an answer.
+    """
+    from open_webui.tasks import stop_task, tasks
 
     for task_id in task_ids:
+        task = tasks.get(task_id)
+        if task is not None and (task.done() or task.cancelling()):
+            continue
         await stop_task(request.app.state.redis, task_id)
 
 
@@ -305,13 +316,6 @@ async def keep_chat_tag(person: Any, tag: str) -> None:
 
 
 # --- shared/host/saved_chats.py ---
-
-
-def is_saved_chat(chat_id: str | None) -> bool:
-    """Whether this is neither a temporary chat, nor a channel, nor no chat at all."""
-    from open_webui.utils.chat_id import is_saved_chat_id
-
-    return bool(is_saved_chat_id(chat_id))
 
 
 async def stored_history(chat_id: str) -> dict[str, Any]:
@@ -1123,15 +1127,6 @@ class Caller:
         return str(self.model.get("id") or "")
 
     @property
-    def in_saved_chat(self) -> bool:
-        return is_saved_chat(self.chat_id)
-
-    @property
-    def in_temporary_chat(self) -> bool:
-        """Whether only the browser keeps this chat: `local:…`."""
-        return self.chat_id.startswith("local:")
-
-    @property
     def language(self) -> str:
         variables = self.metadata.get("variables") or {}
         return str(variables.get("{{USER_LANGUAGE}}") or "en")
@@ -1156,11 +1151,20 @@ class Caller:
 POLL_SECONDS = 0.5
 
 
+async def require_own_chat(caller: Caller) -> None:
+    """AqueductError unless the caller answers in a stored chat of its user's own.
+
+    Elsewhere others would read what stands in the user's chats, what is not to be
+    stored would be, and the limits of a request, which lie there, would not hold.
+    """
+    if await own_chat(caller.person, caller.chat_id) is None:
+        raise AqueductError("not_own_chat")
+
+
 async def present_errand(caller: Caller) -> Errand:
     """For whom the caller is answering: depth 0 where that is a person."""
-    errand, begun = None, 0
-    if caller.in_saved_chat:
-        errand, begun = await errand_of(caller.chat_id, caller.message_id)
+    await require_own_chat(caller)
+    errand, begun = await errand_of(caller.chat_id, caller.message_id)
     if errand is None:
         root = caller.message_id or uuid4().hex
         errand = Errand(root, begun or int(time.time()), 0, (), (), "")
@@ -1169,12 +1173,7 @@ async def present_errand(caller: Caller) -> Errand:
 
 
 def next_errand(caller: Caller, present: Errand, model_ids: Collection[str]) -> Errand:
-    """The errand of models that the caller asks; AqueductError where it may not.
-
-    What is said in a temporary chat is not to be stored, and a conversation would be.
-    """
-    if caller.in_temporary_chat:
-        raise AqueductError("temporary_chat")
+    """The errand of models that the caller asks; AqueductError where it may not."""
     if set(model_ids) & set(present.models):
         raise AqueductError("own_model")
     limit = caller.limits.max_depth
@@ -1313,9 +1312,10 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
         "The time for this request is over; what was running is stopped.",
         "Answer with what you have.",
     ),
-    "temporary_chat": (
-        "This chat is temporary, and a conversation with a model would be stored.",
-        "Tell the user to ask in a chat that is kept.",
+    "not_own_chat": (
+        "This works only in a stored chat of the user's own, not in one that is "
+        "temporary, a channel or somebody else's.",
+        "Tell the user to ask in a chat of their own that is kept.",
     ),
     "own_chat": (
         "In this chat somebody is waiting for your answer.",
@@ -2553,13 +2553,17 @@ async def begin_question(
     """Ask the first of the models, in `chat` or in a new one for all of them.
 
     Stop does not come in between, which would leave half a chat; what has begun by
-    then is stopped.
+    then is stopped. From then on Stop of who asks ends all below, for which a task is
+    left behind: the one that is asked may be done while those it has asked are not.
     """
+    asking = answering_task(caller.metadata)
 
     async def begin() -> tuple[ChatPlace, StartedTurn]:
         place = await open_place(caller, errand, chat, models, question)
         words = question.message
-        return place, await start_question(caller, errand, place, models[0], words)
+        started = await start_question(caller, errand, place, models[0], words)
+        await run_as_task(caller.request, stop_below(caller, errand, asking))
+        return place, started
 
     beginning = asyncio.ensure_future(begin())
     try:
@@ -2686,13 +2690,8 @@ async def leave_to_answer(
     started: StartedTurn,
 ) -> dict[str, Any]:
     """Let the model answer in the background."""
-    minding = mind_turn(
-        caller.request,
-        started,
-        answering_task(caller.metadata),
-        seconds_left(caller, errand),
-    )
-    await run_as_task(caller.request, minding)
+    ending = end_in_time(caller.request, started, seconds_left(caller, errand))
+    await run_as_task(caller.request, ending)
     await caller.status("started", True, model=target.name)
     return {
         "chat_id": place.chat_id,
@@ -2704,17 +2703,22 @@ async def leave_to_answer(
     }
 
 
-async def mind_turn(
-    request: Any, started: StartedTurn, asking: asyncio.Task[Any], seconds: float
-) -> None:
-    """End a turn in the background when its time is over, or who asked is stopped."""
-    waiting = asyncio.ensure_future(wait_for_turn(request, started, seconds))
-    await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
-    if not waiting.done() and asking.cancelled():
-        await stop_tasks(request, started.task_ids)
-    # Its time is over: `wait_for_turn` has stopped it.
+async def end_in_time(request: Any, started: StartedTurn, seconds: float) -> None:
+    """End a turn in the background when its time is over."""
+    # `wait_for_turn` stops it then.
     with contextlib.suppress(AqueductError):
-        await waiting
+        await wait_for_turn(request, started, seconds)
+
+
+async def stop_below(caller: Caller, errand: Errand, asking: asyncio.Task[Any]) -> None:
+    """When who asks is stopped, stop everything that was begun below, at any depth."""
+    await asyncio.wait({asking}, timeout=max(seconds_left(caller, errand), 0))
+    if not asking.done() or not asking.cancelled():
+        return
+    turns = await errand_turns(caller.request, caller.person.id, errand)
+    below = [turn for turn in turns if caller.chat_id in turn.chats]
+    running = [turn.task_id for turn in below if turn.task_id]
+    await stop_everywhere(caller.request, running)
 
 
 # --- shared/orchestration/chats_told.py ---
@@ -2725,6 +2729,7 @@ MOST_MESSAGES = 50
 
 async def told_chats(caller: Caller, title: str) -> dict[str, Any]:
     """The user's chats with these words in their title, the latest first."""
+    await require_own_chat(caller)
     found = await find_own_chats(caller.person, title.strip(), FOUND_CHATS + 1)
     told: dict[str, Any] = {
         "chats": [
@@ -2744,6 +2749,7 @@ async def told_chats(caller: Caller, title: str) -> dict[str, Any]:
 
 async def told_messages(caller: Caller, chat_id: str, last: int) -> dict[str, Any]:
     """The last messages of a chat, on the branch that the user sees."""
+    await require_own_chat(caller)
     chat = await own_chat(caller.person, chat_id)
     if chat is None:
         raise AqueductError("no_such_chat")

@@ -14,6 +14,7 @@ from uuid import uuid4
 from starlette.requests import Request
 
 from shared.errors import AqueductError
+from shared.host.chat_fields import keep_selected_models, restore_columns
 from shared.host.completion_form import completion_form
 from shared.host.usable_models import UsableModel, usable_model
 
@@ -152,7 +153,7 @@ async def begin_turn(
     except BaseException:
         await withdraw_turn(request, person, chat, turn)
         raise
-    await keep_chat_fields(chat)
+    await keep_selected_models(chat)
     ids = tuple(answerer.message_id for answerer in turn.answerers)
     return chat, StartedTurn(turn.chat_id, ids, tuple(task_ids))
 
@@ -274,10 +275,14 @@ async def run_answerer(
 async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> None:
     """Take back what was inserted: the answers, and a user message that is new.
 
-    `chat` is the chat as it was before.
+    A stored question gets its columns back. `chat` is the chat as it was before.
     """
     from open_webui.models.chats import Chats
 
+    if turn.stored:
+        question_id = str(turn.user_message["id"])
+        models = chat_messages(chat)[question_id].get("models") or []
+        await restore_columns(turn.chat_id, question_id, models)
     answers = [answerer.message_id for answerer in turn.answerers]
     stored = [await stored_message(turn.chat_id, answer) for answer in answers]
     task_ids = [(message.get("meta") or {}).get("task_id") for message in stored]
@@ -287,19 +292,8 @@ async def withdraw_turn(request: Any, person: Any, chat: Any, turn: NewTurn) -> 
         await Chats.delete_message_from_chat_by_id_and_message_id(
             turn.chat_id, message_id
         )
-    await keep_chat_fields(chat)
+    await keep_selected_models(chat)
     await emit_to_user(person.id, turn.chat_id, {"type": "chat:reload"})
-
-
-async def keep_chat_fields(chat: Any) -> None:
-    """Give the chat back its selected models and its files.
-
-    The completion handler takes the models that answer for the user's selection.
-    """
-    from open_webui.models.chats import Chats
-
-    kept = {key: chat.chat[key] for key in ("models", "files") if key in chat.chat}
-    await Chats.update_chat_by_id(chat.id, kept, touch=False)
 
 
 async def emit_to_user(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,12 @@ from shared.orchestration.desk import ButtonSettings, Desk, Press
 from shared.orchestration.service import BUTTONS
 
 MODELS = ("one", "two", "three")
-OURS = (*BUTTONS, "refused", "stopped")
+# "refused": a model goes away; "stopped": somebody stops it while it starts.
+OURS = (
+    *BUTTONS,
+    *(f"refused {button}" for button in ("continue", "opinion", "compare")),
+    *(f"stopped {button}" for button in ("talk", "opinion", "compare")),
+)
 THEIRS = ("edit", "regenerate", "delete")
 # What a press may meet here; everything else is a mistake.
 REFUSALS = ("message_gone", "not_started", "answer_running", "no_question")
@@ -49,6 +55,9 @@ class Scene:
         self.chat_id = chat_id
         self.chat_ids = [chat_id]
         self.pressed = False
+        # What happens when a model is set to work: it is refused, or all is cancelled.
+        self.refused: Sequence[str] = ()
+        self.cancelled: asyncio.Task[None] | None = None
         state = SimpleNamespace(
             MODELS={name: {"id": name, "name": name} for name in MODELS},
             redis=None,
@@ -66,7 +75,9 @@ class Scene:
 
         if "user_message" not in form:
             return {"choices": [{"message": {"content": "in short"}}]}
-        if "refused" in form["user_message"]["content"]:
+        if self.cancelled:
+            self.cancelled.cancel()
+        if form["model"] in self.refused:
             raise HTTPException(400, "the model went away")
         chat_id, entries = form["chat_id"], form["message_ids"]
         await Chats.insert_chat_turn(chat_id, user, form["user_message"], entries)
@@ -94,10 +105,19 @@ class Scene:
         # The claim of `shared/host/claims.py`: one press in a chat at a time.
         self.pressed = True
         try:
+            how, _, button = kind.rpartition(" ")
+            # Compare's first model is at work when its second one is refused.
+            late = ("three",) if button == "compare" else MODELS
+            self.refused = late if how == "refused" else ()
             pressing = asyncio.create_task(self.press(kind, answer["id"], pick))
-            if kind == "stopped":
+            self.cancelled = None
+            if kind == "stopped talk":
                 await self.stop(pressing, pick.randrange(400))
+            elif how == "stopped":
+                self.cancelled = pressing
             await pressing
+        except asyncio.CancelledError:
+            assert kind.startswith("stopped")
         except AqueductError as error:
             if error.code not in REFUSALS:
                 raise
@@ -106,7 +126,7 @@ class Scene:
 
     async def press(self, kind: str, message_id: str, pick: random.Random) -> None:
         """Press a button and fill in its form."""
-        button = {"refused": "continue", "stopped": "talk"}.get(kind, kind)
+        how, _, button = kind.rpartition(" ")
 
         async def event_call(event: dict[str, Any]) -> Any:
             if event["type"] == "execute":
@@ -116,7 +136,7 @@ class Scene:
                 "model": pick.choice(MODELS),
                 "turns": pick.choice((2, 3)),
                 "seed": pick.choice(("as_is", "summary")),
-                "text": "refused" if kind == "refused" else "go on",
+                "text": "refused" if how == "refused" else "go on",
                 "model_1": "two",
                 "model_2": "three",
             }
@@ -209,6 +229,16 @@ async def check(chat_id: str, is_new: bool) -> None:
     assert all(rows[k].get("parentId") == m["parentId"] for k, m in messages.items())
 
 
+def check_columns(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Whether each new column of a question has an answer, and no column is lost."""
+    for message_id in before.keys() & after.keys():
+        old = before[message_id].get("models") or []
+        new = after[message_id].get("models") or []
+        assert new[: len(old)] == old, "a column is lost"
+        answered = {after[k].get("modelIdx") for k in after[message_id]["childrenIds"]}
+        assert answered >= set(range(len(old), len(new))), "a ghost column"
+
+
 async def run(steps: list[list[tuple[str, int]]], person: Any) -> None:
     from open_webui.models.chats import ChatForm, Chats
 
@@ -226,7 +256,11 @@ async def run(steps: list[list[tuple[str, int]]], person: Any) -> None:
     await Chats.insert_new_chat(chat_id, person.id, form)
     scene = Scene(person, chat_id)
     for together in steps:
+        before = (await stored_chat(chat_id))["history"]["messages"]
         await asyncio.gather(*(scene.step(kind, seed) for kind, seed in together))
+        if all(kind in OURS for kind, _ in together):
+            after = (await stored_chat(chat_id))["history"]["messages"]
+            check_columns(before, after)
         for each in scene.chat_ids:
             await check(each, is_new=each != chat_id)
 
