@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 031f89ec8df965d3
+# Content hash: 1eee5a1072af2f7a
 
 import asyncio
 import contextlib
@@ -1562,9 +1562,13 @@ async def press_opinion(desk: Desk) -> None:
 
 async def press_compare(desk: Desk) -> None:
     """Further models answer the same question, in columns beside this answer."""
-    messages = await stored_messages(desk)
+    chat = await chat_at_rest(desk)
+    messages = chat_messages(chat)
     answer = answer_at(messages, desk.press.message_id)
     question = question_of(messages, answer)
+    # Open WebUI lets nobody else give a question the columns it is drawn with.
+    if (question.get("user_id") or chat.user_id) != desk.person.id:
+        raise AqueductError("others_question")
     picker = await desk.picker(answering_models(messages, question))
     chosen = await ask_for_models(desk, picker)
     # Read anew: a form may stand open for minutes.
@@ -1600,12 +1604,17 @@ async def ask_for_models(desk: Desk, picker: Picker) -> list[str]:
 
 async def stored_messages(desk: Desk) -> Mapping[str, Mapping[str, Any]]:
     """The tree of this chat; AqueductError where nothing can be added to it now."""
+    return chat_messages(await chat_at_rest(desk))
+
+
+async def chat_at_rest(desk: Desk) -> Any:
+    """This chat as it is stored; AqueductError where nothing can be added to it now."""
     if desk.press.in_temporary_chat:
         raise AqueductError("temporary_chat")
     chat = await writable_chat(desk.press.chat_id, desk.person)
     if await answer_running(desk.press.request, chat):
         raise AqueductError("answer_running")
-    return chat_messages(chat)
+    return chat
 
 
 def new_user_message(
@@ -1816,6 +1825,9 @@ async def press_new_chat(desk: Desk) -> None:
     else:
         line = desk.line("new_chat_line", **origin_fields(desk, origin, names))
         seed, content = seeded(origin.branch), join_parts(line, text)
+    if origin.stored:
+        # A form and a summary take minutes: the right to write may be gone.
+        await writable_chat(desk.press.chat_id, desk.person)
     title = f"{origin.title} · {names.get(model_id, model_id)}"
     chat_id = await open_chat(desk, origin, title, seed, content, model_id)
     if origin.stored:
@@ -1824,9 +1836,12 @@ async def press_new_chat(desk: Desk) -> None:
             link=chat_link(title, chat_id),
             next=names.get(model_id, model_id),
         )
-        await append_line(
-            desk.person, desk.press.chat_id, desk.press.message_id, onward
-        )
+        # Gone while the model was set to work: the new chat stands all the same.
+        with contextlib.suppress(AqueductError):
+            await writable_chat(desk.press.chat_id, desk.person)
+            await append_line(
+                desk.person, desk.press.chat_id, desk.press.message_id, onward
+            )
     await desk.remember([model_id])
     # Gone meanwhile to another page: the chat stands in the sidebar.
     with contextlib.suppress(AqueductError):
@@ -2010,6 +2025,13 @@ BUTTON_NOTICES: dict[str, dict[str, str]] = {
         "es": "Puedes leer este chat, pero no escribir en él.",
         "fr": "Tu peux lire cette conversation, mais pas y écrire.",
         "zh": "你可以阅读此对话，但不能写入。",
+    },
+    "others_question": {
+        "en": "Somebody else asked this question: only they can compare its answers.",
+        "de": "Diese Frage hat jemand anderes gestellt: Nur diese Person kann vergleichen.",
+        "es": "Otra persona hizo esta pregunta: solo ella puede comparar las respuestas.",
+        "fr": "Quelqu'un d'autre a posé cette question : lui seul peut comparer.",
+        "zh": "这个问题是别人提的：只有提问者才能比较回答。",
     },
     "message_gone": {
         "en": "This message is no longer in the chat. Reload the page.",

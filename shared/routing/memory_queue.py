@@ -38,6 +38,9 @@ class MemoryPool:
         self._opening: asyncio.TimerHandle | None = None
 
     def enter(self, place: QueuePlace) -> None:
+        """Let a request in, unless it is here already, or is told what becomes of it."""
+        if place.ticket.id in self.places or place.settled.done():
+            return
         self.desk.spec = place.spec
         now = self._clock()
         ticket = place.ticket
@@ -59,7 +62,7 @@ class MemoryPool:
         """Go on with a request that runs or waits elsewhere until now."""
         if place.grant is None:
             self.enter(place)
-        else:
+        elif place.ticket.id not in self.places:
             ticket = place.ticket
             self.places[ticket.id] = place
             self.desk.adopt(ticket, place.grant.upstream, self._clock())

@@ -336,6 +336,17 @@ async def test_a_slot_given_by_a_lost_redis_is_given_back(
     assert await in_books(client) == {mine: 1}
 
 
+async def test_a_request_that_enters_as_redis_is_lost_enters_once(replicas: Replicas):
+    one, _ = replicas.stores
+    entering = asyncio.create_task(one.enter(SPEC, ticket()))
+    await asyncio.sleep(0)
+    assert one.places
+    one._lose(ConnectionError("a blip"))
+    place = await entering
+    assert place.grant is not None
+    assert sum((await one._local.view(SPEC)).running.values()) == 1
+
+
 async def back(store: RedisStore, old: str, client: redis.asyncio.Redis) -> None:
     """Wait until the store has told Redis all, and its old name is forgotten there."""
 
