@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 50c01260ef2e92e2
+# Content hash: f23d1e496aaf82ea
 
 import asyncio
 import contextlib
@@ -2713,7 +2713,7 @@ async def end_in_time(request: Any, started: StartedTurn, seconds: float) -> Non
 async def stop_below(caller: Caller, errand: Errand, asking: asyncio.Task[Any]) -> None:
     """When who asks is stopped, stop everything that was begun below, at any depth."""
     await asyncio.wait({asking}, timeout=max(seconds_left(caller, errand), 0))
-    if not asking.done() or not asking.cancelled():
+    if not asking.cancelled():
         return
     turns = await errand_turns(caller.request, caller.person.id, errand)
     below = [turn for turn in turns if caller.chat_id in turn.chats]

@@ -74,6 +74,21 @@ async def current_branch(chat_id: str) -> list[dict[str, Any]]:
     return [message | {"id": message.get("id")} for message in branch or ()]
 
 
+async def message_authors(chat_id: str) -> dict[str, str]:
+    """Who wrote each message of a chat, as far as Open WebUI has noted it."""
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.chat_messages import ChatMessage
+    from sqlalchemy import select
+
+    query = select(ChatMessage.id, ChatMessage.user_id).where(
+        ChatMessage.chat_id == chat_id
+    )
+    async with get_async_db() as session:
+        rows = (await session.execute(query)).all()
+    # Rows are named after chat and message.
+    return {row[0].removeprefix(f"{chat_id}-"): str(row[1]) for row in rows if row[1]}
+
+
 async def stored_history(chat_id: str) -> dict[str, Any]:
     """A chat's `messages` by id, linked by `parentId`, and its `currentId`, the message
     it ends with; without messages where the chat is gone.

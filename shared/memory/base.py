@@ -96,6 +96,10 @@ class MemoryStore(Protocol):
         """Forget these for good: `save` will not take them in again."""
         ...
 
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        """Have `save` never take this question in; what is stored of it stays."""
+        ...
+
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
     ) -> int:

@@ -114,6 +114,24 @@ def visible_text(message: Mapping[str, Any]) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
+def own_turns(
+    messages: Iterable[Mapping[str, Any]], authors: Mapping[str, str], user_id: str
+) -> list[Mapping[str, Any]]:
+    """The messages without what others wrote in this chat, and its answers.
+
+    `authors` are user ids by message id; who is not named there is this user.
+    """
+    own: list[Mapping[str, Any]] = []
+    others = False
+    for message in messages:
+        if message.get("role") == "user":
+            author = authors.get(str(message.get("id")), user_id)
+            others = author != user_id
+        if not others:
+            own.append(message)
+    return own
+
+
 def branch_exchanges(
     messages: Iterable[Mapping[str, Any]],
     chat_id: str,

@@ -11,10 +11,11 @@ from shared.host.saved_chats import (
     chats_from,
     count_chats,
     current_branch,
+    message_authors,
 )
 from shared.host.valves import function_is_active, user_named
 from shared.memory.base import MemoryStore
-from shared.memory.exchanges import branch_exchanges
+from shared.memory.exchanges import branch_exchanges, own_turns
 from shared.memory.looking_up import MEMORY_FILTER_ID, memory_options, personal_options
 from shared.memory.opening import (
     in_background,
@@ -131,7 +132,9 @@ async def store_chat(
     name, user = await user_named(user_id)
     if user is None:
         return 0
-    branch = await current_branch(chat_id)
+    branch = own_turns(
+        await current_branch(chat_id), await message_authors(chat_id), user_id
+    )
     exchanges = branch_exchanges(
         branch, chat_id, speaker=name, max_chars=options.max_chars
     )

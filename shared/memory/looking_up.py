@@ -9,7 +9,12 @@ from shared.memory.notes import Note, note_heading, notes_within
 from shared.memory.opening import embed_question, open_memory
 from shared.memory.options import MemoryOptions, PersonalMemoryOptions, is_barred
 from shared.memory.recall import Scope, recall
-from shared.memory.service import MemoryCall, make_citations, proven_notes
+from shared.memory.service import (
+    MemoryCall,
+    in_own_chat,
+    make_citations,
+    proven_notes,
+)
 from shared.memory.texts import MEMORY_TEXTS
 from shared.texts import translate
 
@@ -47,6 +52,7 @@ async def look_up(
         and personal.recall
         and not is_barred(options, model)
         and await function_is_active(MEMORY_FILTER_ID)
+        and await in_own_chat(call)
         and not await store.is_excluded(call.user_id, call.chat_id)
     )
     if not allowed:

@@ -87,6 +87,10 @@ SAVE_SQL = """
     WHERE exchange.digest <> excluded.digest
     RETURNING id
     """
+SKIP_SQL = """
+    INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id)
+    VALUES (:u, :c, :q) ON CONFLICT DO NOTHING
+    """
 FEATURE_SQL = """
     SELECT id, chat, question_key, asked_at, length, question_length,
         embedder, scale

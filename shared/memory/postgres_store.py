@@ -25,6 +25,7 @@ from shared.memory.postgres_schema import (
     MATCH_SQL,
     POSTGRES_COLUMNS,
     SAVE_SQL,
+    SKIP_SQL,
     run_sql,
 )
 from shared.memory.wording import index_texts
@@ -190,6 +191,9 @@ class PostgresStore:
             **values,
         )
         return await self._delete(where, **values)
+
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        await self._execute(SKIP_SQL, u=user_id, c=chat_id, q=question_id)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]

@@ -13,9 +13,15 @@ from shared.host.saved_chats import (
     chat_owners,
     compaction_is_on,
     is_saved_chat,
+    message_authors,
     public_address,
 )
-from shared.memory.exchanges import NOTES_OPEN, StoredExchange, branch_exchanges
+from shared.memory.exchanges import (
+    NOTES_OPEN,
+    StoredExchange,
+    branch_exchanges,
+    own_turns,
+)
 from shared.memory.notes import (
     Note,
     note_heading,
@@ -85,14 +91,27 @@ class MemoryCall:
         return PersonalMemoryOptions.model_validate(valves or {}, from_attributes=True)
 
     @property
-    def concerns_memory(self) -> bool:
-        """Not a temporary chat, an API call, a subagent's errand, or a paused chat."""
+    def question_id(self) -> str:
+        message = self.metadata.get("user_message") or {}
+        return str(self.metadata.get("user_message_id") or message.get("id") or "")
+
+    @property
+    def is_of_a_chat(self) -> bool:
+        """Not of a temporary chat, an API call or a subagent's errand."""
         return (
             bool(self.user_id)
             and is_saved_chat(self.chat_id)
             and not self.metadata.get("internal")
-            and PAUSE_FILTER_ID not in (self.metadata.get("filter_ids") or ())
         )
+
+    @property
+    def is_paused(self) -> bool:
+        return PAUSE_FILTER_ID in (self.metadata.get("filter_ids") or ())
+
+    @property
+    def concerns_memory(self) -> bool:
+        """Of a chat that is not paused."""
+        return self.is_of_a_chat and not self.is_paused
 
 
 async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any]:
@@ -101,6 +120,7 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     They are told no sooner because what comes between, searching the web and files,
     searches for the text of the user's message.
     """
+    leave_out_unremembered(call)
     if not call.concerns_memory:
         return body
     messages = await cut_history(body.get("messages") or [], call)
@@ -109,6 +129,8 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
         return body
     try:
         async with asyncio.timeout(call.options.max_wait_ms / 1000):
+            if not await in_own_chat(call):
+                return body
             told = await told_notes(messages, call)
             citations = await make_citations(told, call)
     except TimeoutError:
@@ -124,6 +146,33 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
     cite_at_the_end(call)
     await say_recalled(len(told), call)
     return body
+
+
+def leave_out_unremembered(call: MemoryCall) -> None:
+    """Keep a turn that is paused, or of who is not remembered, out for good.
+
+    A later answer in the same chat stores its whole branch. Asked for before the
+    answer, because a stopped one has no outlet, and after it, as switches may have
+    changed or the first try failed.
+    """
+    unwanted = call.is_paused or not call.personal.remember
+    if call.is_of_a_chat and unwanted and call.question_id:
+        in_background("leaving a question out", skip_question(call))
+
+
+async def skip_question(call: MemoryCall) -> None:
+    store = await open_memory()
+    await store.skip(call.user_id, call.chat_id, call.question_id)
+
+
+async def in_own_chat(call: MemoryCall) -> bool:
+    """Whether the chat is this user's; one that is not saved yet is.
+
+    In a chat that somebody else shares for going on together, notes and their
+    citations would be saved into that person's chat.
+    """
+    owner = (await chat_owners([call.chat_id])).get(call.chat_id)
+    return owner is None or owner.user_id == call.user_id
 
 
 def with_recalled_notes(
@@ -248,6 +297,7 @@ async def after_answer(body: Mapping[str, Any], call: MemoryCall) -> None:
     Citations come after the answer because Open WebUI numbers sources in the order of
     their coming, and a model's [1] must go on meaning the first of its own.
     """
+    leave_out_unremembered(call)
     if not call.concerns_memory:
         return
     await cite(call)
@@ -266,21 +316,23 @@ async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
     if messages:
         model = {"model": str(body.get("model") or "")}
         messages[-1] = model | messages[-1]
+    owner = (await chat_owners([call.chat_id])).get(call.chat_id)
+    if owner is None or owner.user_id != call.user_id:
+        return
+    own = own_turns(messages, await message_authors(call.chat_id), call.user_id)
     exchanges = branch_exchanges(
-        messages,
+        own,
         call.chat_id,
         speaker=str(call.user.get("name") or ""),
         max_chars=call.options.max_chars,
     )
-    owners = await chat_owners([call.chat_id])
-    owner = owners.get(call.chat_id)
-    if not exchanges or owner is None or owner.user_id != call.user_id:
+    if not exchanges:
         return
     store = await open_memory()
     if await store.is_excluded(call.user_id, call.chat_id):
         return
     await store.save(call.user_id, exchanges)
     # What the user has since worded anew is no longer what they said.
-    branch = [str(one.get("id")) for one in messages if one.get("role") == "user"]
+    branch = [str(one.get("id")) for one in own if one.get("role") == "user"]
     await store.keep_only(call.user_id, call.chat_id, branch)
     request_indexing(store)

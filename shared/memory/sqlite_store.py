@@ -72,6 +72,13 @@ class SqliteStore:
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
 
+    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
+        sql = (
+            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
+            "VALUES (?, ?, ?)"
+        )
+        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
+
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
     ) -> int:

@@ -150,3 +150,14 @@ async def test_while_paused_nothing_is_stored_or_recalled(suite_installed, ada):
     later = await remembered(suite_installed, ada, "I moved to Lisbon in March.")
     assert stored(suite_installed, later.chat_id)
     assert not stored(suite_installed, paused.chat_id)
+
+
+async def test_a_paused_turn_stays_out_when_the_chat_goes_on(suite_installed, ada):
+    server = suite_installed
+    async with server.chats(ada) as chats:
+        paused = await chats.send(MODEL, TOLD, filter_ids=["memory_pause"])
+        await paused.answer()
+        later = await chats.send(MODEL, "I like rain.", after=paused)
+        await later.answer()
+    await eventually(lambda: stored(server, later.chat_id))
+    assert [row[0] for row in stored(server, later.chat_id)] == ["I like rain."]

@@ -83,9 +83,11 @@ async def test_who_does_not_want_to_be_remembered_is_not(suite_installed, ada):
     set_own(suite_installed, ada, remember=False)
     turn, _ = await asked(suite_installed, ada, TOLD)
     set_own(suite_installed, ada, remember=True)
-    later = await remembered(suite_installed, ada, "I moved to Lisbon in March.")
-    assert stored(suite_installed, later.chat_id)
-    assert not stored(suite_installed, turn.chat_id)
+    async with suite_installed.chats(ada) as chats:
+        later = "I moved to Lisbon in March."
+        await (await chats.send(MODEL, later, after=turn)).answer()
+    await eventually(lambda: stored(suite_installed, turn.chat_id))
+    assert [row[0] for row in stored(suite_installed, turn.chat_id)] == [later]
 
 
 async def test_who_wants_no_recall_gets_none(suite_installed, ada):
@@ -271,6 +273,48 @@ async def begun(turn):
 
 async def cited(turn):
     return citations(await turn.stored())
+
+
+def share_to_go_on(server, owner, chat_id, guest):
+    """Let `guest` write in a chat of `owner`."""
+    with server.client(owner) as client:
+        path = f"/api/v1/chats/{chat_id}/share"
+        client.post(path, json={"share_mode": "continue"}).raise_for_status()
+        path = f"/api/v1/chats/shared/{chat_id}/access/update"
+        grant = {
+            "principal_type": "user",
+            "principal_id": guest.id,
+            "permission": "read",
+        }
+        form = {"access_grants": [grant], "share_mode": "continue"}
+        client.post(path, json=form).raise_for_status()
+
+
+async def test_two_people_in_one_chat_keep_their_memories_apart(suite_installed, ada):
+    """A guest's memory is not told in the chat, nor the guest's turns remembered."""
+    server = suite_installed
+    guest = server.admin
+    await remembered(server, guest)
+    async with server.chats(ada) as chats:
+        first = await chats.send(MODEL, "I bought a red kite today.")
+        await first.answer()
+    share_to_go_on(server, ada, first.chat_id, guest)
+    server.demo.reset()
+    async with server.chats(guest) as chats:
+        second = await chats.send(MODEL, ASKED, after=first)
+        assert not citations(await second.answer())
+        assert told(server) == ASKED
+        text = 'use recall to find "cat called"'
+        looked_up = await chats.send(MODEL, text, after=second, tool_ids=["recall"])
+        answer = await looked_up.answer()
+    assert "Ophelia" not in str(answer)
+    assert not citations(answer)
+    async with server.chats(ada) as chats:
+        last = await chats.send(MODEL, "It flies well.", after=looked_up)
+        await last.answer()
+    await eventually(lambda: len(stored(server, first.chat_id)) >= 2)
+    questions = [row[0] for row in stored(server, first.chat_id)]
+    assert questions == ["I bought a red kite today.", "It flies well."]
 
 
 async def test_a_locked_memory_breaks_no_chat(suite_installed, ada):

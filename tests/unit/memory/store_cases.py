@@ -52,6 +52,13 @@ class StoreCases:
         assert await store.save("ada", [again]) == 1
         assert [one.exchange for one in await store.listing("ada")] == [again]
 
+    async def test_a_skipped_question_is_not_taken_in(self, store):
+        await store.skip("ada", CAT.chat_id, CAT.question_id)
+        await store.skip("ada", CAT.chat_id, CAT.question_id)
+        assert await store.save("ada", [CAT, BIKE]) == 1
+        assert [one.exchange for one in await store.listing("ada")] == [BIKE]
+        assert await store.save("bob", [CAT]) == 1
+
     async def test_words_and_vectors_find_the_right_one(self, store, model):
         await store.save("ada", [CAT, BIKE, SOUP])
         await model.index(store)

@@ -10,6 +10,7 @@ from shared.memory.exchanges import (
     StoredExchange,
     branch_exchanges,
     clip_text,
+    own_turns,
     question_key,
     visible_text,
 )
@@ -103,3 +104,16 @@ def test_clipping_keeps_within_the_limit(text, limit):
 def test_a_question_is_known_again_by_its_words():
     assert question_key("Who  is\nthat? ") == question_key("Who is that?")
     assert question_key("Who is that?") != question_key("Who is this?")
+
+
+def test_what_others_wrote_in_a_chat_is_not_this_persons():
+    messages = [
+        {"id": "q1", "role": "user", "content": "Mine"},
+        {"id": "a1", "role": "assistant", "content": "Yes"},
+        {"id": "q2", "role": "user", "content": "Somebody else's"},
+        {"id": "a2", "role": "assistant", "content": "Yes"},
+        {"id": "q3", "role": "user", "content": "Mine, not noted"},
+    ]
+    authors = {"q1": "me", "q2": "guest", "a2": "me"}
+    own = own_turns(messages, authors, "me")
+    assert [one["id"] for one in own] == ["q1", "a1", "q3"]
