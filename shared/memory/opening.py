@@ -15,7 +15,7 @@ from shared.memory.postgres_schema import POSTGRES_MIGRATIONS, migrate_postgres
 from shared.memory.postgres_store import PostgresStore
 from shared.memory.sqlite_file import SqliteFile, is_open
 from shared.memory.sqlite_store import SqliteStore
-from shared.memory.vectors import exchange_vectors, unit_vector
+from shared.memory.vectors import unit_vector, vectors_or_none
 
 BATCH = 16
 # After a full batch the indexer rests as long as it worked, at most this many seconds.
@@ -106,27 +106,37 @@ async def index_pending(store: MemoryStore) -> None:
     That is new exchanges, old ones after a change of model, and all of them after the
     vectors were wiped. Ends where there is no model; the next exchange starts it anew.
     """
+    # What the model did not take. After a restart it is tried once more.
+    rejected: set[tuple[str, int, int]] = shared_resource("memory_rejected", set)
     while embedder := await present_embedder():
         started = time.monotonic()
-        waiting = await store.pending(embedder, BATCH)
+        waiting = [
+            (user_id, stored)
+            for user_id, stored in await store.pending(embedder, BATCH + len(rejected))
+            if (embedder.name, stored.id, stored.exchange.digest) not in rejected
+        ][:BATCH]
         if not waiting:
             return
-        vectors = await exchange_vectors(
-            encode_content, [stored.exchange for _, stored in waiting]
+        vectors = await vectors_or_none(
+            encode_content, embedding_works, [stored.exchange for _, stored in waiting]
         )
         if await embedding_model_name() != embedder.name:
             continue  # changed under way: nobody knows which model made these
-        kept = await store.set_vectors(
-            embedder,
-            [
-                (user_id, stored.id, stored.exchange.digest, vector)
-                for (user_id, stored), vector in zip(waiting, vectors, strict=True)
-            ],
-        )
-        if not kept:
+        made: list[tuple[str, int, int, Floats]] = []
+        for (user_id, stored), vector in zip(waiting, vectors, strict=True):
+            if vector is None:
+                rejected.add((embedder.name, stored.id, stored.exchange.digest))
+            else:
+                made.append((user_id, stored.id, stored.exchange.digest, vector))
+        if made and not await store.set_vectors(embedder, made):
             return
         if len(waiting) == BATCH:
             await asyncio.sleep(min(time.monotonic() - started, LONGEST_REST))
+
+
+async def embedding_works() -> bool:
+    """Whether the model takes a text that no model rejects."""
+    return await present_embedder() is not None
 
 
 async def present_embedder() -> Embedder | None:

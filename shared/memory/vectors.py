@@ -1,5 +1,6 @@
 """Vectors of exchanges and of questions, by whatever model there is."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float] | Floats]]
 # Models read a few hundred tokens; the rest of a long text is not sent to them.
 MAX_EMBEDDED_CHARS = 4_000
 SCALE_BYTES = 4
+
+memory_vectors_log = logging.getLogger("aqueduct.memory.vectors")
 
 
 async def exchange_vectors(
@@ -34,6 +37,35 @@ async def exchange_vectors(
         (unit[question] + unit[whole]) * np.float32(0.5)
         for question, whole in zip(both[::2], both[1::2], strict=True)
     ]
+
+
+async def vectors_or_none(
+    encode: Encode,
+    works: Callable[[], Awaitable[bool]],
+    exchanges: Sequence[Exchange],
+) -> list[Floats | None]:
+    """The same; None for an exchange that the model does not take, even alone.
+
+    One rejected text must not keep those beside it from having vectors. Raises what
+    `encode` raised where the model itself no longer works.
+    """
+    try:
+        return list(await exchange_vectors(encode, exchanges))
+    except Exception as error:  # any engine an admin may have set
+        if len(exchanges) == 1:
+            if not await works():
+                raise
+            # Not its message: engines repeat the text there.
+            memory_vectors_log.warning(
+                "Passed over, by words alone from now on: an exchange of chat %s (%s)",
+                exchanges[0].chat_id,
+                type(error).__name__,
+            )
+            return [None]
+    found: list[Floats | None] = []
+    for exchange in exchanges:
+        found += await vectors_or_none(encode, works, [exchange])
+    return found
 
 
 def pack_vector(vector: Floats) -> bytes:
