@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from shared.backends.addresses import path_part
 from shared.backends.http import error_detail, must_be_object
 from shared.backends.transcript import TurnFile
 from shared.errors import UpstreamBroken, UpstreamUnreachable
@@ -77,7 +78,7 @@ class A2AInterface:
     ) -> A2ARequest:
         method, path = REST_PATHS[operation]
         prefix = "/v1" if self.legacy else f"/{self.tenant}" if self.tenant else ""
-        path = prefix + path.replace("{id}", str(params.get("id", "")))
+        path = prefix + path.replace("{id}", path_part(str(params.get("id", ""))))
         if method == "GET":
             return A2ARequest(method, path, None)
         body = {key: value for key, value in params.items() if key != "id"}

@@ -12,7 +12,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+from shared.errors import UpstreamBroken
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -46,6 +48,13 @@ class HostRules:
 def matches_host(url: str, patterns: Collection[str]) -> bool:
     host = (urlsplit(url).hostname or "").rstrip(".")
     return any(fnmatchcase(host, pattern) for pattern in patterns)
+
+
+def path_part(identifier: str) -> str:
+    """An id as one part of a path; UpstreamBroken for what would lead elsewhere."""
+    if identifier in (".", ".."):
+        raise UpstreamBroken("unreadable")
+    return quote(identifier, safe="")
 
 
 def is_link(url: str) -> bool:

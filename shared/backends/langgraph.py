@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from shared.backends.addresses import path_part
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.cancelling import run_cancel
 from shared.backends.event_streams import check_is_event, read_events
@@ -79,7 +80,10 @@ class LangGraphBackend:
 
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Interrupt the run `run_id` of `thread_id`, unless it has ended already."""
-        path = f"/threads/{session['thread_id']}/runs/{session['run_id']}/cancel"
+        thread_id, run_id = (
+            path_part(str(session[name])) for name in ("thread_id", "run_id")
+        )
+        path = f"/threads/{thread_id}/runs/{run_id}/cancel"
         with suppress(UpstreamRefused):
             query = "?wait=true&action=interrupt"
             await call_json(self.client, self.endpoint, "POST", path + query)
@@ -120,7 +124,7 @@ class LangGraphBackend:
         Another branch of the chat may have gone on in the same thread meanwhile.
         """
         with suppress(UpstreamError):
-            path = f"/threads/{session['thread_id']}/state"
+            path = f"/threads/{path_part(session['thread_id'])}/state"
             found = await get_json(self.client, self.endpoint, path)
             state = must_be_object(found)
             if (state.get("metadata") or {}).get("run_id") == session.get("run_id"):
@@ -174,7 +178,7 @@ class LangGraphBackend:
         self, run: GraphRun, body: Mapping[str, Any]
     ) -> AsyncGenerator[AgentEvent, None]:
         """The events of one run."""
-        path = f"/threads/{run.thread_id}/runs/stream"
+        path = f"/threads/{path_part(run.thread_id)}/runs/stream"
         request = {
             "assistant_id": self.assistant,
             "stream_mode": STREAM_MODES,

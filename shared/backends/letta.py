@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from shared.backends.addresses import path_part
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.call_paths import call_paths
 from shared.backends.cancelling import run_cancel
@@ -188,7 +189,7 @@ class LettaBackend:
         """The events of one run."""
         decoder = under_way.decoder
         decoder.begin_run()
-        path = f"/v1/conversations/{under_way.conversation_id}/messages"
+        path = f"/v1/conversations/{path_part(under_way.conversation_id)}/messages"
         if self.one_history:
             path = f"/v1/agents/{self.agent_id}/messages/stream"
         body: dict[str, Any] = {

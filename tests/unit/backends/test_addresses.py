@@ -9,10 +9,11 @@ from shared.backends.addresses import (
     AddressRefused,
     HostRules,
     is_public,
+    path_part,
     public_socket,
 )
 from shared.backends.http import get_json, new_http_client
-from shared.errors import UpstreamUnreachable
+from shared.errors import UpstreamBroken, UpstreamUnreachable
 from tests.unit.backends.upstream import make_endpoint, saying, serve
 
 
@@ -49,6 +50,14 @@ def test_addresses_that_are_not_public(address):
 )  # fmt: skip
 def test_addresses_that_are_public(address):
     assert is_public(address)
+
+
+def test_an_id_stays_one_part_of_a_path():
+    assert path_part("task-1") == "task-1"
+    assert path_part("../v1/x?a#b%2f") == "..%2Fv1%2Fx%3Fa%23b%252f"
+    for leading_elsewhere in (".", ".."):
+        with pytest.raises(UpstreamBroken):
+            path_part(leading_elsewhere)
 
 
 def test_no_socket_for_a_private_address():
