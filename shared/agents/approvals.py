@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.agents.config import ApprovalSettings
 from shared.backends.dialogs import ApprovalRequest, UserQuestion
+from shared.backends.workspaces import is_saved_chat
 from shared.errors import AqueductError
 from shared.host.dialogs import Emit, EventCall, ask_form
 from shared.render.items import status_event
@@ -43,12 +44,15 @@ class ChatDialogs:
         if grant in self.grants:
             return True
         fields = {"tool": request.tool}
+        # The next temporary chat of the same page has the same id.
+        lasting = is_saved_chat(self.place[1])
+        kinds = ("once", "chat") if lasting else ("once",)
         choice = {
             "type": "string",
             "title": self.sentence("approval_choice", fields),
             "oneOf": [
-                {"const": "once", "title": self.sentence("approval_once", fields)},
-                {"const": "chat", "title": self.sentence("approval_chat", fields)},
+                {"const": kind, "title": self.sentence(f"approval_{kind}", fields)}
+                for kind in kinds
             ],
             "default": "once",
         }
@@ -58,11 +62,11 @@ class ChatDialogs:
             {"allow": choice},
             self.sentence("approval_waiting", fields),
         )
-        if answer.get("allow") == "chat":
+        if answer.get("allow") == "chat" and lasting:
             while len(self.grants) >= MAX_GRANTS:
                 del self.grants[next(iter(self.grants))]
             self.grants[grant] = None
-        return answer.get("allow") in ("once", "chat")
+        return answer.get("allow") in kinds
 
     async def ask(self, question: UserQuestion) -> str | None:
         if self.event_call is None:

@@ -18,8 +18,6 @@ from shared.events import FileOutput
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # What tools keep for themselves; nobody wants it as attachments.
 PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-# The ids of Open WebUI's temporary chats.
-UNSAVED_CHAT = "local:"
 MAX_FILES_SEEN = 5_000
 MAX_FILES_OUT = 10
 MAX_BYTES_OUT = 10 * 1024 * 1024
@@ -44,7 +42,7 @@ class Workspace:
 
         What belongs to no chat, or to one that is not saved, has a temporary one.
         """
-        temporary = not chat_id or chat_id.startswith(UNSAVED_CHAT)
+        temporary = not is_saved_chat(chat_id)
         place = f"turn-{uuid.uuid4().hex}" if temporary else folder_name(chat_id)
         folder = root / folder_name(user_id) / place
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,6 +85,14 @@ class Workspace:
                 room -= len(data)
                 outputs.append(file_output(name, data))
         return outputs
+
+
+def is_saved_chat(chat_id: str) -> bool:
+    """Whether this is a chat of its own: no temporary one, and no channel.
+
+    Those have ids like `temporary:…`, and another temporary chat may get the same.
+    """
+    return bool(chat_id) and ":" not in chat_id
 
 
 def folder_name(identifier: str) -> str:

@@ -95,6 +95,17 @@ async def test_what_is_allowed_for_a_chat_holds_for_that_tool_and_chat_alone():
     assert not await dialogs(Browser(DENIED), grants, chat="d").approve(WRITE)
 
 
+@pytest.mark.parametrize("chat", ["temporary:socket", "local:x", "channel:x"])
+async def test_nothing_is_allowed_for_a_chat_that_is_not_saved(chat):
+    grants = {}
+    browser = Browser(ONCE)
+    assert await dialogs(browser, grants, chat).approve(WRITE)
+    allow = browser.forms[0]["requestedSchema"]["properties"]["allow"]
+    assert [choice["const"] for choice in allow["oneOf"]] == ["once"]
+    assert not await dialogs(Browser(CHAT), grants, chat).approve(WRITE)
+    assert grants == {}
+
+
 async def test_without_a_browser_nothing_is_approved():
     assert not await dialogs().approve(WRITE)
     assert await dialogs().ask(UserQuestion("Which one?")) is None

@@ -392,7 +392,7 @@ async def test_files_for_an_agent_elsewhere_are_in_the_message(
 async def test_a_turn_without_a_chat_leaves_nothing(make: Make, tmp_path: Path):
     told = await hear(make(), user_turn("one", user_id="ada"))
     assert text_of(told.events) == "heard 1: one"
-    await hear(make(), replace(in_chat("one"), chat_id="local:abc"))
+    await hear(make(), replace(in_chat("one"), chat_id="temporary:abc"))
     await until(lambda: not processes() and not folders_in(tmp_path / "ws"))
 
 
