@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 089947d5091612ca
+# Content hash: 294aa2544004467e
 
 import asyncio
 import base64
@@ -11079,14 +11079,17 @@ class RedisStore:
             return
         self._deliver(letter)
         if letter.get("sticky"):
-            loop = asyncio.get_running_loop()
-            loop.call_later(place.spec.affinity.wait, self._loosen, place)
+            self._loosen_later(place)
 
     async def _leave(self, place: QueuePlace, served: bool) -> None:
         if self.online:
             await self._ask(place, "leave", place.ticket.id, int(served))
         else:
             await self._local.leave(place, served)
+
+    def _loosen_later(self, place: QueuePlace) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(place.spec.affinity.wait, self._loosen, place)
 
     def _loosen(self, place: QueuePlace) -> None:
         if self.online and not place.settled.done():
@@ -11208,6 +11211,8 @@ class RedisStore:
                 await self._wire.ask(pool, "adopt", given, upstream, spec)
             elif not place.settled.done():
                 self._deliver(await self._wire.ask(pool, "enter", given, spec))
+                if False:  # its timer may have run out meanwhile
+                    self._loosen_later(place)
             if ticket.id not in self.places:  # it left while we spoke of it
                 await self._wire.ask(pool, "leave", ticket.id, 0)
 

@@ -17,6 +17,7 @@ import orjson
 
 from shared.backends.adk_stream import ADKDecoder, Confirmation, inline_file
 from shared.backends.base import DiscoveredModel, Turn
+from shared.backends.call_paths import call_paths
 from shared.backends.dialogs import ApprovalRequest, Dialogs
 from shared.backends.event_streams import check_is_event, read_events
 from shared.backends.http import (
@@ -181,7 +182,8 @@ async def confirmed(dialogs: Dialogs, waiting: list[Confirmation]) -> dict[str, 
     parts = []
     for asked in waiting:
         detail = orjson.dumps(asked.arguments, option=orjson.OPT_INDENT_2).decode()
-        request = ApprovalRequest(asked.name, asked.name, detail)
+        paths = call_paths(asked.arguments)
+        request = ApprovalRequest(asked.name, asked.name, detail, paths)
         response = {"confirmed": await dialogs.approve(request)}
         answer = {"id": asked.request_id, "name": "adk_request_confirmation"}
         parts.append({"functionResponse": {**answer, "response": response}})

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from shared.backends.call_paths import call_paths
 from shared.backends.dialogs import ApprovalRequest, Dialogs, UserQuestion
 from shared.backends.langgraph_stream import GraphInterrupt
 
@@ -92,13 +93,8 @@ def action_approval(action: Mapping[str, Any]) -> ApprovalRequest:
     """The permission that an action needs, its arguments in full."""
     arguments = action.get("args") or {}
     name = str(action.get("name") or "")
-    paths = [
-        value
-        for key, value in arguments.items()
-        if isinstance(value, str) and ("path" in key.lower() or "file" in key.lower())
-    ]
     detail = orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode()
-    return ApprovalRequest(name, name, detail, tuple(paths))
+    return ApprovalRequest(name, name, detail, call_paths(arguments))
 
 
 def interrupt_question(value: Any) -> UserQuestion:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.agents.kinds.adk import ADKAgent
-from shared.backends.adk import ADKBackend, events_until
-from shared.backends.adk_stream import ADKDecoder
+from shared.backends.adk import ADKBackend, confirmed, events_until
+from shared.backends.adk_stream import ADKDecoder, Confirmation
 from shared.backends.base import Turn
 from shared.errors import UpstreamBroken
 from shared.events import AgentEvent, Citation, FileOutput, Finished
@@ -260,6 +260,14 @@ async def test_a_tool_that_needs_permission(client, allows):
     assert answer["id"].startswith("adk-")
     assert answer["response"] == {"confirmed": allows}
     assert len(results_of(told.events)) == 1
+
+
+async def test_a_permission_names_every_path_of_its_call():
+    arguments = {"moves": [{"dest": "/etc/a"}], "files": ["b"]}
+    person = Person()
+    await confirmed(person, [Confirmation("adk-1", "move", arguments)])
+    [asked] = person.asked
+    assert asked.paths == ("/etc/a", "b")
 
 
 async def test_saved_files_come_with_the_answer(client):

@@ -326,13 +326,14 @@ async def test_only_what_the_graph_allows_is_decided(allowed, person, decision):
 
 @pytest.mark.parametrize(("allows", "kind"), [(True, "accept"), (False, "ignore")])
 async def test_requests_in_the_older_form(allows, kind):
-    request = {"action_request": {"action": "send", "args": {"file_path": "/a"}}}
+    args = {"file_path": "/a", "moves": [{"dest": "../b"}], "files": ["c", "d"]}
+    request = {"action_request": {"action": "send", "args": args}}
     person = Person(allows=allows)
     waiting = GraphInterrupt("i", [request])
     assert await settle_interrupts(person, [waiting]) == [{"type": kind, "args": None}]
     [asked] = person.asked
     assert isinstance(asked, ApprovalRequest)
-    assert (asked.tool, asked.paths) == ("send", ("/a",))
+    assert (asked.tool, asked.paths) == ("send", ("/a", "../b", "c", "d"))
 
 
 @pytest.mark.parametrize(
