@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 294aa2544004467e
+# Content hash: d4687edee89148fc
 
 import asyncio
 import base64
@@ -6061,9 +6061,9 @@ MAX_PAUSES = 20
 class AnthropicBackend:
     """One model of the API behind `endpoint`.
 
-    `kept` holds answers that called tools, by the id of the first call: with its
-    result the API wants the thinking before it back, which Open WebUI does not keep.
-    It may serve several backends.
+    `kept` holds answers that called tools, by (user, chat, id of the first call):
+    with its result the API wants the thinking before it back, which Open WebUI does
+    not keep. It may serve several backends.
     """
 
     client: httpx.AsyncClient
@@ -6071,7 +6071,7 @@ class AnthropicBackend:
     model: str
     server_tools: Sequence[Mapping[str, Any]] = ()
     cache: bool = True
-    kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kept: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
     async def discover(self) -> list[DiscoveredModel]:
         """The models of GET /models, newest first."""
@@ -6095,7 +6095,7 @@ class AnthropicBackend:
         """The events of one turn; closing the generator closes the connection."""
         decoder = AnthropicDecoder()
         body = anthropic_body(
-            self.model, turn, self.kept, self.server_tools, self.cache
+            self.model, turn, self._kept_of(turn), self.server_tools, self.cache
         )
         asked = list(body["messages"])
         for _ in range(MAX_PAUSES):
@@ -6110,7 +6110,7 @@ class AnthropicBackend:
         if not decoder.told and turn.messages[-1].get("role") == "user":
             raise UpstreamBroken("empty_answer")
         if decoder.calls and (decoder.must_be_kept or body.get("thinking")):
-            self._keep(decoder)
+            self._keep(turn, decoder)
         for event in decoder.finish():
             yield event
 
@@ -6137,10 +6137,15 @@ class AnthropicBackend:
         if not decoder.ended:
             raise UpstreamBroken("cut_short")
 
-    def _keep(self, decoder: AnthropicDecoder) -> None:
+    def _kept_of(self, turn: Turn) -> dict[str, list[dict[str, Any]]]:
+        """What is kept of this user's chat, by the ids of the calls."""
+        place = (turn.user_id, turn.chat_id)
+        return {key[2]: said for key, said in self.kept.items() if key[:2] == place}
+
+    def _keep(self, turn: Turn, decoder: AnthropicDecoder) -> None:
         while len(self.kept) >= MAX_KEPT_ANSWERS:
             del self.kept[next(iter(self.kept))]
-        self.kept[decoder.calls[0]] = decoder.content
+        self.kept[turn.user_id, turn.chat_id, decoder.calls[0]] = decoder.content
 
 
 @asynccontextmanager
@@ -7609,7 +7614,8 @@ class LettaBackend:
     `isolated` are the labels of memory blocks that each conversation gets a copy of.
     With `one_history` all chats of all users go into the agent's own history.
     `pending` says which conversation waits for the result of a call that Open WebUI
-    runs, and what was answered to other calls; it may serve several backends.
+    runs, as (user, chat, call), and what was answered to other calls; it may serve
+    several backends.
     """
 
     client: httpx.AsyncClient
@@ -7617,7 +7623,7 @@ class LettaBackend:
     agent_id: str
     isolated: tuple[str, ...] = ()
     one_history: bool = False
-    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pending: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
 
     async def discover(self) -> list[DiscoveredModel]:
         """The server's agents."""
@@ -7674,10 +7680,8 @@ class LettaBackend:
         """Where this turn is told, and what: results of calls, or what is new."""
         tools = [letta_tool(tool) for tool in turn.tools]
         results = letta_results(turn)
-        waiting = (
-            self.pending.pop(results[0]["tool_call_id"], None) if results else None
-        )
-        if waiting:
+        first = results[0]["tool_call_id"] if results else ""
+        if waiting := self.pending.pop((turn.user_id, turn.chat_id, first), None):
             answers = {"type": "approval", "approvals": [*waiting["said"], *results]}
             return LettaTurn(waiting["conversation_id"], [answers], tools)
         messages = letta_words(turn.messages)
@@ -7722,7 +7726,8 @@ class LettaBackend:
                 said.append(answer)
             for_us = [c for c in decoder.waiting if c.name in under_way.offered]
             if for_us:
-                self._expect(for_us[0], under_way.conversation_id, said)
+                key = (turn.user_id, turn.chat_id, for_us[0].call_id)
+                self._expect(key, under_way.conversation_id, said)
                 break
             under_way.messages = [{"type": "approval", "approvals": said}]
         if not decoder.told:
@@ -7731,13 +7736,16 @@ class LettaBackend:
             yield event
 
     def _expect(
-        self, call: LettaCall, conversation_id: str, said: list[dict[str, Any]]
+        self,
+        key: tuple[str, str, str],
+        conversation_id: str,
+        said: list[dict[str, Any]],
     ) -> None:
-        """Remember who waits for the result of this call, and of those beside it."""
+        """Remember who waits for the result of a call, and of those beside it."""
         while len(self.pending) >= MAX_PENDING_CALLS:
             del self.pending[next(iter(self.pending))]
         waiting = {"conversation_id": conversation_id, "said": said}
-        self.pending[call.call_id] = waiting
+        self.pending[key] = waiting
 
     async def _stream(self, under_way: LettaTurn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one run."""
@@ -10910,9 +10918,8 @@ def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
 
 # --- shared/routing/redis_queue.py ---
 
-SLOT_LEASE_SECONDS = (
-    7.5  # after its last sign of life, what a replica holds is free again
-)
+# After its last sign of life, what a replica holds is free again.
+SLOT_LEASE_SECONDS = 7.5
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
@@ -11211,7 +11218,7 @@ class RedisStore:
                 await self._wire.ask(pool, "adopt", given, upstream, spec)
             elif not place.settled.done():
                 self._deliver(await self._wire.ask(pool, "enter", given, spec))
-                if False:  # its timer may have run out meanwhile
+                if not place.settled.done():  # its timer may have run out meanwhile
                     self._loosen_later(place)
             if ticket.id not in self.places:  # it left while we spoke of it
                 await self._wire.ask(pool, "leave", ticket.id, 0)

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: b1eb4417bee3beb5
+# Content hash: 310d3840a6a7539f
 
 import asyncio
 import json
@@ -493,6 +493,7 @@ LOOK_UP_HINT = "More can be looked up with the tool `recall`."
 # A note that has to be cut this short says too little to be told.
 LEAST_NOTE_TOKENS = 60
 TAG_LIKE = re.compile(r"<(?=/?earlier_conversations)")
+HARMLESS = "<\u200b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,10 +511,9 @@ def token_estimate(text: str) -> int:
 
 
 def note_heading(note: Note) -> str:
-    """Where and when: `8 May 2023, chat "Rome"`."""
-    return ", ".join(
-        filter(None, (day_of(note.stored.exchange.asked_at), f'chat "{note.title}"'))
-    )
+    """Where and when: `8 May 2023, chat "Rome"`; tags of ours made harmless."""
+    chat = f'chat "{TAG_LIKE.sub(HARMLESS, note.title)}"'
+    return ", ".join(filter(None, (day_of(note.stored.exchange.asked_at), chat)))
 
 
 def note_text(note: Note) -> str:
@@ -522,7 +522,7 @@ def note_text(note: Note) -> str:
     asked = f"{exchange.speaker or 'User'}: {exchange.question}"
     answered = f"{exchange.model or 'Assistant'}: {exchange.answer}"
     said = f"{asked}\n{answered}" if exchange.answer else asked
-    return TAG_LIKE.sub("<\u200b", said)
+    return TAG_LIKE.sub(HARMLESS, said)
 
 
 def notes_within(notes: Sequence[Note], budget: int) -> list[tuple[Note, str]]:
@@ -1060,6 +1060,11 @@ class SqliteFile:
 
 # --- shared/memory/postgres_schema.py ---
 
+
+class MemorySqlError(Exception):
+    """PostgreSQL refused a statement: the name of the driver's error, no values."""
+
+
 # Any number of ours: one replica migrates while the others wait.
 MIGRATION_LOCK = 7_032_118_445
 
@@ -1192,11 +1197,20 @@ async def migrate_postgres(sessions: Any) -> None:
 
 
 async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
-    """The rows of a statement; none where it gives none."""
-    from sqlalchemy import text
+    """The rows of a statement; none where it gives none.
 
-    result = await session.execute(text(sql), values)
-    return list(result.all()) if result.returns_rows else []
+    Raises MemorySqlError and not SQLAlchemy's error, whose text repeats the values,
+    what somebody said among them, and would carry them into the log.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        result = await session.execute(text(sql), values)
+        return list(result.all()) if result.returns_rows else []
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise MemorySqlError(type(cause).__name__) from None
 
 
 # --- shared/memory/postgres_store.py ---
@@ -1244,7 +1258,7 @@ class VectorStore(Protocol):
 
 
 class PostgresStore:
-    """See `MemoryStore`. Errors are those of SQLAlchemy; `set_vectors` may also raise
+    """See `MemoryStore`. Raises MemorySqlError; `set_vectors` may also raise
     VectorStoreError, the others do without vectors then.
 
     `sessions()` opens a SQLAlchemy AsyncSession.

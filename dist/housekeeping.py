@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 454d88d9744bd0af
+# Content hash: dd112018b2b21ea8
 
 import asyncio
 import json
@@ -908,6 +908,11 @@ class SqliteFile:
 
 # --- shared/memory/postgres_schema.py ---
 
+
+class MemorySqlError(Exception):
+    """PostgreSQL refused a statement: the name of the driver's error, no values."""
+
+
 # Any number of ours: one replica migrates while the others wait.
 MIGRATION_LOCK = 7_032_118_445
 
@@ -1040,11 +1045,20 @@ async def migrate_postgres(sessions: Any) -> None:
 
 
 async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
-    """The rows of a statement; none where it gives none."""
-    from sqlalchemy import text
+    """The rows of a statement; none where it gives none.
 
-    result = await session.execute(text(sql), values)
-    return list(result.all()) if result.returns_rows else []
+    Raises MemorySqlError and not SQLAlchemy's error, whose text repeats the values,
+    what somebody said among them, and would carry them into the log.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        result = await session.execute(text(sql), values)
+        return list(result.all()) if result.returns_rows else []
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise MemorySqlError(type(cause).__name__) from None
 
 
 # --- shared/memory/postgres_store.py ---
@@ -1092,7 +1106,7 @@ class VectorStore(Protocol):
 
 
 class PostgresStore:
-    """See `MemoryStore`. Errors are those of SQLAlchemy; `set_vectors` may also raise
+    """See `MemoryStore`. Raises MemorySqlError; `set_vectors` may also raise
     VectorStoreError, the others do without vectors then.
 
     `sessions()` opens a SQLAlchemy AsyncSession.

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: f23d1e496aaf82ea
+# Content hash: 024924ca8d160162
 
 import asyncio
 import contextlib
@@ -1333,6 +1333,10 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
         "For this request {limit} chats are the limit.",
         "Go on in a chat that you have, by its chat_id, or answer with what you have.",
     ),
+    "too_many_ids": (
+        "At most {limit} chats are collected at a time.",
+        "Call collect for some of them, then for the others.",
+    ),
     "too_many_turns": (
         "For this request {limit} turns are the limit.",
         "Answer with what you have.",
@@ -1580,13 +1584,15 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     """The last answers of several chats, once they are all written.
 
     Read from the database, since another worker may be writing them. Whoever stops
-    the caller stops them.
+    the caller stops those that a model has asked for.
     """
     present = await unbroken(present_errand(caller))
     if set(chat_ids) & set(waiting_chats(caller, present)):
         # Everybody would wait until the time is over.
         raise AqueductError("own_chat")
-    wanted = list(dict.fromkeys(chat_ids))[: caller.limits.max_chats]
+    wanted = list(dict.fromkeys(chat_ids))
+    if len(wanted) > caller.limits.max_chats:
+        raise AqueductError("too_many_ids", limit=caller.limits.max_chats)
     chats = {
         chat_id: await unbroken(own_chat(caller.person, chat_id)) for chat_id in wanted
     }
@@ -1599,9 +1605,7 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     try:
         await await_answers(caller, present, tips, answers)
     except asyncio.CancelledError:
-        running = [each for each in answers.values() if each.status == "running"]
-        stopping = [each.task_id for each in running]
-        await unbroken(stop_everywhere(caller.request, stopping))
+        await unbroken(stop_asked(caller, answers.values()))
         await caller.status("stopped", True)
         raise
     told = []
@@ -1612,6 +1616,17 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
         else:
             told.append({"chat_id": chat_id, **json_error("no_such_chat", {})})
     return {"chats": told}
+
+
+async def stop_asked(caller: Caller, answers: Iterable[ChatAnswer]) -> None:
+    """Stop what is being written for a model; what the user has asked goes on."""
+    running = [each for each in answers if each.status == "running"]
+    asked = {
+        each.task_id: (await errand_of(each.chat_id, each.message_id))[0]
+        for each in running
+    }
+    stopping = [task_id for task_id, errand in asked.items() if errand]
+    await stop_everywhere(caller.request, stopping)
 
 
 async def await_answers(
@@ -2663,9 +2678,9 @@ async def await_answer(
     started: StartedTurn,
 ) -> dict[str, Any]:
     """The answer, once it is there. Whoever stops the caller stops the model too."""
-    await caller.status("asking", False, model=target.name)
     late: Mapping[str, Any] = {}
     try:
+        await caller.status("asking", False, model=target.name)
         await wait_for_turn(caller.request, started, seconds_left(caller, errand))
     except asyncio.CancelledError:
         await unbroken(stop_tasks(caller.request, started.task_ids))
@@ -3124,10 +3139,13 @@ async def run_talk(
     desk = talk_desk(caller, errand, place, opening_id, ids[0])
     opening = await unbroken(chat_answer(caller, place.chat_id, opening_id))
     work = hold_talk(desk, talk, opening.text)
-    task = await run_series(caller.request, work, place.chat_id, TALK_KIND)
+    series = run_series(caller.request, work, place.chat_id, TALK_KIND)
+    starting = asyncio.ensure_future(series)
     try:
+        task = await asyncio.shield(starting)
         await asyncio.wait({task})
     except asyncio.CancelledError:
+        task = await unbroken(starting)
         task.cancel()
         await unbroken(asyncio.wait({task}))
         await caller.status("stopped", True)

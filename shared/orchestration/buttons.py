@@ -64,6 +64,10 @@ async def press_opinion(desk: Desk) -> None:
     picker = await desk.picker(answering_models(messages, question))
     answers = await desk.ask({"model": model_field(desk, picker)}, ("model",))
     model_id = chosen_value(answers, "model", picker.labels)
+    # Read anew: a form may stand open for minutes.
+    messages = await stored_messages(desk)
+    answer = answer_at(messages, desk.press.message_id)
+    question = question_of(messages, answer)
     extra: dict[str, Any] = {}
     if desk.settings.show_first_answer:
         # Open WebUI's own way to show a model an answer without storing a message.
@@ -77,9 +81,13 @@ async def press_opinion(desk: Desk) -> None:
 
 async def press_compare(desk: Desk) -> None:
     """Further models answer the same question, in columns beside this answer."""
-    messages = await stored_messages(desk)
+    chat = await chat_at_rest(desk)
+    messages = chat_messages(chat)
     answer = answer_at(messages, desk.press.message_id)
     question = question_of(messages, answer)
+    # Open WebUI lets nobody else give a question the columns it is drawn with.
+    if (question.get("user_id") or chat.user_id) != desk.person.id:
+        raise AqueductError("others_question")
     picker = await desk.picker(answering_models(messages, question))
     chosen = await ask_for_models(desk, picker)
     # Read anew: a form may stand open for minutes.
@@ -115,12 +123,17 @@ async def ask_for_models(desk: Desk, picker: Picker) -> list[str]:
 
 async def stored_messages(desk: Desk) -> Mapping[str, Mapping[str, Any]]:
     """The tree of this chat; AqueductError where nothing can be added to it now."""
+    return chat_messages(await chat_at_rest(desk))
+
+
+async def chat_at_rest(desk: Desk) -> Any:
+    """This chat as it is stored; AqueductError where nothing can be added to it now."""
     if desk.press.in_temporary_chat:
         raise AqueductError("temporary_chat")
     chat = await writable_chat(desk.press.chat_id, desk.person)
     if await answer_running(desk.press.request, chat):
         raise AqueductError("answer_running")
-    return chat_messages(chat)
+    return chat
 
 
 def new_user_message(

@@ -60,6 +60,13 @@ BUTTON_NOTICES: dict[str, dict[str, str]] = {
         "fr": "Tu peux lire cette conversation, mais pas y écrire.",
         "zh": "你可以阅读此对话，但不能写入。",
     },
+    "others_question": {
+        "en": "Somebody else asked this question: only they can compare its answers.",
+        "de": "Diese Frage hat jemand anderes gestellt: Nur diese Person kann vergleichen.",
+        "es": "Otra persona hizo esta pregunta: solo ella puede comparar las respuestas.",
+        "fr": "Quelqu'un d'autre a posé cette question : lui seul peut comparer.",
+        "zh": "这个问题是别人提的：只有提问者才能比较回答。",
+    },
     "message_gone": {
         "en": "This message is no longer in the chat. Reload the page.",
         "de": "Diese Nachricht steht nicht mehr im Chat. Lade die Seite neu.",

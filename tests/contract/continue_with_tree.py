@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,10 @@ STEPS = st.lists(
 )
 
 
+async def nothing() -> None:
+    """Leave the chat alone."""
+
+
 class Scene:
     """One chat, its user, and a completion handler that only writes the turn.
 
@@ -58,6 +63,9 @@ class Scene:
         # What happens when a model is set to work: it is refused, or all is cancelled.
         self.refused: Sequence[str] = ()
         self.cancelled: asyncio.Task[None] | None = None
+        # What somebody else does while the form is open, and while a model starts.
+        self.at_the_form: Callable[[], Awaitable[Any]] = nothing
+        self.at_the_start: Callable[[], Awaitable[Any]] = nothing
         state = SimpleNamespace(
             MODELS={name: {"id": name, "name": name} for name in MODELS},
             redis=None,
@@ -75,6 +83,7 @@ class Scene:
 
         if "user_message" not in form:
             return {"choices": [{"message": {"content": "in short"}}]}
+        await self.at_the_start()
         if self.cancelled:
             self.cancelled.cancel()
         if form["model"] in self.refused:
@@ -132,6 +141,7 @@ class Scene:
             if event["type"] == "execute":
                 self.chat_ids += re.findall("/c/([0-9a-f-]+)", event["data"]["code"])
                 return True
+            await self.at_the_form()
             answers = {
                 "model": pick.choice(MODELS),
                 "turns": pick.choice((2, 3)),
@@ -240,6 +250,39 @@ def check_columns(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 async def run(steps: list[list[tuple[str, int]]], person: Any) -> None:
+    scene = await new_scene(person)
+    chat_id = scene.chat_id
+    for together in steps:
+        before = (await stored_chat(chat_id))["history"]["messages"]
+        await asyncio.gather(*(scene.step(kind, seed) for kind, seed in together))
+        if all(kind in OURS for kind, _ in together):
+            after = (await stored_chat(chat_id))["history"]["messages"]
+            check_columns(before, after)
+        for each in scene.chat_ids:
+            await check(each, is_new=each != chat_id)
+
+
+async def keeps_what_others_change(person: Any) -> None:
+    """What changes while a form is open, or a model starts, stays changed."""
+    from open_webui.models.chats import Chats
+
+    scene = await new_scene(person)
+    columns = {"models": ["one", "two"]}
+    scene.at_the_form = partial(
+        Chats.upsert_message_to_chat_by_id_and_message_id, scene.chat_id, "q", columns
+    )
+    scene.at_the_start = partial(
+        Chats.update_chat_by_id, scene.chat_id, {"files": [{"id": "new"}]}
+    )
+    await scene.press("opinion", "a", random.Random(0))
+    chat = await stored_chat(scene.chat_id)
+    assert chat["history"]["messages"]["q"]["models"] == ["one", "two"]
+    assert chat["files"] == [{"id": "new"}]
+    assert len(chat["history"]["messages"]) == 3
+
+
+async def new_scene(person: Any) -> Scene:
+    """A chat with one question and its answer."""
     from open_webui.models.chats import ChatForm, Chats
 
     chat_id = str(uuid4())
@@ -252,17 +295,11 @@ async def run(steps: list[list[tuple[str, int]]], person: Any) -> None:
             "a": answer | {"content": "!", "model": "one", "done": True},
         },
     }
-    form = ChatForm(chat={"title": "t", "models": ["chosen"], "history": history})
+    form = ChatForm(
+        chat={"title": "t", "models": ["chosen"], "files": [], "history": history}
+    )
     await Chats.insert_new_chat(chat_id, person.id, form)
-    scene = Scene(person, chat_id)
-    for together in steps:
-        before = (await stored_chat(chat_id))["history"]["messages"]
-        await asyncio.gather(*(scene.step(kind, seed) for kind, seed in together))
-        if all(kind in OURS for kind, _ in together):
-            after = (await stored_chat(chat_id))["history"]["messages"]
-            check_columns(before, after)
-        for each in scene.chat_ids:
-            await check(each, is_new=each != chat_id)
+    return Scene(person, chat_id)
 
 
 def main() -> None:
@@ -284,6 +321,7 @@ def main() -> None:
         def trees_stay_trees(steps: list[list[tuple[str, int]]]) -> None:
             runner.run(run(steps, person))
 
+        runner.run(keeps_what_others_change(person))
         trees_stay_trees()
 
 
