@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: d4687edee89148fc
+# Content hash: 0a2ab8ce4c1d6bf1
 
 import asyncio
 import base64
@@ -4728,7 +4728,8 @@ class AcpBackend:
             return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
-        await self.cancel({"session_id": exchange.session_id})
+        # The session may be another turn's too, on a connection of its own.
+        await connection.notify("session/cancel", {"sessionId": exchange.session_id})
         try:
             async with asyncio.timeout(CANCELLED_SECONDS):
                 while (message := await connection.incoming.get()) is not None:

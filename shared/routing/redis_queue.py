@@ -10,19 +10,13 @@ from typing import Any
 
 from shared.routing.breaker import BreakerRecord, Shut, after_failure, after_success
 from shared.routing.memory_queue import NO_RECORD, InProcessStore, failing_gate
-from shared.routing.redis_wire import (
-    REDIS_ERRORS,
-    RedisWire,
-    spec_json,
-    ticket_json,
-)
+from shared.routing.redis_wire import REDIS_ERRORS, RedisWire, spec_json, ticket_json
 from shared.routing.settings import PoolSpec
 from shared.routing.store import PoolView, QueuePlace, Refusal
 from shared.routing.tickets import GateView, Grant, Standing, Ticket
 
-SLOT_LEASE_SECONDS = (
-    7.5  # after its last sign of life, what a replica holds is free again
-)
+# After its last sign of life, what a replica holds is free again.
+SLOT_LEASE_SECONDS = 7.5
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
@@ -189,14 +183,17 @@ class RedisStore:
             return
         self._deliver(letter)
         if letter.get("sticky"):
-            loop = asyncio.get_running_loop()
-            loop.call_later(place.spec.affinity.wait, self._loosen, place)
+            self._loosen_later(place)
 
     async def _leave(self, place: QueuePlace, served: bool) -> None:
         if self.online:
             await self._ask(place, "leave", place.ticket.id, int(served))
         else:
             await self._local.leave(place, served)
+
+    def _loosen_later(self, place: QueuePlace) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(place.spec.affinity.wait, self._loosen, place)
 
     def _loosen(self, place: QueuePlace) -> None:
         if self.online and not place.settled.done():
@@ -318,6 +315,8 @@ class RedisStore:
                 await self._wire.ask(pool, "adopt", given, upstream, spec)
             elif not place.settled.done():
                 self._deliver(await self._wire.ask(pool, "enter", given, spec))
+                if not place.settled.done():  # its timer may have run out meanwhile
+                    self._loosen_later(place)
             if ticket.id not in self.places:  # it left while we spoke of it
                 await self._wire.ask(pool, "leave", ticket.id, 0)
 

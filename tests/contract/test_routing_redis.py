@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from shared.routing.dispatcher import BUSY, CLOSED, Dispatcher
 from shared.routing.redis_queue import RedisStore
 from shared.routing.redis_wire import RedisWire, spec_json, ticket_json
 from shared.routing.settings import (
+    AffinitySettings,
     BreakerSettings,
     ClassCounts,
     PoolSpec,
@@ -345,6 +347,24 @@ async def test_a_request_that_enters_as_redis_is_lost_enters_once(replicas: Repl
     place = await entering
     assert place.grant is not None
     assert sum((await one._local.view(SPEC)).running.values()) == 1
+
+
+async def test_a_chat_that_waits_for_its_upstream_is_loosened_after_a_blip(
+    blinking: Replicas, client: redis.asyncio.Redis
+):
+    one, _ = blinking.stores
+    spec = replace(SPEC, affinity=AffinitySettings(wait=0.1))
+    await one.enter(spec, ticket(affinity="chat"))
+    other = await one.enter(spec, ticket("bob"))
+    waits = await one.enter(spec, ticket(affinity="chat"))
+    old = one.replica
+    one._lose(ConnectionError("a blip"))
+    await back(one, old, client)
+    assert not waits.settled.done()
+    await one.leave(other)
+    await settled(waits)
+    assert waits.grant is not None
+    assert waits.grant.upstream == "b"
 
 
 async def back(store: RedisStore, old: str, client: redis.asyncio.Redis) -> None:
