@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 0a2ab8ce4c1d6bf1
+# Content hash: 741961e5a1a1b920
 
 import asyncio
 import base64
@@ -9735,11 +9735,16 @@ class Dispatcher:
     def shut(self, gate_name: str, gate: Gate, now: float) -> list[str]:
         """Shut an upstream or a model of it; the ids of those who wait in vain now.
 
-        These have left the queue.
+        These have left the queue. Of two reasons the longer time holds, and the code
+        that will not pass by itself.
         """
         known = self.gates.get(gate_name)
-        if known is not None and gate.paused and not known.paused:
-            return []
+        if known is not None and known.until > now:
+            if gate.paused and not known.paused:
+                return []
+            keeps = known.code in LASTING_CODES and gate.code not in LASTING_CODES
+            code = known.code if keeps else gate.code
+            gate = Gate(max(known.until, gate.until), code, gate.paused)
         self.gates[gate_name] = gate
         waiting = list(self.waiting.values())
         lost = [w.ticket.id for w in waiting if not self.possible(w.ticket, now)]
@@ -10740,9 +10745,16 @@ function commands.adopt(given, upstream, text)
 end
 
 function commands.shut(name, seconds, code, paused)
-  local known = call('HGET', base .. 'gates', name)
-  if paused == '1' and known and not decode(known).paused then return end
-  save_gate({name = name, ['until'] = now + tonumber(seconds), code = code,
+  local lasting = {status_401 = true, status_403 = true, status_404 = true}
+  local opening = now + tonumber(seconds)
+  local text = call('HGET', base .. 'gates', name)
+  local known = text and decode(text)
+  if known and known['until'] > now then
+    if paused == '1' and not known.paused then return end
+    opening = math.max(opening, known['until'])
+    if lasting[known.code] and not lasting[code] then code = known.code end
+  end
+  save_gate({name = name, ['until'] = opening, code = code,
              paused = paused == '1', probe = ''})
   for _, text in ipairs(call('HVALS', base .. 'waiting')) do
     local ticket = decode(text)
@@ -14275,8 +14287,8 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    warned[agent.id] = now
     await notify_admins(agent.label, text)
+    warned[agent.id] = now
 
 
 # --- shared/toolcalls/pieces.py ---

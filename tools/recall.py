@@ -1,11 +1,14 @@
 """A model looks something up in the user's earlier conversations."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
 
 from shared.memory.looking_up import look_up
+
+log = logging.getLogger("aqueduct.recall")
 
 
 class Tools:
@@ -25,11 +28,16 @@ class Tools:
 
         :param query: What to look for, in a few words or as a question.
         """
-        return await look_up(
-            query,
-            __user__,
-            __metadata__,
-            __model__ or {},
-            str(__request__.base_url),
-            __event_emitter__,
-        )
+        try:
+            return await look_up(
+                query,
+                __user__,
+                __metadata__,
+                __model__ or {},
+                str(__request__.base_url),
+                __event_emitter__,
+            )
+        except Exception:
+            # An error's text may hold what somebody said; Open WebUI would tell it.
+            log.exception("Nothing could be looked up")
+            return "The memory cannot be read just now."

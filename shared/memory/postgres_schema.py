@@ -4,6 +4,11 @@ from typing import Any
 
 from shared.memory.sqlite_file import NewerSchemaError
 
+
+class MemorySqlError(Exception):
+    """PostgreSQL refused a statement: the name of the driver's error, no values."""
+
+
 # Any number of ours: one replica migrates while the others wait.
 MIGRATION_LOCK = 7_032_118_445
 
@@ -136,8 +141,17 @@ async def migrate_postgres(sessions: Any) -> None:
 
 
 async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
-    """The rows of a statement; none where it gives none."""
-    from sqlalchemy import text
+    """The rows of a statement; none where it gives none.
 
-    result = await session.execute(text(sql), values)
-    return list(result.all()) if result.returns_rows else []
+    Raises MemorySqlError and not SQLAlchemy's error, whose text repeats the values,
+    what somebody said among them, and would carry them into the log.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        result = await session.execute(text(sql), values)
+        return list(result.all()) if result.returns_rows else []
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise MemorySqlError(type(cause).__name__) from None

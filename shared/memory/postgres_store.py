@@ -73,7 +73,7 @@ class VectorStore(Protocol):
 
 
 class PostgresStore:
-    """See `MemoryStore`. Errors are those of SQLAlchemy; `set_vectors` may also raise
+    """See `MemoryStore`. Raises MemorySqlError; `set_vectors` may also raise
     VectorStoreError, the others do without vectors then.
 
     `sessions()` opens a SQLAlchemy AsyncSession.

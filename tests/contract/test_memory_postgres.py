@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from shared.host.vectors import VectorStoreError
-from shared.memory.postgres_schema import migrate_postgres, run_sql
+from shared.memory.postgres_schema import (
+    MemorySqlError,
+    migrate_postgres,
+    run_sql,
+)
 from shared.memory.postgres_store import PostgresStore
 from shared.memory.sqlite_file import NewerSchemaError
 from tests.postgres import PostgresServer
@@ -164,6 +169,17 @@ async def test_migrating_twice_changes_nothing(store, sessions):
     await store.save("ada", [CAT])
     await migrate_postgres(sessions)
     assert await store.count("ada") == 1
+
+
+async def test_an_error_does_not_repeat_what_somebody_said(store, sessions):
+    async with sessions() as session:
+        await run_sql(session, "ALTER TABLE aqueduct_memory.exchange DROP COLUMN model")
+        await session.commit()
+    with pytest.raises(MemorySqlError) as caught:
+        await store.save("ada", [CAT])
+    text = "".join(traceback.format_exception(caught.value))
+    assert "UndefinedColumn" in text
+    assert "Ophelia" not in text
 
 
 async def test_tables_of_a_newer_version_are_left_alone(sessions):
