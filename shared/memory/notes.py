@@ -23,6 +23,7 @@ LOOK_UP_HINT = "More can be looked up with the tool `recall`."
 # A note that has to be cut this short says too little to be told.
 LEAST_NOTE_TOKENS = 60
 TAG_LIKE = re.compile(r"<(?=/?earlier_conversations)")
+HARMLESS = "<\u200b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,9 @@ def token_estimate(text: str) -> int:
 
 
 def note_heading(note: Note) -> str:
-    """Where and when: `8 May 2023, chat "Rome"`."""
-    return ", ".join(
-        filter(None, (day_of(note.stored.exchange.asked_at), f'chat "{note.title}"'))
-    )
+    """Where and when: `8 May 2023, chat "Rome"`; tags of ours made harmless."""
+    chat = f'chat "{TAG_LIKE.sub(HARMLESS, note.title)}"'
+    return ", ".join(filter(None, (day_of(note.stored.exchange.asked_at), chat)))
 
 
 def note_text(note: Note) -> str:
@@ -52,7 +52,7 @@ def note_text(note: Note) -> str:
     asked = f"{exchange.speaker or 'User'}: {exchange.question}"
     answered = f"{exchange.model or 'Assistant'}: {exchange.answer}"
     said = f"{asked}\n{answered}" if exchange.answer else asked
-    return TAG_LIKE.sub("<\u200b", said)
+    return TAG_LIKE.sub(HARMLESS, said)
 
 
 def notes_within(notes: Sequence[Note], budget: int) -> list[tuple[Note, str]]:
