@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 741961e5a1a1b920
+# Content hash: aa6f6cc64be86d09
 
 import asyncio
 import base64
@@ -14287,8 +14287,12 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    await notify_admins(agent.label, text)
-    warned[agent.id] = now
+    warned[agent.id] = now  # now already: other turns may fail meanwhile
+    try:
+        await notify_admins(agent.label, text)
+    except BaseException:
+        warned.pop(agent.id, None)
+        raise
 
 
 # --- shared/toolcalls/pieces.py ---

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 1eee5a1072af2f7a
+# Content hash: b70dc695e0ee1808
 
 import asyncio
 import contextlib
@@ -1572,7 +1572,7 @@ async def press_compare(desk: Desk) -> None:
     picker = await desk.picker(answering_models(messages, question))
     chosen = await ask_for_models(desk, picker)
     # Read anew: a form may stand open for minutes.
-    messages = await stored_messages(desk)
+    messages = chat_messages(await chat_at_rest(desk))
     question = question_of(messages, answer)
     columns = column_models(messages, question)
     answerers = [

@@ -12,6 +12,7 @@ round of all users, and not past the same request again and again.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from shared.routing.breaker import LASTING_CODES
 from shared.routing.lanes import FairTags, Lane
 from shared.routing.settings import REQUEST_CLASSES, PoolSpec, UpstreamSlots
 from shared.routing.tickets import (
@@ -111,11 +112,16 @@ class Dispatcher:
     def shut(self, gate_name: str, gate: Gate, now: float) -> list[str]:
         """Shut an upstream or a model of it; the ids of those who wait in vain now.
 
-        These have left the queue.
+        These have left the queue. Of two reasons the longer time holds, and the code
+        that will not pass by itself.
         """
         known = self.gates.get(gate_name)
-        if known is not None and gate.paused and not known.paused:
-            return []
+        if known is not None and known.until > now:
+            if gate.paused and not known.paused:
+                return []
+            keeps = known.code in LASTING_CODES and gate.code not in LASTING_CODES
+            code = known.code if keeps else gate.code
+            gate = Gate(max(known.until, gate.until), code, gate.paused)
         self.gates[gate_name] = gate
         waiting = list(self.waiting.values())
         lost = [w.ticket.id for w in waiting if not self.possible(w.ticket, now)]

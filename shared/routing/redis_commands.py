@@ -173,9 +173,16 @@ function commands.adopt(given, upstream, text)
 end
 
 function commands.shut(name, seconds, code, paused)
-  local known = call('HGET', base .. 'gates', name)
-  if paused == '1' and known and not decode(known).paused then return end
-  save_gate({name = name, ['until'] = now + tonumber(seconds), code = code,
+  local lasting = {status_401 = true, status_403 = true, status_404 = true}
+  local opening = now + tonumber(seconds)
+  local text = call('HGET', base .. 'gates', name)
+  local known = text and decode(text)
+  if known and known['until'] > now then
+    if paused == '1' and not known.paused then return end
+    opening = math.max(opening, known['until'])
+    if lasting[known.code] and not lasting[code] then code = known.code end
+  end
+  save_gate({name = name, ['until'] = opening, code = code,
              paused = paused == '1', probe = ''})
   for _, text in ipairs(call('HVALS', base .. 'waiting')) do
     local ticket = decode(text)

@@ -188,6 +188,25 @@ async def test_a_pause_is_waited_for_in_all_replicas(replicas: Replicas):
     assert waits.grant is not None
 
 
+async def test_of_two_reasons_the_stronger_holds(client: redis.asyncio.Redis):
+    wire = RedisWire(client, ROOT)
+
+    async def shut(seconds: float, code: str, paused: bool) -> tuple[float, str, bool]:
+        await wire.ask("pool", "shut", "a", seconds, code, int(paused))
+        [gate] = (await wire.ask("pool", "view"))["gates"]
+        return round(gate["seconds"] / 100), gate["code"], gate["paused"]
+
+    await wire.ask("pool", "enter", ticket_json(ticket(), "me", 0), spec_json(SPEC))
+    assert await shut(900, "status_401", False) == (9, "status_401", False)
+    assert await shut(500, "status_5xx", False) == (9, "status_401", False)
+    assert await shut(2000, "status_429", True) == (9, "status_401", False)
+    # Its time is over: what its trial says counts.
+    await wire.ask("pool", "reopen", "a", "model")
+    assert await shut(-1, "status_401", False) == (0, "status_401", False)
+    assert await shut(900, "status_429", True) == (9, "status_429", True)
+    assert await shut(500, "status_429", True) == (9, "status_429", True)
+
+
 async def test_a_chat_stays_where_it_was_in_whatever_replica(replicas: Replicas):
     for turn in range(4):
         store = replicas.stores[turn % 2]

@@ -219,6 +219,20 @@ def test_a_pause_is_waited_for():
     assert (grant.ticket_id, grant.probe) == (waiting.id, False)
 
 
+def test_of_two_reasons_the_stronger_holds():
+    dispatcher = pool()
+    dispatcher.shut("a", Gate(10.0, "status_401", False), 0.0)
+    dispatcher.shut("a", Gate(5.0, "status_5xx", False), 1.0)
+    assert dispatcher.gates["a"] == Gate(10.0, "status_401", False)
+    dispatcher.shut("a", Gate(60.0, "status_429", True), 2.0)
+    assert dispatcher.gates["a"] == Gate(10.0, "status_401", False)
+    # Its time is over: what its trial says counts.
+    dispatcher.shut("a", Gate(60.0, "status_429", True), 10.0)
+    assert dispatcher.gates["a"] == Gate(60.0, "status_429", True)
+    dispatcher.shut("a", Gate(20.0, "status_429", True), 11.0)
+    assert dispatcher.gates["a"].until == 60.0
+
+
 def test_one_request_tries_an_upstream_that_was_shut():
     dispatcher = pool(UpstreamSlots("a", 5))
     dispatcher.shut("a", Gate(10.0, "status_5xx", False), 0.0)
