@@ -28,9 +28,9 @@ MAX_PAUSES = 20
 class AnthropicBackend:
     """One model of the API behind `endpoint`.
 
-    `kept` holds answers that called tools, by the id of the first call: with its
-    result the API wants the thinking before it back, which Open WebUI does not keep.
-    It may serve several backends.
+    `kept` holds answers that called tools, by (user, chat, id of the first call):
+    with its result the API wants the thinking before it back, which Open WebUI does
+    not keep. It may serve several backends.
     """
 
     client: httpx.AsyncClient
@@ -38,7 +38,7 @@ class AnthropicBackend:
     model: str
     server_tools: Sequence[Mapping[str, Any]] = ()
     cache: bool = True
-    kept: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    kept: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
     async def discover(self) -> list[DiscoveredModel]:
         """The models of GET /models, newest first."""
@@ -62,7 +62,7 @@ class AnthropicBackend:
         """The events of one turn; closing the generator closes the connection."""
         decoder = AnthropicDecoder()
         body = anthropic_body(
-            self.model, turn, self.kept, self.server_tools, self.cache
+            self.model, turn, self._kept_of(turn), self.server_tools, self.cache
         )
         asked = list(body["messages"])
         for _ in range(MAX_PAUSES):
@@ -77,7 +77,7 @@ class AnthropicBackend:
         if not decoder.told and turn.messages[-1].get("role") == "user":
             raise UpstreamBroken("empty_answer")
         if decoder.calls and (decoder.must_be_kept or body.get("thinking")):
-            self._keep(decoder)
+            self._keep(turn, decoder)
         for event in decoder.finish():
             yield event
 
@@ -104,10 +104,15 @@ class AnthropicBackend:
         if not decoder.ended:
             raise UpstreamBroken("cut_short")
 
-    def _keep(self, decoder: AnthropicDecoder) -> None:
+    def _kept_of(self, turn: Turn) -> dict[str, list[dict[str, Any]]]:
+        """What is kept of this user's chat, by the ids of the calls."""
+        place = (turn.user_id, turn.chat_id)
+        return {key[2]: said for key, said in self.kept.items() if key[:2] == place}
+
+    def _keep(self, turn: Turn, decoder: AnthropicDecoder) -> None:
         while len(self.kept) >= MAX_KEPT_ANSWERS:
             del self.kept[next(iter(self.kept))]
-        self.kept[decoder.calls[0]] = decoder.content
+        self.kept[turn.user_id, turn.chat_id, decoder.calls[0]] = decoder.content
 
 
 @asynccontextmanager

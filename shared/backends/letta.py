@@ -55,7 +55,8 @@ class LettaBackend:
     `isolated` are the labels of memory blocks that each conversation gets a copy of.
     With `one_history` all chats of all users go into the agent's own history.
     `pending` says which conversation waits for the result of a call that Open WebUI
-    runs, and what was answered to other calls; it may serve several backends.
+    runs, as (user, chat, call), and what was answered to other calls; it may serve
+    several backends.
     """
 
     client: httpx.AsyncClient
@@ -63,7 +64,7 @@ class LettaBackend:
     agent_id: str
     isolated: tuple[str, ...] = ()
     one_history: bool = False
-    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pending: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
 
     async def discover(self) -> list[DiscoveredModel]:
         """The server's agents."""
@@ -120,10 +121,8 @@ class LettaBackend:
         """Where this turn is told, and what: results of calls, or what is new."""
         tools = [letta_tool(tool) for tool in turn.tools]
         results = letta_results(turn)
-        waiting = (
-            self.pending.pop(results[0]["tool_call_id"], None) if results else None
-        )
-        if waiting:
+        first = results[0]["tool_call_id"] if results else ""
+        if waiting := self.pending.pop((turn.user_id, turn.chat_id, first), None):
             answers = {"type": "approval", "approvals": [*waiting["said"], *results]}
             return LettaTurn(waiting["conversation_id"], [answers], tools)
         messages = letta_words(turn.messages)
@@ -168,7 +167,8 @@ class LettaBackend:
                 said.append(answer)
             for_us = [c for c in decoder.waiting if c.name in under_way.offered]
             if for_us:
-                self._expect(for_us[0], under_way.conversation_id, said)
+                key = (turn.user_id, turn.chat_id, for_us[0].call_id)
+                self._expect(key, under_way.conversation_id, said)
                 break
             under_way.messages = [{"type": "approval", "approvals": said}]
         if not decoder.told:
@@ -177,13 +177,16 @@ class LettaBackend:
             yield event
 
     def _expect(
-        self, call: LettaCall, conversation_id: str, said: list[dict[str, Any]]
+        self,
+        key: tuple[str, str, str],
+        conversation_id: str,
+        said: list[dict[str, Any]],
     ) -> None:
-        """Remember who waits for the result of this call, and of those beside it."""
+        """Remember who waits for the result of a call, and of those beside it."""
         while len(self.pending) >= MAX_PENDING_CALLS:
             del self.pending[next(iter(self.pending))]
         waiting = {"conversation_id": conversation_id, "said": said}
-        self.pending[call.call_id] = waiting
+        self.pending[key] = waiting
 
     async def _stream(self, under_way: LettaTurn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one run."""

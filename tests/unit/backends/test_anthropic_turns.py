@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -218,7 +219,7 @@ async def test_thoughts_before_a_call_come_back_with_its_result(client):
     )
     first = sse(*block(thought, *deltas), *call("f", index=1), *end("tool_use"))
     api = Api(first, sse(*text("Done."), *end()))
-    kept: dict[str, Any] = {}
+    kept: dict[tuple[str, str, str], Any] = {}
     async with serve(api) as upstream:
         asked = user_turn("do", params=THINKING)
         await hear(backend(client, upstream.url, kept=kept), asked)
@@ -232,6 +233,19 @@ async def test_thoughts_before_a_call_come_back_with_its_result(client):
     assert request["messages"][1]["content"][0] == signed
 
 
+@pytest.mark.parametrize("other", [{"user_id": "other"}, {"chat_id": "other"}])
+async def test_thoughts_stay_in_their_chat(client, other):
+    secret = {"type": "thinking", "thinking": "Secret.", "signature": "s"}
+    api = Api(sse(*text("Done."), *end()))
+    async with serve(api) as upstream:
+        kept = {("user", "chat", "id_f"): [secret]}
+        asked = user_turn("do", params=THINKING, user_id="user", chat_id="chat")
+        asked = asked.with_messages(called("id_f"), result("id_f"))
+        turn = replace(asked, **other)
+        await hear(backend(client, upstream.url, kept=kept), turn)
+    assert "Secret." not in str(api.asked[0].body)
+
+
 def test_without_the_thoughts_a_round_does_not_think():
     request = body(user("do"), called(), result(), params=THINKING)
     assert "thinking" not in request
@@ -240,14 +254,14 @@ def test_without_the_thoughts_a_round_does_not_think():
 
 
 async def test_only_the_latest_answers_are_kept(client):
-    kept = {str(number): [] for number in range(MAX_KEPT_ANSWERS)}
+    kept = {("", "", str(number)): [] for number in range(MAX_KEPT_ANSWERS)}
     stream = sse(*call("f"), *end("tool_use"))
     async with serve(saying(stream)) as upstream:
         asked = user_turn("do", params=THINKING)
         await hear(backend(client, upstream.url, kept=kept), asked)
     assert len(kept) == MAX_KEPT_ANSWERS
-    assert "0" not in kept
-    assert "id_f" in kept
+    assert ("", "", "0") not in kept
+    assert ("", "", "id_f") in kept
 
 
 async def test_a_pause_goes_on(client):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -180,14 +181,14 @@ async def test_a_permission_is_asked_for_and_passed_on(client, allowed):
 
 async def test_open_webui_runs_its_own_tools(client):
     server = Server(letta("client-tool"), letta("client-returned"))
-    pending: dict[str, Any] = {}
+    pending: dict[tuple[str, str, str], Any] = {}
     async with serve(server) as upstream:
         asked = user_turn("TOOL_WEATHER", tools=(TOOL,))
         first = await hear(backend(client, upstream.url, pending=pending), asked)
         assert reason_of(first.events) == "tool_calls"
         assert calls_of(first.events) == [("get_weather", '{"city":"Bern"}')]
         assert results_of(first.events) == []
-        [call_id] = pending
+        [(_, _, call_id)] = pending
         # Open WebUI's next request; the backend is another object.
         call = {"id": call_id, "function": {"name": "get_weather"}}
         said = {"role": "assistant", "content": "", "tool_calls": [call]}
@@ -209,6 +210,24 @@ async def test_open_webui_runs_its_own_tools(client):
     ]
 
 
+@pytest.mark.parametrize("other", [{"user_id": "other"}, {"chat_id": "other"}])
+async def test_a_call_of_another_chat_is_not_answered(client, other):
+    server = Server(letta("client-tool"), letta("text"))
+    pending: dict[tuple[str, str, str], Any] = {}
+    async with serve(server) as upstream:
+        asked = user_turn("hi", tools=(TOOL,), user_id="user", chat_id="chat")
+        await hear(backend(client, upstream.url, pending=pending), asked)
+        [(user_id, chat_id, call_id)] = pending
+        assert (user_id, chat_id) == ("user", "chat")
+        call = {"id": call_id, "function": {"name": "get_weather"}}
+        said = {"role": "assistant", "content": "", "tool_calls": [call]}
+        result = {"role": "tool", "tool_call_id": call_id, "content": "21"}
+        further = replace(asked, **other).with_messages(said, result)
+        await hear(backend(client, upstream.url, pending=pending), further)
+    assert list(pending) == [("user", "chat", call_id)]
+    assert content(server.told[1][1]) == "hi"
+
+
 async def test_a_result_that_nobody_waits_for_begins_anew(client):
     server = Server(letta("text"))
     call = {"id": "c1", "function": {"name": "get_weather"}}
@@ -222,12 +241,12 @@ async def test_a_result_that_nobody_waits_for_begins_anew(client):
 
 async def test_only_the_latest_calls_are_waited_for(client):
     server = Server(letta("client-tool"))
-    pending = {str(number): {} for number in range(MAX_PENDING_CALLS)}
+    pending = {("", "", str(number)): {} for number in range(MAX_PENDING_CALLS)}
     async with serve(server) as upstream:
         asked = user_turn("TOOL_WEATHER", tools=(TOOL,))
         await hear(backend(client, upstream.url, pending=pending), asked)
     assert len(pending) == MAX_PENDING_CALLS
-    assert "0" not in pending
+    assert ("", "", "0") not in pending
 
 
 async def test_stop_cancels_the_run(client):
