@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: aa6f6cc64be86d09
+# Content hash: 3c167bf409a70265
 
 import asyncio
 import base64
@@ -4728,8 +4728,7 @@ class AcpBackend:
             return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
-        # The session may be another turn's too, on a connection of its own.
-        await connection.notify("session/cancel", {"sessionId": exchange.session_id})
+        await self.cancel({"session_id": exchange.session_id})
         try:
             async with asyncio.timeout(CANCELLED_SECONDS):
                 while (message := await connection.incoming.get()) is not None:
@@ -14287,12 +14286,8 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    warned[agent.id] = now  # now already: other turns may fail meanwhile
-    try:
-        await notify_admins(agent.label, text)
-    except BaseException:
-        warned.pop(agent.id, None)
-        raise
+    warned[agent.id] = now
+    await notify_admins(agent.label, text)
 
 
 # --- shared/toolcalls/pieces.py ---

@@ -1,12 +1,12 @@
 """What came of a question to another model."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AqueductError
-from shared.host.errands import Errand, is_running, stop_everywhere
+from shared.host.errands import Errand, errand_of, is_running, stop_everywhere
 from shared.host.own_chats import own_chat
 from shared.host.saved_chats import public_address
 from shared.host.turns import chat_messages, stored_message, unbroken
@@ -152,13 +152,15 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     """The last answers of several chats, once they are all written.
 
     Read from the database, since another worker may be writing them. Whoever stops
-    the caller stops them.
+    the caller stops those that a model has asked for.
     """
     present = await unbroken(present_errand(caller))
     if set(chat_ids) & set(waiting_chats(caller, present)):
         # Everybody would wait until the time is over.
         raise AqueductError("own_chat")
-    wanted = list(dict.fromkeys(chat_ids))[: caller.limits.max_chats]
+    wanted = list(dict.fromkeys(chat_ids))
+    if len(wanted) > caller.limits.max_chats:
+        raise AqueductError("too_many_ids", limit=caller.limits.max_chats)
     chats = {
         chat_id: await unbroken(own_chat(caller.person, chat_id)) for chat_id in wanted
     }
@@ -171,9 +173,7 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
     try:
         await await_answers(caller, present, tips, answers)
     except asyncio.CancelledError:
-        running = [each for each in answers.values() if each.status == "running"]
-        stopping = [each.task_id for each in running]
-        await unbroken(stop_everywhere(caller.request, stopping))
+        await unbroken(stop_asked(caller, answers.values()))
         await caller.status("stopped", True)
         raise
     told = []
@@ -184,6 +184,17 @@ async def collect_answers(caller: Caller, chat_ids: Sequence[str]) -> dict[str, 
         else:
             told.append({"chat_id": chat_id, **json_error("no_such_chat", {})})
     return {"chats": told}
+
+
+async def stop_asked(caller: Caller, answers: Iterable[ChatAnswer]) -> None:
+    """Stop what is being written for a model; what the user has asked goes on."""
+    running = [each for each in answers if each.status == "running"]
+    asked = {
+        each.task_id: (await errand_of(each.chat_id, each.message_id))[0]
+        for each in running
+    }
+    stopping = [task_id for task_id, errand in asked.items() if errand]
+    await stop_everywhere(caller.request, stopping)
 
 
 async def await_answers(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.host.dialogs import Emit, EventCall
-from shared.host.saved_chats import is_saved_chat
 from shared.host.turns import unbroken
 from shared.host.usable_models import UsableModel, usable_models
 from shared.orchestration.orchestrator_texts import ORCHESTRATOR_TEXTS
@@ -57,15 +56,6 @@ class Caller:
     @property
     def model_id(self) -> str:
         return str(self.model.get("id") or "")
-
-    @property
-    def in_saved_chat(self) -> bool:
-        return is_saved_chat(self.chat_id)
-
-    @property
-    def in_temporary_chat(self) -> bool:
-        """Whether only the browser keeps this chat: `local:…`."""
-        return self.chat_id.startswith("local:")
 
     @property
     def language(self) -> str:

@@ -8,6 +8,7 @@ from shared.host.own_chats import find_own_chats, own_chat
 from shared.host.turns import chat_messages
 from shared.orchestration.caller import Caller
 from shared.orchestration.conversations import tip_of
+from shared.orchestration.guard import require_own_chat
 from shared.orchestration.tool_results import clipped
 from shared.orchestration.tree import branch_to, stored_text
 
@@ -17,6 +18,7 @@ MOST_MESSAGES = 50
 
 async def told_chats(caller: Caller, title: str) -> dict[str, Any]:
     """The user's chats with these words in their title, the latest first."""
+    await require_own_chat(caller)
     found = await find_own_chats(caller.person, title.strip(), FOUND_CHATS + 1)
     told: dict[str, Any] = {
         "chats": [
@@ -36,6 +38,7 @@ async def told_chats(caller: Caller, title: str) -> dict[str, Any]:
 
 async def told_messages(caller: Caller, chat_id: str, last: int) -> dict[str, Any]:
     """The last messages of a chat, on the branch that the user sees."""
+    await require_own_chat(caller)
     chat = await own_chat(caller.person, chat_id)
     if chat is None:
         raise AqueductError("no_such_chat")

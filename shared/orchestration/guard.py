@@ -12,17 +12,27 @@ from uuid import uuid4
 
 from shared.errors import AqueductError
 from shared.host.errands import Errand, ErrandTurn, errand_of, errand_turns
+from shared.host.own_chats import own_chat
 from shared.host.turns import unbroken
 from shared.orchestration.caller import Caller
 
 POLL_SECONDS = 0.5
 
 
+async def require_own_chat(caller: Caller) -> None:
+    """AqueductError unless the caller answers in a stored chat of its user's own.
+
+    Elsewhere others would read what stands in the user's chats, what is not to be
+    stored would be, and the limits of a request, which lie there, would not hold.
+    """
+    if await own_chat(caller.person, caller.chat_id) is None:
+        raise AqueductError("not_own_chat")
+
+
 async def present_errand(caller: Caller) -> Errand:
     """For whom the caller is answering: depth 0 where that is a person."""
-    errand, begun = None, 0
-    if caller.in_saved_chat:
-        errand, begun = await errand_of(caller.chat_id, caller.message_id)
+    await require_own_chat(caller)
+    errand, begun = await errand_of(caller.chat_id, caller.message_id)
     if errand is None:
         root = caller.message_id or uuid4().hex
         errand = Errand(root, begun or int(time.time()), 0, (), (), "")
@@ -31,12 +41,7 @@ async def present_errand(caller: Caller) -> Errand:
 
 
 def next_errand(caller: Caller, present: Errand, model_ids: Collection[str]) -> Errand:
-    """The errand of models that the caller asks; AqueductError where it may not.
-
-    What is said in a temporary chat is not to be stored, and a conversation would be.
-    """
-    if caller.in_temporary_chat:
-        raise AqueductError("temporary_chat")
+    """The errand of models that the caller asks; AqueductError where it may not."""
     if set(model_ids) & set(present.models):
         raise AqueductError("own_model")
     limit = caller.limits.max_depth

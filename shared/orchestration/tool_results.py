@@ -71,9 +71,10 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
         "The time for this request is over; what was running is stopped.",
         "Answer with what you have.",
     ),
-    "temporary_chat": (
-        "This chat is temporary, and a conversation with a model would be stored.",
-        "Tell the user to ask in a chat that is kept.",
+    "not_own_chat": (
+        "This works only in a stored chat of the user's own, not in one that is "
+        "temporary, a channel or somebody else's.",
+        "Tell the user to ask in a chat of their own that is kept.",
     ),
     "own_chat": (
         "In this chat somebody is waiting for your answer.",
@@ -90,6 +91,10 @@ TOOL_ERRORS: Mapping[str, tuple[str, str]] = {
     "too_many_chats": (
         "For this request {limit} chats are the limit.",
         "Go on in a chat that you have, by its chat_id, or answer with what you have.",
+    ),
+    "too_many_ids": (
+        "At most {limit} chats are collected at a time.",
+        "Call collect for some of them, then for the others.",
     ),
     "too_many_turns": (
         "For this request {limit} turns are the limit.",

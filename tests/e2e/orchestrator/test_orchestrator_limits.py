@@ -91,6 +91,12 @@ async def test_chats_and_turns_are_limited_across_depths(tab, upstream, set_valv
     assert "4 turns are the limit" in told[3]["error"]
 
 
+async def test_too_many_chats_to_collect_are_refused(tab, upstream, set_valves):
+    set_valves(MAX_CHATS=2)
+    [told] = await work(tab, upstream, [("collect", {"chat_ids": ["a", "b", "c"]})])
+    assert "At most 2 chats" in told["error"]
+
+
 async def test_tokens_are_limited(tab, upstream, set_valves):
     set_valves(MAX_TOKENS=50)
     told = await work(tab, upstream, [chat("one")], [chat("two")], [chat("three")])
@@ -108,6 +114,28 @@ async def test_time_is_limited(tab, upstream, set_valves):
     assert "time for this request is over" in told["error"]
     assert "time for this request is over" in refused["error"]
     assert await tab.tasks(told["chat_id"]) == []
+
+
+async def test_a_temporary_chat_asks_nobody_and_reads_no_chat(tab, upstream):
+    [told] = await work(tab, upstream, [chat("mine", title="Private hills")])
+    calls = [
+        chat("hello", model="mira"),
+        ("find_chats", {"title": "Private hills"}),
+        ("read_chat", {"chat_id": told["chat_id"]}),
+    ]
+    upstream.scripts["aside"] = Script([calls])
+    upstream.requests.clear()
+    said = [{"role": "user", "content": "aside"}]
+    await tab.say("aside", chat_id=f"temporary:{tab.sid}", messages=said)
+
+    async def refusals() -> list[str]:
+        heard = [each for messages in upstream.heard("conductor") for each in messages]
+        return [str(each["content"]) for each in heard if each["role"] == "tool"]
+
+    told = await tab.until(refusals)
+    assert len(told) == 3
+    assert all("only in a stored chat" in each for each in told)
+    assert upstream.heard("mira") == []
 
 
 @pytest.mark.parametrize("name", ["secret", "nobody-at-all"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import string
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,12 +117,6 @@ def test_an_errand_goes_down_one_step():
     assert below == Errand("root", 5, 1, ("me", "luna"), ("c",), "m")
     assert Errand.from_meta(json.loads(json.dumps(below.as_meta()))) == below
     assert Errand.from_meta({"task_id": "1"}) is Errand.from_meta(None) is None
-
-
-def test_nothing_of_a_temporary_chat_is_stored():
-    known = replace(caller(), metadata={"chat_id": "local:1"})
-    with pytest.raises(AqueductError, match="temporary_chat"):
-        next_errand(known, Errand("root", 5, 0, ("me",), (), ""), ["luna"])
 
 
 def test_an_errand_is_refused_at_the_bottom_and_in_a_circle():
