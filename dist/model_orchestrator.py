@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 61c41de8e347f567
+# Content hash: 024924ca8d160162
 
 import asyncio
 import contextlib
@@ -144,9 +144,13 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class ErrandTurn:
-    """A turn that was started for a root; `task_id` is empty once it has ended."""
+    """A turn that was started for a root; `task_id` is empty once it has ended.
+
+    `chats` are those above it, as in its errand.
+    """
 
     chat_id: str
+    chats: tuple[str, ...]
     asked_by: str
     tokens: int
     task_id: str
@@ -197,6 +201,7 @@ async def errand_turn(request: Any, question: Any, answer: Any) -> ErrandTurn:
     )
     return ErrandTurn(
         chat_id=question.chat_id,
+        chats=tuple(question.meta[ERRAND_KEY]["chats"]),
         asked_by=question.meta[ERRAND_KEY]["message_id"],
         tokens=used_tokens(question, answer),
         task_id=str(answer.meta["task_id"]) if running else "",
@@ -243,10 +248,16 @@ def answering_task(metadata: Mapping[str, Any]) -> Any:
 
 
 async def stop_everywhere(request: Any, task_ids: Sequence[str]) -> None:
-    """Stop tasks on whichever worker they run."""
-    from open_webui.tasks import stop_task
+    """Stop tasks on whichever worker they run, if they are not being stopped here.
+
+    A second stop would hit Open WebUI while it saves an answer.
+    """
+    from open_webui.tasks import stop_task, tasks
 
     for task_id in task_ids:
+        task = tasks.get(task_id)
+        if task is not None and (task.done() or task.cancelling()):
+            continue
         await stop_task(request.app.state.redis, task_id)
 
 
@@ -2557,13 +2568,17 @@ async def begin_question(
     """Ask the first of the models, in `chat` or in a new one for all of them.
 
     Stop does not come in between, which would leave half a chat; what has begun by
-    then is stopped.
+    then is stopped. From then on Stop of who asks ends all below, for which a task is
+    left behind: the one that is asked may be done while those it has asked are not.
     """
+    asking = answering_task(caller.metadata)
 
     async def begin() -> tuple[ChatPlace, StartedTurn]:
         place = await open_place(caller, errand, chat, models, question)
         words = question.message
-        return place, await start_question(caller, errand, place, models[0], words)
+        started = await start_question(caller, errand, place, models[0], words)
+        await run_as_task(caller.request, stop_below(caller, errand, asking))
+        return place, started
 
     beginning = asyncio.ensure_future(begin())
     try:
@@ -2663,9 +2678,9 @@ async def await_answer(
     started: StartedTurn,
 ) -> dict[str, Any]:
     """The answer, once it is there. Whoever stops the caller stops the model too."""
-    await caller.status("asking", False, model=target.name)
     late: Mapping[str, Any] = {}
     try:
+        await caller.status("asking", False, model=target.name)
         await wait_for_turn(caller.request, started, seconds_left(caller, errand))
     except asyncio.CancelledError:
         await unbroken(stop_tasks(caller.request, started.task_ids))
@@ -2690,13 +2705,8 @@ async def leave_to_answer(
     started: StartedTurn,
 ) -> dict[str, Any]:
     """Let the model answer in the background."""
-    minding = mind_turn(
-        caller.request,
-        started,
-        answering_task(caller.metadata),
-        seconds_left(caller, errand),
-    )
-    await run_as_task(caller.request, minding)
+    ending = end_in_time(caller.request, started, seconds_left(caller, errand))
+    await run_as_task(caller.request, ending)
     await caller.status("started", True, model=target.name)
     return {
         "chat_id": place.chat_id,
@@ -2708,17 +2718,22 @@ async def leave_to_answer(
     }
 
 
-async def mind_turn(
-    request: Any, started: StartedTurn, asking: asyncio.Task[Any], seconds: float
-) -> None:
-    """End a turn in the background when its time is over, or who asked is stopped."""
-    waiting = asyncio.ensure_future(wait_for_turn(request, started, seconds))
-    await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
-    if not waiting.done() and asking.cancelled():
-        await stop_tasks(request, started.task_ids)
-    # Its time is over: `wait_for_turn` has stopped it.
+async def end_in_time(request: Any, started: StartedTurn, seconds: float) -> None:
+    """End a turn in the background when its time is over."""
+    # `wait_for_turn` stops it then.
     with contextlib.suppress(AqueductError):
-        await waiting
+        await wait_for_turn(request, started, seconds)
+
+
+async def stop_below(caller: Caller, errand: Errand, asking: asyncio.Task[Any]) -> None:
+    """When who asks is stopped, stop everything that was begun below, at any depth."""
+    await asyncio.wait({asking}, timeout=max(seconds_left(caller, errand), 0))
+    if not asking.cancelled():
+        return
+    turns = await errand_turns(caller.request, caller.person.id, errand)
+    below = [turn for turn in turns if caller.chat_id in turn.chats]
+    running = [turn.task_id for turn in below if turn.task_id]
+    await stop_everywhere(caller.request, running)
 
 
 # --- shared/orchestration/chats_told.py ---
@@ -3124,10 +3139,13 @@ async def run_talk(
     desk = talk_desk(caller, errand, place, opening_id, ids[0])
     opening = await unbroken(chat_answer(caller, place.chat_id, opening_id))
     work = hold_talk(desk, talk, opening.text)
-    task = await run_series(caller.request, work, place.chat_id, TALK_KIND)
+    series = run_series(caller.request, work, place.chat_id, TALK_KIND)
+    starting = asyncio.ensure_future(series)
     try:
+        task = await asyncio.shield(starting)
         await asyncio.wait({task})
     except asyncio.CancelledError:
+        task = await unbroken(starting)
         task.cancel()
         await unbroken(asyncio.wait({task}))
         await caller.status("stopped", True)

@@ -46,9 +46,13 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class ErrandTurn:
-    """A turn that was started for a root; `task_id` is empty once it has ended."""
+    """A turn that was started for a root; `task_id` is empty once it has ended.
+
+    `chats` are those above it, as in its errand.
+    """
 
     chat_id: str
+    chats: tuple[str, ...]
     asked_by: str
     tokens: int
     task_id: str
@@ -99,6 +103,7 @@ async def errand_turn(request: Any, question: Any, answer: Any) -> ErrandTurn:
     )
     return ErrandTurn(
         chat_id=question.chat_id,
+        chats=tuple(question.meta[ERRAND_KEY]["chats"]),
         asked_by=question.meta[ERRAND_KEY]["message_id"],
         tokens=used_tokens(question, answer),
         task_id=str(answer.meta["task_id"]) if running else "",
@@ -145,8 +150,14 @@ def answering_task(metadata: Mapping[str, Any]) -> Any:
 
 
 async def stop_everywhere(request: Any, task_ids: Sequence[str]) -> None:
-    """Stop tasks on whichever worker they run."""
-    from open_webui.tasks import stop_task
+    """Stop tasks on whichever worker they run, if they are not being stopped here.
+
+    A second stop would hit Open WebUI while it saves an answer.
+    """
+    from open_webui.tasks import stop_task, tasks
 
     for task_id in task_ids:
+        task = tasks.get(task_id)
+        if task is not None and (task.done() or task.cancelling()):
+            continue
         await stop_task(request.app.state.redis, task_id)

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AqueductError
-from shared.host.errands import Errand, answering_task
+from shared.host.errands import (
+    Errand,
+    answering_task,
+    errand_turns,
+    stop_everywhere,
+)
 from shared.host.new_chats import create_chat, delete_chat
 from shared.host.own_chats import ORCHESTRATED, keep_chat_tag, own_chat
 from shared.host.turns import (
@@ -147,13 +152,17 @@ async def begin_question(
     """Ask the first of the models, in `chat` or in a new one for all of them.
 
     Stop does not come in between, which would leave half a chat; what has begun by
-    then is stopped.
+    then is stopped. From then on Stop of who asks ends all below, for which a task is
+    left behind: the one that is asked may be done while those it has asked are not.
     """
+    asking = answering_task(caller.metadata)
 
     async def begin() -> tuple[ChatPlace, StartedTurn]:
         place = await open_place(caller, errand, chat, models, question)
         words = question.message
-        return place, await start_question(caller, errand, place, models[0], words)
+        started = await start_question(caller, errand, place, models[0], words)
+        await run_as_task(caller.request, stop_below(caller, errand, asking))
+        return place, started
 
     beginning = asyncio.ensure_future(begin())
     try:
@@ -253,9 +262,9 @@ async def await_answer(
     started: StartedTurn,
 ) -> dict[str, Any]:
     """The answer, once it is there. Whoever stops the caller stops the model too."""
-    await caller.status("asking", False, model=target.name)
     late: Mapping[str, Any] = {}
     try:
+        await caller.status("asking", False, model=target.name)
         await wait_for_turn(caller.request, started, seconds_left(caller, errand))
     except asyncio.CancelledError:
         await unbroken(stop_tasks(caller.request, started.task_ids))
@@ -280,13 +289,8 @@ async def leave_to_answer(
     started: StartedTurn,
 ) -> dict[str, Any]:
     """Let the model answer in the background."""
-    minding = mind_turn(
-        caller.request,
-        started,
-        answering_task(caller.metadata),
-        seconds_left(caller, errand),
-    )
-    await run_as_task(caller.request, minding)
+    ending = end_in_time(caller.request, started, seconds_left(caller, errand))
+    await run_as_task(caller.request, ending)
     await caller.status("started", True, model=target.name)
     return {
         "chat_id": place.chat_id,
@@ -298,14 +302,19 @@ async def leave_to_answer(
     }
 
 
-async def mind_turn(
-    request: Any, started: StartedTurn, asking: asyncio.Task[Any], seconds: float
-) -> None:
-    """End a turn in the background when its time is over, or who asked is stopped."""
-    waiting = asyncio.ensure_future(wait_for_turn(request, started, seconds))
-    await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
-    if not waiting.done() and asking.cancelled():
-        await stop_tasks(request, started.task_ids)
-    # Its time is over: `wait_for_turn` has stopped it.
+async def end_in_time(request: Any, started: StartedTurn, seconds: float) -> None:
+    """End a turn in the background when its time is over."""
+    # `wait_for_turn` stops it then.
     with contextlib.suppress(AqueductError):
-        await waiting
+        await wait_for_turn(request, started, seconds)
+
+
+async def stop_below(caller: Caller, errand: Errand, asking: asyncio.Task[Any]) -> None:
+    """When who asks is stopped, stop everything that was begun below, at any depth."""
+    await asyncio.wait({asking}, timeout=max(seconds_left(caller, errand), 0))
+    if not asking.cancelled():
+        return
+    turns = await errand_turns(caller.request, caller.person.id, errand)
+    below = [turn for turn in turns if caller.chat_id in turn.chats]
+    running = [turn.task_id for turn in below if turn.task_id]
+    await stop_everywhere(caller.request, running)

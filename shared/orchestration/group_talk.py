@@ -126,10 +126,13 @@ async def run_talk(
     desk = talk_desk(caller, errand, place, opening_id, ids[0])
     opening = await unbroken(chat_answer(caller, place.chat_id, opening_id))
     work = hold_talk(desk, talk, opening.text)
-    task = await run_series(caller.request, work, place.chat_id, TALK_KIND)
+    series = run_series(caller.request, work, place.chat_id, TALK_KIND)
+    starting = asyncio.ensure_future(series)
     try:
+        task = await asyncio.shield(starting)
         await asyncio.wait({task})
     except asyncio.CancelledError:
+        task = await unbroken(starting)
         task.cancel()
         await unbroken(asyncio.wait({task}))
         await caller.status("stopped", True)

@@ -55,6 +55,29 @@ async def test_models_that_are_collected(tab, upstream):
     await stopped_below(tab, await tab.say("go"), upstream, 3)
 
 
+async def test_what_the_user_has_asked_goes_on_when_collecting_is_stopped(
+    tab, upstream
+):
+    own = await tab.send("slow", "by hand")
+    collect = ("collect", {"chat_ids": [own.chat_id]})
+    upstream.scripts["go"] = Script([[collect]])
+    turn = await tab.say("go")
+
+    async def collecting() -> bool:
+        stored = await turn.stored()
+        return bool(stored.get("statusHistory"))
+
+    await tab.until(collecting)
+    await turn.stop()
+
+    async def at_rest() -> bool:
+        return not await tab.tasks(turn.chat_id)
+
+    await tab.until(at_rest)
+    upstream.let_go.set()
+    assert "Slow says: by hand" in (await own.answer())["content"]
+
+
 async def test_models_in_the_background_while_the_orchestrator_writes(tab, upstream):
     def writing(results: list[dict[str, object]]) -> str:
         upstream.let_go.wait(60)
@@ -68,6 +91,35 @@ async def test_models_below_models(tab, upstream):
     upstream.scripts["below"] = Script([[HELD_BEHIND, HELD]])
     upstream.scripts["go"] = Script([[chat("below", model="deputy")]])
     await stopped_below(tab, await tab.say("go"), upstream, 2)
+
+
+async def test_models_that_a_model_left_in_the_background(tab, upstream):
+    def writing(results: list[dict[str, object]]) -> str:
+        upstream.let_go.wait(60)
+        return "Nobody reads this."
+
+    # The deputy is done; who asked it is not, and the one that it asked is not.
+    upstream.scripts["below"] = Script([[HELD_BEHIND]], lambda results: "Done.")
+    upstream.scripts["go"] = Script([[chat("below", model="deputy")]], writing)
+    turn = await tab.say("go")
+
+    async def deputy_done() -> bool:
+        children = await tab.child_chats(turn.chat_id)
+        begun = len(upstream.heard("slow")) == 1
+        return begun and not await tab.tasks(children[0]["id"])
+
+    await tab.until(deputy_done)
+    [deputy] = await tab.child_chats(turn.chat_id)
+    [left] = await tab.child_chats(deputy["id"])
+    assert await tab.tasks(left["id"]) != []
+    await turn.stop()
+
+    async def at_rest() -> bool:
+        return not await tab.tasks(turn.chat_id) and not await tab.tasks(left["id"])
+
+    await tab.until(at_rest)
+    messages = (await tab.messages(left["id"])).values()
+    assert all("says" not in message["content"] for message in messages)
 
 
 async def test_a_talk(tab, upstream):
