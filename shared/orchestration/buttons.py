@@ -91,7 +91,7 @@ async def press_compare(desk: Desk) -> None:
     picker = await desk.picker(answering_models(messages, question))
     chosen = await ask_for_models(desk, picker)
     # Read anew: a form may stand open for minutes.
-    messages = await stored_messages(desk)
+    messages = chat_messages(await chat_at_rest(desk))
     question = question_of(messages, answer)
     columns = column_models(messages, question)
     answerers = [
