@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from shared.host.saved_chats import (
@@ -72,6 +72,9 @@ async def keep_house(name: str, event: Mapping[str, Any]) -> None:
     elif name == "message.updated":
         if chat_id := data.get("chat_id"):
             await store_again(str(chat_id))
+    elif name == "chat.updated":
+        # The interface saves an edited message as the whole chat.
+        await store_again(subject)
     elif name == "chat.imported":
         store = await open_memory()
         in_background("import", store_imported(store, data.get("chat_ids") or ()))
@@ -112,19 +115,32 @@ async def forget_what_is_gone(store: MemoryStore) -> None:
 
 
 async def store_again(chat_id: str) -> None:
-    """Take in an edit to a message of a chat that is remembered."""
+    """Take in edits to what is stored of a chat.
+
+    Other exchanges are left to the next answer: they may be of another branch.
+    """
     owner = (await chat_owners([chat_id])).get(chat_id)
-    store = await open_memory()
-    if owner is None or not await store.listing(owner.user_id, chat_id, limit=1):
+    if owner is None:
         return
-    await store_chat(store, chat_id, owner.user_id, await memory_options())
-    request_indexing(store)
+    store = await open_memory()
+    stored = await store.listing(owner.user_id, chat_id, limit=1_000_000)
+    known = {one.exchange.question_id for one in stored}
+    options = await memory_options()
+    if known and await store_chat(store, chat_id, owner.user_id, options, known):
+        request_indexing(store)
 
 
 async def store_chat(
-    store: MemoryStore, chat_id: str, user_id: str, options: MemoryOptions
+    store: MemoryStore,
+    chat_id: str,
+    user_id: str,
+    options: MemoryOptions,
+    only: Collection[str] | None = None,
 ) -> int:
-    """Store the branch of a chat that its owner sees; gives how much was new."""
+    """Store the branch of a chat that its owner sees; gives how much was new.
+
+    `only` are ids of the questions that are meant, where not all are.
+    """
     if not (await personal_options(user_id)).remember:
         return 0
     if await store.is_excluded(user_id, chat_id):
@@ -138,7 +154,9 @@ async def store_chat(
     exchanges = branch_exchanges(
         branch, chat_id, speaker=name, max_chars=options.max_chars
     )
-    return await store.save(user_id, exchanges)
+    return await store.save(
+        user_id, [one for one in exchanges if only is None or one.question_id in only]
+    )
 
 
 async def backfill_state(store: MemoryStore) -> dict[str, Any]:

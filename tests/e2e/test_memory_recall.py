@@ -132,6 +132,24 @@ async def test_an_edited_answer_is_stored_anew(suite_installed, ada):
     assert len(stored(suite_installed, first.chat_id)) == 1
 
 
+async def test_an_edit_that_is_only_saved_is_stored_anew(suite_installed, ada):
+    """The interface then sends the whole chat."""
+    first = await remembered(suite_installed, ada)
+    with suite_installed.client(ada) as client:
+        path = f"/api/v1/chats/{first.chat_id}"
+        history = client.get(path).json()["chat"]["history"]
+        [question] = [m for m in history["messages"].values() if m["role"] == "user"]
+        question["content"] = "My cat is called Hamlet."
+        form = {"chat": {"history": history}}
+        client.post(path, json=form).raise_for_status()
+    await eventually(
+        lambda: (
+            [row[0] for row in stored(suite_installed, first.chat_id)]
+            == ["My cat is called Hamlet."]
+        )
+    )
+
+
 async def test_a_question_worded_anew_replaces_the_old_one(suite_installed, ada):
     first = await remembered(suite_installed, ada)
     async with suite_installed.chats(ada) as chats:
