@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 0d786c0038bbface
+# Content hash: 3c167bf409a70265
 
 import asyncio
 import base64
@@ -4728,8 +4728,7 @@ class AcpBackend:
             return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
-        # The session may be another turn's too, on a connection of its own.
-        await connection.notify("session/cancel", {"sessionId": exchange.session_id})
+        await self.cancel({"session_id": exchange.session_id})
         try:
             async with asyncio.timeout(CANCELLED_SECONDS):
                 while (message := await connection.incoming.get()) is not None:
@@ -9487,8 +9486,7 @@ def after_failure(
     failed = sum(1 for _, was_failure in outcomes if was_failure)
     opens = (
         probing
-        # Those that were asked before it was shut say nothing new.
-        or (code in LASTING_CODES and not record.openings)
+        or code in LASTING_CODES
         or record.in_a_row >= rules.failures
         or (
             len(outcomes) >= rules.min_requests
@@ -10096,7 +10094,6 @@ class QueueStore(Protocol):
 # --- shared/routing/memory_queue.py ---
 
 TELL_SECONDS = 1.0  # between two looks at the line of those who wait
-LONGEST_PAUSE = 3600.0  # whatever an upstream asks for
 NO_RECORD = BreakerRecord()
 
 
@@ -10284,7 +10281,6 @@ class InProcessStore:
 
     async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         assert place.grant is not None
-        seconds = min(seconds, LONGEST_PAUSE)
         short = seconds <= place.spec.retry.budget
         self.pool(place.spec).shut(place.grant.upstream, seconds, code, short)
 
@@ -11041,7 +11037,6 @@ class RedisStore:
         if not self.online:
             await self._local.pause(place, code, seconds)
             return
-        seconds = min(seconds, LONGEST_PAUSE)
         short = seconds <= place.spec.retry.budget
         await self._shut(place, place.grant.upstream, seconds, code, short)
 
@@ -14291,12 +14286,8 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    warned[agent.id] = now  # now already: other turns may fail meanwhile
-    try:
-        await notify_admins(agent.label, text)
-    except BaseException:
-        warned.pop(agent.id, None)
-        raise
+    warned[agent.id] = now
+    await notify_admins(agent.label, text)
 
 
 # --- shared/toolcalls/pieces.py ---

@@ -14,7 +14,12 @@ from shared.host.turns import unbroken
 from shared.host.usable_models import UsableModel
 from shared.orchestration.caller import Caller
 from shared.orchestration.models_found import named_model
-from shared.orchestration.tags import CAPABILITY_PREFIX, RELATION_PREFIX, tag_word
+from shared.orchestration.tags import (
+    CAPABILITY_PREFIX,
+    RELATION_PREFIX,
+    same_tags,
+    tag_word,
+)
 
 MARKDOWN_SIGNS = "\\`*_[]<>"
 
@@ -45,11 +50,11 @@ async def editable_model(caller: Caller, name: str) -> UsableModel:
 
 async def add_tag(caller: Caller, model: UsableModel, tag: str) -> dict[str, Any]:
     own = await unbroken(own_tags(model.id))
-    if tag in own:
+    if same_tags(own, tag):
         return unchanged(model, own)
 
     def added(tags: Sequence[str]) -> Sequence[str]:
-        return [*tags, tag] if tag not in tags else tags
+        return tags if same_tags(tags, tag) else [*tags, tag]
 
     return await change_with_consent(caller, model, "tag_add", tag, added)
 
@@ -58,14 +63,15 @@ async def drop_tag(caller: Caller, name: str, tag: str) -> dict[str, Any]:
     """Take a tag from a model; nothing changes where it has none like this."""
     model = await unbroken(editable_model(caller, name))
     own = await unbroken(own_tags(model.id))
-    if tag.strip() not in own:
+    found = same_tags(own, tag)
+    if not found:
         return unchanged(model, own)
 
     def remaining(tags: Sequence[str]) -> Sequence[str]:
-        return [each for each in tags if each != tag.strip()]
+        return [each for each in tags if each not in same_tags(tags, tag)]
 
     return await change_with_consent(
-        caller, model, "tag_remove", tag.strip(), remaining
+        caller, model, "tag_remove", ", ".join(found), remaining
     )
 
 

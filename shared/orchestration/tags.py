@@ -25,6 +25,12 @@ class Relation:
     target: str
 
 
+def same_tags(tags: Iterable[str], tag: str) -> list[str]:
+    """Those of the tags that are this one, in whatever case they are written."""
+    wanted = tag.strip().casefold()
+    return [each for each in tags if each.strip().casefold() == wanted]
+
+
 def capability_in(tag: str) -> str | None:
     """The capability that a tag names, or None."""
     if not tag.casefold().startswith(CAPABILITY_PREFIX):

@@ -11,6 +11,7 @@ from shared.orchestration.tags import (
     capability_in,
     carries_tag,
     relation_in,
+    same_tags,
     tag_word,
     taxonomy,
 )
@@ -68,6 +69,12 @@ def test_no_tag_is_an_error(tag, prefix):
 def test_a_capability_is_carried_with_and_without_its_prefix(tag):
     assert carries_tag(model("luna", "cap:Artist"), tag)
     assert not carries_tag(model("luna", "cap:artists"), tag)
+
+
+def test_a_tag_is_the_same_in_any_case():
+    tags = ["cap:Artist", "fast", "CAP:artist", "cap:artists"]
+    assert same_tags(tags, " cap:ARTIST ") == ["cap:Artist", "CAP:artist"]
+    assert same_tags(tags, "cap:writer") == []
 
 
 def test_an_empty_tag_is_carried_by_nobody():
