@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 0ad757a54bf8e4d4
+# Content hash: a459ea0db8cc6443
 
 import asyncio
 import contextlib
@@ -3403,13 +3403,17 @@ class Spot(NamedTuple):
     y: float
 
 
+class LineStyle(NamedTuple):
+    """How arrows of a relation look: the number of their head, and `stroke`."""
+
+    head: int
+    stroke: str
+
+
 def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
     """The page. `unknown` explains nodes that are no model."""
     relations = sorted({edge.relation for edge in graph.edges})
-    colors = {
-        relation: EDGE_COLORS[place % len(EDGE_COLORS)]
-        for place, relation in enumerate(relations)
-    }
+    styles = {relation: line_style(place) for place, relation in enumerate(relations)}
     radius = circle_radius(len(graph.nodes))
     width = max(LEAST_WIDTH, 2 * (radius + LABEL_WIDTH))
     middle = Spot(width / 2, MARGIN + radius + 24)
@@ -3420,12 +3424,12 @@ def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
         f'<text class="title" x="24" y="32">{escape(title)}</text>',
         *(arrow_head(place, color) for place, color in enumerate(EDGE_COLORS)),
         *(
-            draw_edge(edge, spots, middle, colors[edge.relation])
+            draw_edge(edge, spots, middle, styles[edge.relation])
             for edge in graph.edges
         ),
         *(draw_node(node, spots[node.id], middle, unknown) for node in graph.nodes),
         *(
-            draw_legend(relation, colors[relation], legend_top + LEGEND_LINE * place)
+            draw_legend(relation, styles[relation], legend_top + LEGEND_LINE * place)
             for place, relation in enumerate(relations)
         ),
     ]
@@ -3435,6 +3439,13 @@ def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img">{"".join(parts)}</svg>'
         f"<script>{HEIGHT_SCRIPT}</script></body></html>"
     )
+
+
+def line_style(place: int) -> LineStyle:
+    """The style of the relation at this place: a colour, and dashes after the last."""
+    used, head = divmod(place, len(EDGE_COLORS))
+    dashes = f' stroke-dasharray="{3 * used} 3"' if used else ""
+    return LineStyle(head, f'stroke="{EDGE_COLORS[head]}"{dashes}')
 
 
 def circle_radius(count: int) -> float:
@@ -3463,7 +3474,9 @@ def arrow_head(place: int, color: str) -> str:
     )
 
 
-def draw_edge(edge: GraphEdge, spots: dict[str, Spot], middle: Spot, color: str) -> str:
+def draw_edge(
+    edge: GraphEdge, spots: dict[str, Spot], middle: Spot, style: LineStyle
+) -> str:
     """An arrow, bent towards the middle, so that there and back are two."""
     start, end = spots[edge.source], spots[edge.target]
     side = Spot((start.y - end.y) * 0.12, (end.x - start.x) * 0.12)
@@ -3474,8 +3487,8 @@ def draw_edge(edge: GraphEdge, spots: dict[str, Spot], middle: Spot, color: str)
     first, last = towards(start, bend), towards(end, bend)
     return (
         f'<path d="M{first.x:.1f} {first.y:.1f}Q{bend.x:.1f} {bend.y:.1f} '
-        f'{last.x:.1f} {last.y:.1f}" fill="none" stroke="{color}" stroke-width="1.8" '
-        f'marker-end="url(#head-{EDGE_COLORS.index(color)})"/>'
+        f'{last.x:.1f} {last.y:.1f}" fill="none" {style.stroke} stroke-width="1.8" '
+        f'marker-end="url(#head-{style.head})"/>'
     )
 
 
@@ -3510,9 +3523,9 @@ def label(text: str) -> str:
     return escape(text if len(text) <= 26 else text[:25] + "…")
 
 
-def draw_legend(relation: str, color: str, top: float) -> str:
+def draw_legend(relation: str, style: LineStyle, top: float) -> str:
     return (
-        f'<path d="M24 {top:.0f}h28" stroke="{color}" stroke-width="3"/>'
+        f'<path d="M24 {top:.0f}h28" {style.stroke} stroke-width="3"/>'
         f'<text x="62" y="{top + 4:.0f}">{label(relation)}</text>'
     )
 

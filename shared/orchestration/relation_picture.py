@@ -1,6 +1,6 @@
 """The graph between models as a page of its own: an SVG, without any script but one.
 
-Nodes stand on a circle, an arrow's colour is its relation. The page brings its own
+Nodes stand on a circle, an arrow's colour and dashes are its relation. The page brings its own
 ground, so that it can be read on a light and a dark page alike.
 """
 
@@ -49,13 +49,17 @@ class Spot(NamedTuple):
     y: float
 
 
+class LineStyle(NamedTuple):
+    """How arrows of a relation look: the number of their head, and `stroke`."""
+
+    head: int
+    stroke: str
+
+
 def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
     """The page. `unknown` explains nodes that are no model."""
     relations = sorted({edge.relation for edge in graph.edges})
-    colors = {
-        relation: EDGE_COLORS[place % len(EDGE_COLORS)]
-        for place, relation in enumerate(relations)
-    }
+    styles = {relation: line_style(place) for place, relation in enumerate(relations)}
     radius = circle_radius(len(graph.nodes))
     width = max(LEAST_WIDTH, 2 * (radius + LABEL_WIDTH))
     middle = Spot(width / 2, MARGIN + radius + 24)
@@ -66,12 +70,12 @@ def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
         f'<text class="title" x="24" y="32">{escape(title)}</text>',
         *(arrow_head(place, color) for place, color in enumerate(EDGE_COLORS)),
         *(
-            draw_edge(edge, spots, middle, colors[edge.relation])
+            draw_edge(edge, spots, middle, styles[edge.relation])
             for edge in graph.edges
         ),
         *(draw_node(node, spots[node.id], middle, unknown) for node in graph.nodes),
         *(
-            draw_legend(relation, colors[relation], legend_top + LEGEND_LINE * place)
+            draw_legend(relation, styles[relation], legend_top + LEGEND_LINE * place)
             for place, relation in enumerate(relations)
         ),
     ]
@@ -81,6 +85,13 @@ def graph_page(graph: ModelGraph, title: str, unknown: str) -> str:
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img">{"".join(parts)}</svg>'
         f"<script>{HEIGHT_SCRIPT}</script></body></html>"
     )
+
+
+def line_style(place: int) -> LineStyle:
+    """The style of the relation at this place: a colour, and dashes after the last."""
+    used, head = divmod(place, len(EDGE_COLORS))
+    dashes = f' stroke-dasharray="{3 * used} 3"' if used else ""
+    return LineStyle(head, f'stroke="{EDGE_COLORS[head]}"{dashes}')
 
 
 def circle_radius(count: int) -> float:
@@ -109,7 +120,9 @@ def arrow_head(place: int, color: str) -> str:
     )
 
 
-def draw_edge(edge: GraphEdge, spots: dict[str, Spot], middle: Spot, color: str) -> str:
+def draw_edge(
+    edge: GraphEdge, spots: dict[str, Spot], middle: Spot, style: LineStyle
+) -> str:
     """An arrow, bent towards the middle, so that there and back are two."""
     start, end = spots[edge.source], spots[edge.target]
     side = Spot((start.y - end.y) * 0.12, (end.x - start.x) * 0.12)
@@ -120,8 +133,8 @@ def draw_edge(edge: GraphEdge, spots: dict[str, Spot], middle: Spot, color: str)
     first, last = towards(start, bend), towards(end, bend)
     return (
         f'<path d="M{first.x:.1f} {first.y:.1f}Q{bend.x:.1f} {bend.y:.1f} '
-        f'{last.x:.1f} {last.y:.1f}" fill="none" stroke="{color}" stroke-width="1.8" '
-        f'marker-end="url(#head-{EDGE_COLORS.index(color)})"/>'
+        f'{last.x:.1f} {last.y:.1f}" fill="none" {style.stroke} stroke-width="1.8" '
+        f'marker-end="url(#head-{style.head})"/>'
     )
 
 
@@ -156,8 +169,8 @@ def label(text: str) -> str:
     return escape(text if len(text) <= 26 else text[:25] + "…")
 
 
-def draw_legend(relation: str, color: str, top: float) -> str:
+def draw_legend(relation: str, style: LineStyle, top: float) -> str:
     return (
-        f'<path d="M24 {top:.0f}h28" stroke="{color}" stroke-width="3"/>'
+        f'<path d="M24 {top:.0f}h28" {style.stroke} stroke-width="3"/>'
         f'<text x="62" y="{top + 4:.0f}">{label(relation)}</text>'
     )

@@ -90,3 +90,16 @@ def test_the_picture_is_sound_and_shows_everything(tags):
     arrows = [path for path in root.iter("path") if path.get("marker-end")]
     assert len(arrows) == len(graph.edges)
     assert page.count("<script") == 1
+
+
+def test_many_relations_look_different_each():
+    tags = [f"rel:kind-{number}:b" for number in range(20)]
+    graph = model_graph(by_id(model("a", *tags), model("b")), "rel:")
+    page = graph_page(graph, "Graph", "no model")
+    svg = page[page.index("<svg") : page.index("</svg>") + len("</svg>")]
+    looks = {
+        (path.get("stroke"), path.get("stroke-dasharray"))
+        for path in ET.fromstring(svg).iter("path")
+        if path.get("marker-end")
+    }
+    assert len(looks) == len(tags)
