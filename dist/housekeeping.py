@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 86cce2d5450454a8
+# Content hash: 200b8fd691910e55
 
 import asyncio
 import json
@@ -552,6 +552,13 @@ def on_postgres() -> bool:
     from open_webui.env import DATABASE_URL
 
     return str(DATABASE_URL).startswith("postgres")
+
+
+def on_sqlcipher() -> bool:
+    """Whether this Open WebUI keeps its data in an encrypted SQLite file."""
+    from open_webui.env import DATABASE_URL
+
+    return str(DATABASE_URL).startswith("sqlite+sqlcipher")
 
 
 def data_folder() -> Path:
@@ -1955,13 +1962,17 @@ LONGEST_REST = 5.0
 memory_log = logging.getLogger("aqueduct.memory")
 
 
+class PlainFileError(Exception):
+    """What is kept encrypted may not be copied into a file that is not."""
+
+
 async def open_memory() -> MemoryStore:
     """The store, made or migrated on first use.
 
     A file of its own beside Open WebUI's SQLite database: writing to the full-text
     index then never locks a chat out, and a damaged index never takes chats with it.
     Where Open WebUI runs on PostgreSQL, a schema of its own in that database, so that
-    all replicas share it.
+    all replicas share it. Raises PlainFileError where Open WebUI's own is encrypted.
     """
     kept: dict[str, Any] = shared_resource("memory", dict)
     lock = shared_resource("memory_opening", asyncio.Lock)
@@ -1971,6 +1982,10 @@ async def open_memory() -> MemoryStore:
                 await migrate_postgres(database_session)
                 kept["migrated"] = len(POSTGRES_MIGRATIONS)
             return PostgresStore(database_session, HostVectors())
+        if on_sqlcipher():
+            raise PlainFileError(
+                "Open WebUI's database is encrypted, ours would not be"
+            )
         path = data_folder() / "aqueduct" / "memory.db"
         if is_open(path, kept):
             return SqliteStore(SqliteFile(path, kept))

@@ -70,7 +70,8 @@ def after_failure(
     failed = sum(1 for _, was_failure in outcomes if was_failure)
     opens = (
         probing
-        or code in LASTING_CODES
+        # Those that were asked before it was shut say nothing new.
+        or (code in LASTING_CODES and not record.openings)
         or record.in_a_row >= rules.failures
         or (
             len(outcomes) >= rules.min_requests

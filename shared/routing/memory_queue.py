@@ -12,7 +12,7 @@ from shared.routing.breaker import (
 )
 from shared.routing.dispatcher import ANY, CLOSED, Dispatcher
 from shared.routing.settings import REQUEST_CLASSES, PoolSpec
-from shared.routing.store import PoolView, QueuePlace, Refusal
+from shared.routing.store import LONGEST_PAUSE, PoolView, QueuePlace, Refusal
 from shared.routing.tickets import (
     Gate,
     GateView,
@@ -210,6 +210,7 @@ class InProcessStore:
 
     async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         assert place.grant is not None
+        seconds = min(seconds, LONGEST_PAUSE)
         short = seconds <= place.spec.retry.budget
         self.pool(place.spec).shut(place.grant.upstream, seconds, code, short)
 

@@ -12,7 +12,7 @@ from shared.routing.breaker import BreakerRecord, Shut, after_failure, after_suc
 from shared.routing.memory_queue import NO_RECORD, InProcessStore, failing_gate
 from shared.routing.redis_wire import REDIS_ERRORS, RedisWire, spec_json, ticket_json
 from shared.routing.settings import PoolSpec
-from shared.routing.store import PoolView, QueuePlace, Refusal
+from shared.routing.store import LONGEST_PAUSE, PoolView, QueuePlace, Refusal
 from shared.routing.tickets import GateView, Grant, Standing, Ticket
 
 # After its last sign of life, what a replica holds is free again.
@@ -122,6 +122,7 @@ class RedisStore:
         if not self.online:
             await self._local.pause(place, code, seconds)
             return
+        seconds = min(seconds, LONGEST_PAUSE)
         short = seconds <= place.spec.retry.budget
         await self._shut(place, place.grant.upstream, seconds, code, short)
 

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from shared.routing.settings import PoolSpec
 from shared.routing.tickets import GateView, Grant, Standing, Ticket
 
+LONGEST_PAUSE = 3600.0  # seconds, whatever an upstream asks for
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -91,7 +93,7 @@ class QueueStore(Protocol):
     async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         """The upstream asked for a pause.
 
-        A short one is waited for in the queue; past the budget of retries nobody is
+        At most LONGEST_PAUSE. A short one is waited for in the queue; past the budget of retries nobody is
         made to wait.
         """
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.routing.dispatcher import BUSY, CLOSED, Dispatcher
+from shared.routing.memory_queue import InProcessStore
 from shared.routing.redis_queue import RedisStore
 from shared.routing.redis_wire import RedisWire, spec_json, ticket_json
 from shared.routing.settings import (
@@ -186,6 +187,15 @@ async def test_a_pause_is_waited_for_in_all_replicas(replicas: Replicas):
     assert not waits.settled.done()
     await settled(waits)
     assert waits.grant is not None
+
+
+async def test_no_pause_is_longer_than_an_hour(replicas: Replicas):
+    one, _ = replicas.stores
+    for store in (one, InProcessStore()):
+        place = await store.enter(SPEC, ticket())
+        await store.pause(place, "status_429", 1e9)
+        [gate] = (await store.view(SPEC)).gates
+        assert 3500 < gate.seconds <= 3600
 
 
 async def test_of_two_reasons_the_stronger_holds(client: redis.asyncio.Redis):

@@ -63,6 +63,15 @@ def test_what_will_not_pass_shuts_it_at_once(code):
     assert shut.code == code
 
 
+def test_failures_at_once_that_will_not_pass_shut_it_once():
+    record, _ = fail(BreakerRecord(), code="status_401")
+    record, again = fail(record, code="status_401")
+    assert again is None
+    _, trial = fail(record, code="status_401", probing=True)
+    assert trial is not None
+    assert trial.seconds == 16
+
+
 def test_each_trial_that_fails_doubles_the_time_up_to_five_minutes():
     record, seconds = BreakerRecord(), []
     for _ in range(8):
