@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: a459ea0db8cc6443
+# Content hash: 9ae02587617b14f6
 
 import asyncio
 import contextlib
@@ -1165,7 +1165,9 @@ async def present_errand(caller: Caller) -> Errand:
     """For whom the caller is answering: depth 0 where that is a person."""
     await require_own_chat(caller)
     errand, begun = await errand_of(caller.chat_id, caller.message_id)
-    if errand is None:
+    # An answer that began when the errand's time was over is a person's: the question
+    # of a model, which they let answer anew.
+    if errand is None or begun - errand.started > caller.limits.max_seconds:
         root = caller.message_id or uuid4().hex
         errand = Errand(root, begun or int(time.time()), 0, (), (), "")
     models = dict.fromkeys([*errand.models, caller.model_id])

@@ -13,6 +13,13 @@ def on_postgres() -> bool:
     return str(DATABASE_URL).startswith("postgres")
 
 
+def on_sqlcipher() -> bool:
+    """Whether this Open WebUI keeps its data in an encrypted SQLite file."""
+    from open_webui.env import DATABASE_URL
+
+    return str(DATABASE_URL).startswith("sqlite+sqlcipher")
+
+
 def data_folder() -> Path:
     """Open WebUI's DATA_DIR."""
     from open_webui.env import DATA_DIR

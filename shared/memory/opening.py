@@ -6,7 +6,12 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from shared.host.database import data_folder, database_session, on_postgres
+from shared.host.database import (
+    data_folder,
+    database_session,
+    on_postgres,
+    on_sqlcipher,
+)
 from shared.host.embeddings import embed_texts, embedding_model_name
 from shared.host.resources import shared_resource
 from shared.host.vectors import HostVectors
@@ -24,13 +29,17 @@ LONGEST_REST = 5.0
 memory_log = logging.getLogger("aqueduct.memory")
 
 
+class PlainFileError(Exception):
+    """What is kept encrypted may not be copied into a file that is not."""
+
+
 async def open_memory() -> MemoryStore:
     """The store, made or migrated on first use.
 
     A file of its own beside Open WebUI's SQLite database: writing to the full-text
     index then never locks a chat out, and a damaged index never takes chats with it.
     Where Open WebUI runs on PostgreSQL, a schema of its own in that database, so that
-    all replicas share it.
+    all replicas share it. Raises PlainFileError where Open WebUI's own is encrypted.
     """
     kept: dict[str, Any] = shared_resource("memory", dict)
     lock = shared_resource("memory_opening", asyncio.Lock)
@@ -40,6 +49,10 @@ async def open_memory() -> MemoryStore:
                 await migrate_postgres(database_session)
                 kept["migrated"] = len(POSTGRES_MIGRATIONS)
             return PostgresStore(database_session, HostVectors())
+        if on_sqlcipher():
+            raise PlainFileError(
+                "Open WebUI's database is encrypted, ours would not be"
+            )
         path = data_folder() / "aqueduct" / "memory.db"
         if is_open(path, kept):
             return SqliteStore(SqliteFile(path, kept))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.memory import opening
-from shared.memory.opening import BATCH, index_pending
+from shared.memory.opening import BATCH, PlainFileError, index_pending, open_memory
 from tests.unit.memory.conftest import BagOfWords
 from tests.unit.memory.exchanges import said
 
@@ -47,6 +47,17 @@ async def waiting(store, engine):
         stored.exchange.question
         for _, stored in await store.pending(engine.embedder, 100)
     ]
+
+
+async def test_no_plain_file_stands_beside_an_encrypted_database(
+    engine, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(opening, "on_postgres", lambda: False)
+    monkeypatch.setattr(opening, "on_sqlcipher", lambda: True)
+    monkeypatch.setattr(opening, "data_folder", lambda: tmp_path)
+    with pytest.raises(PlainFileError):
+        await open_memory()
+    assert not list(tmp_path.iterdir())
 
 
 async def test_one_rejected_text_leaves_all_others_their_vectors(store, engine):
