@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 38098fc26ee286c1
+# Content hash: 2b5b26610d0b15e3
 
 import asyncio
 import base64
@@ -4728,8 +4728,7 @@ class AcpBackend:
             return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
-        # The session may be another turn's too, on a connection of its own.
-        await connection.notify("session/cancel", {"sessionId": exchange.session_id})
+        await self.cancel({"session_id": exchange.session_id})
         try:
             async with asyncio.timeout(CANCELLED_SECONDS):
                 while (message := await connection.incoming.get()) is not None:
@@ -6518,16 +6517,8 @@ def result_text(content: Any) -> str:
 SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 MAX_PRINTED_LINE = 64 * 1024 * 1024
 
-
-class CliPlace:
-    """The place of a program that is about to start: it counts from the outset."""
-
-    async def stop(self) -> None:
-        """Nothing runs yet."""
-
-
 # The processes under way, and the agents they belong to.
-CliRuns = MutableMapping[AgentProcess | CliPlace, str]
+CliRuns = MutableMapping[AgentProcess, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -6667,32 +6658,22 @@ class CliBackend:
             await run_cancel(self._end(run))
 
     async def _begin(self, turn: Turn) -> CliRun:
-        """Start the program, unless as many as may run at a time do so."""
+        """Start the program in the chat's folder and give it the prompt."""
         settings = self.settings
         working = sum(agent == settings.agent_id for agent in self.runs.values())
         if working >= settings.max_processes:
             raise UpstreamError("too_many_programs", limit=settings.max_processes)
-        place = CliPlace()
-        self.runs[place] = settings.agent_id
-        try:
-            return await self._start(turn)
-        finally:
-            self.runs.pop(place, None)
-
-    async def _start(self, turn: Turn) -> CliRun:
-        """Start the program in the chat's folder and give it the prompt."""
-        settings = self.settings
         workspace = await asyncio.to_thread(
             Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
+        prompt = await prompt_text(turn, workspace)
+        files = await asyncio.to_thread(workspace.snapshot)
+        command = cli_command(settings, self.model, session_of(turn))
+        program = replace(settings.program, command=command)
         try:
-            prompt = await prompt_text(turn, workspace)
-            files = await asyncio.to_thread(workspace.snapshot)
-            command = cli_command(settings, self.model, session_of(turn))
-            program = replace(settings.program, command=command)
             process = await AgentProcess.start(program, workspace.folder)
         except BaseException:
-            await asyncio.to_thread(workspace.leave)
+            workspace.leave()
             raise
         self.runs[process] = settings.agent_id
         return CliRun(
@@ -6776,7 +6757,7 @@ async def prompt_text(turn: Turn, workspace: Workspace) -> str:
     names = [
         (await asyncio.to_thread(workspace.save, file.name, file.data)).name
         for message in messages
-        for file in await asyncio.to_thread(message_files, message)
+        for file in message_files(message)
         if file.data is not None
     ]
     listed = "\n".join(f"- {name}" for name in names)
@@ -14310,12 +14291,8 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    warned[agent.id] = now  # now already: other turns may fail meanwhile
-    try:
-        await notify_admins(agent.label, text)
-    except BaseException:
-        warned.pop(agent.id, None)
-        raise
+    warned[agent.id] = now
+    await notify_admins(agent.label, text)
 
 
 # --- shared/toolcalls/pieces.py ---

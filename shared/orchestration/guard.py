@@ -33,7 +33,9 @@ async def present_errand(caller: Caller) -> Errand:
     """For whom the caller is answering: depth 0 where that is a person."""
     await require_own_chat(caller)
     errand, begun = await errand_of(caller.chat_id, caller.message_id)
-    if errand is None:
+    # An answer that began when the errand's time was over is a person's: the question
+    # of a model, which they let answer anew.
+    if errand is None or begun - errand.started > caller.limits.max_seconds:
         root = caller.message_id or uuid4().hex
         errand = Errand(root, begun or int(time.time()), 0, (), (), "")
     models = dict.fromkeys([*errand.models, caller.model_id])
