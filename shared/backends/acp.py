@@ -124,7 +124,7 @@ class AcpBackend:
         try:
             agent = await self.pool.lease(key, self.settings.max_processes, start)
         except BaseException:
-            workspace.leave()
+            await asyncio.to_thread(workspace.leave)
             raise
         folder = self.settings.remote_folder or str(workspace.folder)
         return AcpExchange(agent, workspace, folder)
@@ -229,7 +229,8 @@ class AcpBackend:
             return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
-        await self.cancel({"session_id": exchange.session_id})
+        # The session may be another turn's too, on a connection of its own.
+        await connection.notify("session/cancel", {"sessionId": exchange.session_id})
         try:
             async with asyncio.timeout(CANCELLED_SECONDS):
                 while (message := await connection.incoming.get()) is not None:

@@ -15,6 +15,7 @@ import pytest
 from shared.backends.acp import AcpBackend
 from shared.backends.acp_pool import AcpPool
 from shared.backends.acp_sessions import AcpSettings
+from shared.backends.acp_wire import AcpConnection
 from shared.backends.base import Turn
 from shared.backends.http import Timeouts
 from shared.backends.processes import (
@@ -226,6 +227,30 @@ async def test_stop_leaves_the_agent_at_rest(make: Make):
     assert len(kept) == 1
     assert await next_turn(backend, events, "slow", "…", "two") == "heard 2: two"
     assert processes() == kept
+
+
+async def test_stop_reaches_its_own_turn_of_two_with_one_session(
+    make: Make, monkeypatch
+):
+    told: list[AcpConnection] = []
+    notify = AcpConnection.notify
+
+    async def heard(connection: AcpConnection, method: str, params) -> None:
+        if method == "session/cancel":
+            told.append(connection)
+        await notify(connection, method, params)
+
+    backend = make("load")
+    first = await hear(backend, in_chat("one"))
+    turn = in_chat("one", "heard", "slow", session=session_of(first.events))
+    async with aclosing(backend.run(turn)) as other:
+        async for event in other:
+            if isinstance(event, TextDelta):
+                break
+        monkeypatch.setattr(AcpConnection, "notify", heard)
+        await stopped(backend, turn)
+    mine, others = told
+    assert mine is not others
 
 
 async def test_stop_ends_what_the_agent_left_running(make: Make):
