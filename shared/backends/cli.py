@@ -42,8 +42,16 @@ from shared.events import (
 SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 MAX_PRINTED_LINE = 64 * 1024 * 1024
 
+
+class CliPlace:
+    """The place of a program that is about to start: it counts from the outset."""
+
+    async def stop(self) -> None:
+        """Nothing runs yet."""
+
+
 # The processes under way, and the agents they belong to.
-CliRuns = MutableMapping[AgentProcess, str]
+CliRuns = MutableMapping[AgentProcess | CliPlace, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,22 +191,32 @@ class CliBackend:
             await run_cancel(self._end(run))
 
     async def _begin(self, turn: Turn) -> CliRun:
-        """Start the program in the chat's folder and give it the prompt."""
+        """Start the program, unless as many as may run at a time do so."""
         settings = self.settings
         working = sum(agent == settings.agent_id for agent in self.runs.values())
         if working >= settings.max_processes:
             raise UpstreamError("too_many_programs", limit=settings.max_processes)
+        place = CliPlace()
+        self.runs[place] = settings.agent_id
+        try:
+            return await self._start(turn)
+        finally:
+            self.runs.pop(place, None)
+
+    async def _start(self, turn: Turn) -> CliRun:
+        """Start the program in the chat's folder and give it the prompt."""
+        settings = self.settings
         workspace = await asyncio.to_thread(
             Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
-        prompt = await prompt_text(turn, workspace)
-        files = await asyncio.to_thread(workspace.snapshot)
-        command = cli_command(settings, self.model, session_of(turn))
-        program = replace(settings.program, command=command)
         try:
+            prompt = await prompt_text(turn, workspace)
+            files = await asyncio.to_thread(workspace.snapshot)
+            command = cli_command(settings, self.model, session_of(turn))
+            program = replace(settings.program, command=command)
             process = await AgentProcess.start(program, workspace.folder)
         except BaseException:
-            workspace.leave()
+            await asyncio.to_thread(workspace.leave)
             raise
         self.runs[process] = settings.agent_id
         return CliRun(
@@ -282,7 +300,7 @@ async def prompt_text(turn: Turn, workspace: Workspace) -> str:
     names = [
         (await asyncio.to_thread(workspace.save, file.name, file.data)).name
         for message in messages
-        for file in message_files(message)
+        for file in await asyncio.to_thread(message_files, message)
         if file.data is not None
     ]
     listed = "\n".join(f"- {name}" for name in names)

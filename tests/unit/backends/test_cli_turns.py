@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -207,6 +208,14 @@ async def test_no_more_programs_than_allowed(make: Make):
         await anext(run)
         told = await hear(backend, in_chat("hello"))
         assert told.code == "too_many_programs"
+
+
+async def test_programs_that_are_about_to_start_count(make: Make):
+    backend = make("cat", max_processes=1)
+    turns = [hear(backend, in_chat("hello")) for _ in range(3)]
+    codes = [told.code for told in await asyncio.gather(*turns)]
+    assert sorted(code or "" for code in codes) == ["", *["too_many_programs"] * 2]
+    assert backend.runs == {}
 
 
 async def test_a_turn_without_a_chat_leaves_nothing(make: Make, tmp_path: Path):
