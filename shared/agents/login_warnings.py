@@ -41,5 +41,9 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    warned[agent.id] = now
-    await notify_admins(agent.label, text)
+    warned[agent.id] = now  # now already: other turns may fail meanwhile
+    try:
+        await notify_admins(agent.label, text)
+    except BaseException:
+        warned.pop(agent.id, None)
+        raise
