@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 2b5b26610d0b15e3
+# Content hash: 34c4d27212a9c02f
 
 import asyncio
 import base64
@@ -40,6 +40,7 @@ import signal
 import socket
 import ssl
 import stat
+import threading
 import time
 import uuid
 from base64 import b64encode
@@ -71,6 +72,7 @@ from json import JSONDecoder
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
+from weakref import WeakSet
 
 import aiohttp
 import httpx
@@ -129,7 +131,8 @@ class QueueSettings(BaseModel):
     """Who waits how long. `per_user` and `per_model` limit what runs; 0 is no limit.
 
     `ageing`: a request of a lower class is served like one of the next higher class
-    that came so many seconds later.
+    that came so many seconds later. By default a task comes to that before its
+    deadline.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,7 +141,7 @@ class QueueSettings(BaseModel):
     deadline: ClassSeconds = ClassSeconds()
     per_user: int = Field(default=0, ge=0)
     per_model: int = Field(default=0, ge=0)
-    ageing: float = Field(default=60.0, gt=0)
+    ageing: float = Field(default=20.0, gt=0)
     notify_after: float = Field(default=1.2, ge=0)
 
 
@@ -4623,7 +4626,7 @@ class AcpBackend:
         try:
             agent = await self.pool.lease(key, self.settings.max_processes, start)
         except BaseException:
-            workspace.leave()
+            await asyncio.to_thread(workspace.leave)
             raise
         folder = self.settings.remote_folder or str(workspace.folder)
         return AcpExchange(agent, workspace, folder)
@@ -4728,7 +4731,8 @@ class AcpBackend:
             return False
         if exchange.asked is not None:
             await connection.answer(exchange.asked, CANCELLED)
-        await self.cancel({"session_id": exchange.session_id})
+        # The session may be another turn's too, on a connection of its own.
+        await connection.notify("session/cancel", {"sessionId": exchange.session_id})
         try:
             async with asyncio.timeout(CANCELLED_SECONDS):
                 while (message := await connection.incoming.get()) is not None:
@@ -4838,7 +4842,7 @@ def acp_pool() -> AcpPool:
     """The server's pool of agents.
 
     One that another version of this function has left ends its processes, those at
-    work when they are done.
+    work when they are done, or when the server shuts down.
     """
     kept: dict[str, Any] = shared_resource("acp agents", dict)
     pool = kept.get("pool")
@@ -4846,7 +4850,15 @@ def acp_pool() -> AcpPool:
         if pool is not None:
             pool.retire()
         pool = kept["pool"] = AcpPool()
-        at_shutdown("acp agents", pool.close)
+        # Weak: whoever works on an agent holds its pool.
+        pools: WeakSet[Any] = kept.setdefault("pools", WeakSet())
+        pools.add(pool)
+
+        async def close_all() -> None:
+            for each in list(pools):
+                await each.close()
+
+        at_shutdown("acp agents", close_all)
     return pool
 
 
@@ -6517,8 +6529,16 @@ def result_text(content: Any) -> str:
 SESSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 MAX_PRINTED_LINE = 64 * 1024 * 1024
 
+
+class CliPlace:
+    """The place of a program that is about to start: it counts from the outset."""
+
+    async def stop(self) -> None:
+        """Nothing runs yet."""
+
+
 # The processes under way, and the agents they belong to.
-CliRuns = MutableMapping[AgentProcess, str]
+CliRuns = MutableMapping[AgentProcess | CliPlace, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -6658,22 +6678,32 @@ class CliBackend:
             await run_cancel(self._end(run))
 
     async def _begin(self, turn: Turn) -> CliRun:
-        """Start the program in the chat's folder and give it the prompt."""
+        """Start the program, unless as many as may run at a time do so."""
         settings = self.settings
         working = sum(agent == settings.agent_id for agent in self.runs.values())
         if working >= settings.max_processes:
             raise UpstreamError("too_many_programs", limit=settings.max_processes)
+        place = CliPlace()
+        self.runs[place] = settings.agent_id
+        try:
+            return await self._start(turn)
+        finally:
+            self.runs.pop(place, None)
+
+    async def _start(self, turn: Turn) -> CliRun:
+        """Start the program in the chat's folder and give it the prompt."""
+        settings = self.settings
         workspace = await asyncio.to_thread(
             Workspace.of_chat, self.workspaces, turn.user_id, turn.chat_id
         )
-        prompt = await prompt_text(turn, workspace)
-        files = await asyncio.to_thread(workspace.snapshot)
-        command = cli_command(settings, self.model, session_of(turn))
-        program = replace(settings.program, command=command)
         try:
+            prompt = await prompt_text(turn, workspace)
+            files = await asyncio.to_thread(workspace.snapshot)
+            command = cli_command(settings, self.model, session_of(turn))
+            program = replace(settings.program, command=command)
             process = await AgentProcess.start(program, workspace.folder)
         except BaseException:
-            workspace.leave()
+            await asyncio.to_thread(workspace.leave)
             raise
         self.runs[process] = settings.agent_id
         return CliRun(
@@ -6757,7 +6787,7 @@ async def prompt_text(turn: Turn, workspace: Workspace) -> str:
     names = [
         (await asyncio.to_thread(workspace.save, file.name, file.data)).name
         for message in messages
-        for file in message_files(message)
+        for file in await asyncio.to_thread(message_files, message)
         if file.data is not None
     ]
     listed = "\n".join(f"- {name}" for name in names)
@@ -6830,7 +6860,15 @@ def cli_runs() -> MutableMapping[Any, str]:
             await process.stop()
 
     at_shutdown("cli programs", end_all)
+    shared_resource("orphaned programs", ending_orphans)
     return runs
+
+
+def ending_orphans() -> threading.Thread:
+    """A thread that ends what a killed server has left; a turn need not wait for it."""
+    thread = threading.Thread(target=end_orphans, daemon=True)
+    thread.start()
+    return thread
 
 
 # --- shared/backends/langgraph_stream.py ---
@@ -10077,8 +10115,8 @@ class QueueStore(Protocol):
     async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         """The upstream asked for a pause.
 
-        At most LONGEST_PAUSE. A short one is waited for in the queue; past the budget of retries nobody is
-        made to wait.
+        At most LONGEST_PAUSE. A short one is waited for in the queue; past the budget
+        of retries nobody is made to wait.
         """
 
     async def view(self, spec: PoolSpec) -> PoolView:
@@ -14291,8 +14329,12 @@ async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> 
     now = time.time()
     if now - warned.get(agent.id, 0.0) < WARNED_FOR_SECONDS:
         return
-    warned[agent.id] = now
-    await notify_admins(agent.label, text)
+    warned[agent.id] = now  # now already: other turns may fail meanwhile
+    try:
+        await notify_admins(agent.label, text)
+    except BaseException:
+        warned.pop(agent.id, None)
+        raise
 
 
 # --- shared/toolcalls/pieces.py ---

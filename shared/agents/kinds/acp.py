@@ -1,6 +1,7 @@
 """Coding agents that speak ACP."""
 
 from typing import Any, Literal
+from weakref import WeakSet
 
 from pydantic import Field
 
@@ -47,7 +48,7 @@ def acp_pool() -> AcpPool:
     """The server's pool of agents.
 
     One that another version of this function has left ends its processes, those at
-    work when they are done.
+    work when they are done, or when the server shuts down.
     """
     kept: dict[str, Any] = shared_resource("acp agents", dict)
     pool = kept.get("pool")
@@ -55,5 +56,13 @@ def acp_pool() -> AcpPool:
         if pool is not None:
             pool.retire()
         pool = kept["pool"] = AcpPool()
-        at_shutdown("acp agents", pool.close)
+        # Weak: whoever works on an agent holds its pool.
+        pools: WeakSet[Any] = kept.setdefault("pools", WeakSet())
+        pools.add(pool)
+
+        async def close_all() -> None:
+            for each in list(pools):
+                await each.close()
+
+        at_shutdown("acp agents", close_all)
     return pool

@@ -1,6 +1,7 @@
 """Programs that answer one prompt and end."""
 
 import re
+import threading
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from shared.agents.kinds.programs import WORKSPACES, ProgramAgent
 from shared.backends.base import Backend
 from shared.backends.cli import CliBackend, CliSettings
+from shared.backends.processes import end_orphans
 from shared.host.database import data_folder
 from shared.host.resources import shared_resource
 from shared.host.shutdown import at_shutdown
@@ -69,4 +71,12 @@ def cli_runs() -> MutableMapping[Any, str]:
             await process.stop()
 
     at_shutdown("cli programs", end_all)
+    shared_resource("orphaned programs", ending_orphans)
     return runs
+
+
+def ending_orphans() -> threading.Thread:
+    """A thread that ends what a killed server has left; a turn need not wait for it."""
+    thread = threading.Thread(target=end_orphans, daemon=True)
+    thread.start()
+    return thread
