@@ -33,7 +33,8 @@ class QueueSettings(BaseModel):
     """Who waits how long. `per_user` and `per_model` limit what runs; 0 is no limit.
 
     `ageing`: a request of a lower class is served like one of the next higher class
-    that came so many seconds later.
+    that came so many seconds later. By default a task comes to that before its
+    deadline.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +43,7 @@ class QueueSettings(BaseModel):
     deadline: ClassSeconds = ClassSeconds()
     per_user: int = Field(default=0, ge=0)
     per_model: int = Field(default=0, ge=0)
-    ageing: float = Field(default=60.0, gt=0)
+    ageing: float = Field(default=20.0, gt=0)
     notify_after: float = Field(default=1.2, ge=0)
 
 

@@ -93,8 +93,8 @@ class QueueStore(Protocol):
     async def pause(self, place: QueuePlace, code: str, seconds: float) -> None:
         """The upstream asked for a pause.
 
-        At most LONGEST_PAUSE. A short one is waited for in the queue; past the budget of retries nobody is
-        made to wait.
+        At most LONGEST_PAUSE. A short one is waited for in the queue; past the budget
+        of retries nobody is made to wait.
         """
 
     async def view(self, spec: PoolSpec) -> PoolView:

@@ -6,6 +6,7 @@ from itertools import count
 
 from shared.routing.dispatcher import BUSY, CLOSED, Dispatcher
 from shared.routing.settings import (
+    REQUEST_CLASSES,
     AffinitySettings,
     ClassCounts,
     PoolSpec,
@@ -99,6 +100,17 @@ def test_an_old_task_comes_before_a_new_person():
     enter_all(dispatcher, [soon], 119.0)
     enter_all(dispatcher, [late], 121.0)
     assert served_in_order(dispatcher, 122.0) == [soon.id, task.id, late.id]
+
+
+def test_by_default_all_are_old_enough_before_their_deadline():
+    rules = QueueSettings()
+    for priority, kind in enumerate(REQUEST_CLASSES):
+        dispatcher = pool()
+        enter_all(dispatcher, [ticket()])
+        enter_all(dispatcher, [old := ticket("bob", priority)], 0.0)
+        late = getattr(rules.deadline, kind) - 1
+        enter_all(dispatcher, [new := ticket("eve")], late)
+        assert served_in_order(dispatcher, late) == [old.id, new.id]
 
 
 def test_past_its_bound_the_queue_says_busy():
