@@ -111,7 +111,7 @@ async def choose_model(
     """The model that is meant: by its name, by a tag, or the one of the chat."""
     models = await caller.models()
     if question.model and not question.tag:
-        return named_model(models, question.model)
+        return await asyncio.to_thread(named_model, models, question.model)
     if question.tag and not question.model:
         offered = offered_to_models(models).values()
         askable = [model for model in offered if model.id not in present.models]

@@ -97,7 +97,7 @@ async def prepare_talk(
 ) -> tuple[list[UsableModel], Errand]:
     """The models that are to talk, and their common errand."""
     models = await caller.models()
-    speakers = [named_model(models, name) for name in names]
+    speakers = [await asyncio.to_thread(named_model, models, name) for name in names]
     ids = {model.id for model in speakers}
     if len(speakers) < LEAST_SPEAKERS or len(ids) < len(speakers):
         raise AqueductError("too_few_models")

@@ -25,7 +25,11 @@ def offered_to_models(models: Mapping[str, UsableModel]) -> dict[str, UsableMode
 
 
 def find_models(models: Mapping[str, UsableModel], name: str) -> FoundModels:
-    """The models that a name may mean, by id or name; a hidden one by its id only."""
+    """The models that a name may mean, by id or name; a hidden one by its id only.
+
+    Among a thousand models what is similar takes tens of milliseconds: call it, and
+    `named_model`, in a thread.
+    """
     wanted = name.strip().casefold()
     if name.strip() in models:
         return FoundModels("exact", [models[name.strip()]])

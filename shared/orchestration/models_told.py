@@ -1,5 +1,6 @@
 """What models are told about the other models."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,7 +83,7 @@ async def told_carriers(caller: Caller, tag: str) -> dict[str, Any]:
 
 async def told_match(caller: Caller, name: str) -> dict[str, Any]:
     """The one model that a name means, or the candidates."""
-    found = find_models(await caller.models(), name)
+    found = await asyncio.to_thread(find_models, await caller.models(), name)
     told = [describe_for_model(caller, each) for each in found.models[:CANDIDATES]]
     if len(found.models) == 1:
         return {"match": found.how, "model": told[0]}

@@ -4,6 +4,7 @@ The user is asked in a dialog every time: whatever another model's answer talks 
 caller into, nothing is written without them.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,14 +36,15 @@ async def add_relation(
 ) -> dict[str, Any]:
     """Give a model the tag `rel:…:…`, with the target's id."""
     model = await unbroken(editable_model(caller, name))
-    target_id = named_model(await unbroken(caller.models()), target).id
+    models = await unbroken(caller.models())
+    target_id = (await asyncio.to_thread(named_model, models, target)).id
     tag = f"{RELATION_PREFIX}{tag_word(relation)}:{target_id}"
     return await add_tag(caller, model, tag)
 
 
 async def editable_model(caller: Caller, name: str) -> UsableModel:
     """The model; AqueductError where the user may not edit it, before any dialog."""
-    model = named_model(await caller.models(), name)
+    model = await asyncio.to_thread(named_model, await caller.models(), name)
     if not await may_edit_model(caller.person, model.id):
         raise AqueductError("may_not_edit")
     return model
