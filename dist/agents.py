@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 34c4d27212a9c02f
+# Content hash: 6688c9d9e8f29a4e
 
 import asyncio
 import base64
@@ -8790,13 +8790,19 @@ def parse_agents(text: str, secrets: str = "") -> AgentsConfig:
     nodes = entry_nodes(text, problems)
     for node, offset in sorted(nodes, key=lambda entry: not is_pool(entry[0])):
         entry = read_entry(node, offset, known, pools, problems)
-        if isinstance(entry, PoolEntry):
-            pools[entry.pool] = entry
-        if not isinstance(entry, AgentConfig):
+        if entry is None:
             continue
-        if entry.id in agents:
+        if isinstance(entry, PoolEntry):
+            key, name = "pool", entry.pool
+        else:
+            key, name = "id", entry.id
+        # An agent with servers of its own is the pool of its name.
+        if name in agents or name in pools:
             line = node.start_mark.line + 1 + offset
-            problems.append(ConfigProblem(line, "id", f"`{entry.id}` is used twice"))
+            problems.append(ConfigProblem(line, key, f"`{name}` is used twice"))
+            continue
+        if isinstance(entry, PoolEntry):
+            pools[name] = entry
             continue
         agents[entry.id] = entry
         lines[entry.id] = key_lines(node, offset)

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: adb1c28df8cb1503
+# Content hash: b70dc695e0ee1808
 
 import asyncio
 import contextlib
@@ -1825,6 +1825,9 @@ async def press_new_chat(desk: Desk) -> None:
     else:
         line = desk.line("new_chat_line", **origin_fields(desk, origin, names))
         seed, content = seeded(origin.branch), join_parts(line, text)
+    if origin.stored:
+        # A form and a summary take minutes: the right to write may be gone.
+        await writable_chat(desk.press.chat_id, desk.person)
     title = f"{origin.title} · {names.get(model_id, model_id)}"
     chat_id = await open_chat(desk, origin, title, seed, content, model_id)
     if origin.stored:
@@ -1833,9 +1836,12 @@ async def press_new_chat(desk: Desk) -> None:
             link=chat_link(title, chat_id),
             next=names.get(model_id, model_id),
         )
-        await append_line(
-            desk.person, desk.press.chat_id, desk.press.message_id, onward
-        )
+        # Gone while the model was set to work: the new chat stands all the same.
+        with contextlib.suppress(AqueductError):
+            await writable_chat(desk.press.chat_id, desk.person)
+            await append_line(
+                desk.person, desk.press.chat_id, desk.press.message_id, onward
+            )
     await desk.remember([model_id])
     # Gone meanwhile to another page: the chat stands in the sidebar.
     with contextlib.suppress(AqueductError):

@@ -169,6 +169,16 @@ def test_a_mistake_is_told_with_its_line(text, line, key, message):
     assert message in problem.message
 
 
+@pytest.mark.parametrize("again", ["pool: p", "model: m\n  id: p"])
+def test_a_pool_shares_its_name_with_nobody(again):
+    servers = "upstreams: [{url: http://a}]"
+    config = parse_agents(f"- pool: p\n  {servers}\n- {again}\n  {servers}")
+    [problem] = config.problems
+    assert problem.key in again
+    assert (problem.line, problem.message) == (3, "`p` is used twice")
+    assert config.agents == ()
+
+
 def test_a_secret_in_a_pool_is_in_no_message():
     text = "- pool: p\n  upstreams: [{url: http://a, key: sk-secrét, weight: x}]"
     problems = parse_agents(text).problems
