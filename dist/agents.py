@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 6688c9d9e8f29a4e
+# Content hash: 2f49da024ccb1dd8
 
 import asyncio
 import base64
@@ -10501,7 +10501,13 @@ local function head(priority, name, upstream)
     local members = call('ZRANGE', lane(priority, name), start, start + 15)
     for _, member in ipairs(members) do
       local id = string.sub(member, 17)
-      local ticket = decode(call('HGET', base .. 'waiting', id))
+      local text = call('HGET', base .. 'waiting', id)
+      if not text then  -- Redis may have evicted one key and not the other
+        call('ZREM', lane(priority, name), member)
+        call('ZREM', line(priority), member)
+        return head(priority, name, upstream)
+      end
+      local ticket = decode(text)
       if may_run(ticket, upstream) then return ticket end
     end
     if #members < 16 then return nil end

@@ -159,7 +159,13 @@ local function head(priority, name, upstream)
     local members = call('ZRANGE', lane(priority, name), start, start + 15)
     for _, member in ipairs(members) do
       local id = string.sub(member, 17)
-      local ticket = decode(call('HGET', base .. 'waiting', id))
+      local text = call('HGET', base .. 'waiting', id)
+      if not text then  -- Redis may have evicted one key and not the other
+        call('ZREM', lane(priority, name), member)
+        call('ZREM', line(priority), member)
+        return head(priority, name, upstream)
+      end
+      local ticket = decode(text)
       if may_run(ticket, upstream) then return ticket end
     end
     if #members < 16 then return nil end

@@ -189,6 +189,20 @@ async def test_a_pause_is_waited_for_in_all_replicas(replicas: Replicas):
     assert waits.grant is not None
 
 
+async def test_a_place_without_its_request_is_passed_over(
+    replicas: Replicas, client: redis.asyncio.Redis
+):
+    one, _ = replicas.stores
+    spec = PoolSpec("pool", (UpstreamSlots("a"),))
+    first, _, waits = [await one.enter(spec, ticket(u)) for u in ("a", "b", "c")]
+    lost = next(p for p in one.places.values() if p.ticket.user == "b")
+    await client.hdel(f"{ROOT}pool:waiting", lost.ticket.id)  # type: ignore[misc]
+    await one.leave(first)
+    await settled(waits)
+    assert one.online
+    assert waits.grant is not None
+
+
 async def test_no_pause_is_longer_than_an_hour(replicas: Replicas):
     one, _ = replicas.stores
     for store in (one, InProcessStore()):
