@@ -41,7 +41,7 @@ def place(suite_installed: WebUI, slow_url: str) -> Iterator[WebUI]:
 @pytest.fixture(scope="package")
 def user(place: WebUI) -> Account:
     """An ordinary user, who does without proposed questions below each answer."""
-    account = place.create_user("Bea")
+    account = place.create_user("Owner")
     with place.client(account) as client:
         settings = {"ui": {"autoFollowUps": False}}
         client.post("/api/v1/users/user/settings/update", json=settings)

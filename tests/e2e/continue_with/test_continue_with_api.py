@@ -505,7 +505,7 @@ async def test_the_last_choice_is_proposed_next_and_the_current_model_last(tab):
 
 async def test_another_user_gets_nothing_of_this_chat(tab, place):
     turn = await asked(tab)
-    async with open_tab(place.url, place.create_user("Cleo").token) as stranger:
+    async with open_tab(place.url, place.create_user("Another").token) as stranger:
         stranger.fill = answering(model="agents.third")
         with pytest.raises(Exception, match="404"):
             await stranger.press("continue", turn)

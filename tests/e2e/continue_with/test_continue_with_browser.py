@@ -254,8 +254,8 @@ async def test_another_tab_of_the_user_follows_live(chat, buttons, page_for, use
 
 
 async def test_two_users_at_the_same_time(chat, buttons, page_for, place):
-    cleo = place.create_user("Cleo")
-    other = await page_for(cleo)
+    another = place.create_user("Another")
+    other = await page_for(another)
     await other.open("agents.demo")
     others = Buttons(other)
     for page, sum_ in ((chat, "20 + 1"), (other, "30 + 1")):

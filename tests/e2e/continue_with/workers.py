@@ -80,4 +80,4 @@ def two_workers(folder: Path, demo: DemoAgent, slow_url: str) -> Iterator[Worker
         place.set_agents(agents_yaml(agent_entries(demo.url, slow_url)))
         with place.client() as admin:
             admin.get("/api/models").raise_for_status()
-        yield Workers(one.url, other.url, place.create_user("Bea"))
+        yield Workers(one.url, other.url, place.create_user("Owner"))

@@ -118,12 +118,12 @@ def add_second_orchestrator(admin: httpx.Client) -> None:
 @pytest.fixture(scope="package")
 def user(stage: WebUI) -> Account:
     """An ordinary user, who does without proposed questions below each answer."""
-    return quiet_user(stage, "Bea")
+    return quiet_user(stage, "Owner")
 
 
 @pytest.fixture(scope="package")
 def other_user(stage: WebUI) -> Account:
-    return quiet_user(stage, "Cem")
+    return quiet_user(stage, "Another")
 
 
 def quiet_user(stage: WebUI, name: str) -> Account:

@@ -35,8 +35,8 @@ def test_a_rule_lists_ids_and_tags():
 def test_recent_models_then_shared_tags_then_names_and_the_current_last():
     models = [
         model("now", tags=("x", "y")),
-        model("zoe", "Zoe"),
-        model("ada", "ada"),
+        model("omega", "Omega"),
+        model("alpha", "alpha"),
         model("one", "one tag", tags=("X",)),
         model("two", "two tags", tags=("x", "y")),
         model("old", "chosen before"),
@@ -48,8 +48,8 @@ def test_recent_models_then_shared_tags_then_names_and_the_current_last():
         "old",
         "two",
         "one",
-        "ada",
-        "zoe",
+        "alpha",
+        "omega",
         "now",
     ]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.orchestration.talk_view import TALK_KEY, as_heard
 
-NAMES = {"ann": "Ann", "bob": "Bob"}
+NAMES = {"first": "First", "second": "Second"}
 
 
 def question(text: str, speaker: str = "") -> dict:
@@ -29,14 +29,14 @@ def sent(branch: list[dict]) -> list[dict]:
 
 TALK = [
     question("Tea or coffee?"),
-    answer("ann", "Tea."),
-    question("(Bob answers Ann, 1)", "bob"),
-    answer("bob", "Coffee!"),
-    question("(Ann answers Bob, 2)", "ann"),
-    answer("ann", "Why?"),
-    question("(Bob answers Ann, 3)", "bob"),
-    answer("bob", "It wakes."),
-    question("(Ann answers Bob, 4)", "ann"),
+    answer("first", "Tea."),
+    question("(Second answers First, 1)", "second"),
+    answer("second", "Coffee!"),
+    question("(First answers Second, 2)", "first"),
+    answer("first", "Why?"),
+    question("(Second answers First, 3)", "second"),
+    answer("second", "It wakes."),
+    question("(First answers Second, 4)", "first"),
 ]
 
 
@@ -46,28 +46,28 @@ def heard(listener: str, branch: list[dict], messages: list[dict] | None = None)
 
 
 def test_the_one_who_was_asked_first_hears_the_other_as_its_user():
-    assert heard("ann", TALK) == [
+    assert heard("first", TALK) == [
         ("user", "Tea or coffee?"),
         ("assistant", "Tea."),
-        ("user", "Coffee!\n\n(Ann answers Bob, 2)"),
+        ("user", "Coffee!\n\n(First answers Second, 2)"),
         ("assistant", "Why?"),
-        ("user", "It wakes.\n\n(Ann answers Bob, 4)"),
+        ("user", "It wakes.\n\n(First answers Second, 4)"),
     ]
 
 
 def test_the_one_who_joined_hears_the_question_and_the_first_answer_in_one():
-    assert heard("bob", TALK[:7]) == [
-        ("user", "Tea or coffee?\n\nAnn:\nTea.\n\n(Bob answers Ann, 1)"),
+    assert heard("second", TALK[:7]) == [
+        ("user", "Tea or coffee?\n\nFirst:\nTea.\n\n(Second answers First, 1)"),
         ("assistant", "Coffee!"),
-        ("user", "Why?\n\n(Bob answers Ann, 3)"),
+        ("user", "Why?\n\n(Second answers First, 3)"),
     ]
 
 
 def test_a_third_model_hears_both_as_others():
-    [(role, content)] = heard("cleo", TALK[:5])
+    [(role, content)] = heard("third", TALK[:5])
     assert role == "user"
     assert content == (
-        "Tea or coffee?\n\nAnn:\nTea.\n\nBob:\nCoffee!\n\n(Ann answers Bob, 2)"
+        "Tea or coffee?\n\nFirst:\nTea.\n\nSecond:\nCoffee!\n\n(First answers Second, 2)"
     )
 
 
@@ -76,11 +76,11 @@ def test_own_tool_calls_stay_and_those_of_others_are_left_out():
     result = {"role": "tool", "tool_call_id": "1", "content": "{}"}
     asked, tea, line = sent(TALK[:3])
     messages = [{"role": "system", "content": "s"}, asked, call, result, tea, line]
-    own = as_heard("ann", NAMES, messages, TALK[:3])
+    own = as_heard("first", NAMES, messages, TALK[:3])
     assert own == messages
-    assert heard("bob", TALK[:3], messages) == [
+    assert heard("second", TALK[:3], messages) == [
         ("system", "s"),
-        ("user", "Tea or coffee?\n\nAnn:\nTea.\n\n(Bob answers Ann, 1)"),
+        ("user", "Tea or coffee?\n\nFirst:\nTea.\n\n(Second answers First, 1)"),
     ]
 
 
@@ -88,7 +88,7 @@ def test_pictures_stay_where_they_are():
     picture = {"type": "image_url", "image_url": {"url": "data:"}}
     messages = sent(TALK[:3])
     messages[0]["content"] = [{"type": "text", "text": "Tea or coffee?"}, picture]
-    [(_, content)] = heard("bob", TALK[:3], messages)
+    [(_, content)] = heard("second", TALK[:3], messages)
     kinds = [part["type"] for part in content]
     assert kinds == ["text", "image_url", "text", "text"]
 
@@ -99,29 +99,35 @@ def test_attached_files_and_skills_do_not_hide_whose_words_come_next():
     messages = sent(branch)
     for content in ("<attached_files/>\n\nTea or coffee?", "Tea? Think hard."):
         messages[0]["content"] = content
-        [(role, said)] = heard("bob", branch, messages)
+        [(role, said)] = heard("second", branch, messages)
         assert role == "user"
-        assert said.startswith(f"{content}\n\nAnn:\nTea.")
+        assert said.startswith(f"{content}\n\nFirst:\nTea.")
 
 
 def test_what_was_summarised_is_not_missed():
     summary = {"role": "system", "content": "summary"}
-    assert heard("ann", TALK, [summary, *sent(TALK)[5:]]) == [
+    assert heard("first", TALK, [summary, *sent(TALK)[5:]]) == [
         ("system", "summary"),
         ("assistant", "Why?"),
-        ("user", "It wakes.\n\n(Ann answers Bob, 4)"),
+        ("user", "It wakes.\n\n(First answers Second, 4)"),
     ]
 
 
 def test_an_answer_without_words_is_silence():
-    branch = [*TALK[:3], answer("bob", ""), question("(Ann answers Bob, 2)", "ann")]
+    branch = [
+        *TALK[:3],
+        answer("second", ""),
+        question("(First answers Second, 2)", "first"),
+    ]
     messages = [each for each in sent(branch) if each["content"]]
-    assert heard("ann", branch, messages)[-1] == ("user", "(Ann answers Bob, 2)")
+    assert heard("first", branch, messages)[-1] == ("user", "(First answers Second, 2)")
 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["ann", "bob", "cleo"]), st.sampled_from("xyz")),
+        st.tuples(
+            st.sampled_from(["first", "second", "third"]), st.sampled_from("xyz")
+        ),
         min_size=1,
         max_size=8,
     ),
@@ -133,10 +139,10 @@ def test_whoever_spoke_only_own_words_are_the_assistants(answers, kept):
         # The same question again and again: its place tells, not its text.
         branch += [question("go on"), answer(model, f"{model} says {word}")]
     branch.append(question("go on"))
-    spoken = heard("ann", branch, sent(branch)[-2 * kept - 1 :])
+    spoken = heard("first", branch, sent(branch)[-2 * kept - 1 :])
     assert spoken[-1][0] == "user"
     for role, content in spoken:
-        assert ("ann says" in content) == (role == "assistant")
+        assert ("first says" in content) == (role == "assistant")
     roles = [role for role, _ in spoken]
     assert not any(pair == ("user", "user") for pair in pairwise(roles))
 
@@ -144,4 +150,4 @@ def test_whoever_spoke_only_own_words_are_the_assistants(answers, kept):
 @pytest.mark.parametrize("branch", [[], TALK[:1]])
 def test_messages_that_nobody_knows_are_left_alone(branch):
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    assert as_heard("ann", NAMES, messages, branch) == messages
+    assert as_heard("first", NAMES, messages, branch) == messages

@@ -62,7 +62,7 @@ def test_a_line_of_the_admin_stands_in_every_language():
     assert desk("de").line("please_continue") == "Bitte mach weiter."
 
 
-TALK = Talk("a", "b", {"a": "Ada", "b": "Bob"}, 4, "Agree", "[DONE]")
+TALK = Talk("a", "b", {"a": "First", "b": "Second"}, 4, "Agree", "[DONE]")
 
 
 def test_the_second_model_begins_and_they_take_turns():
@@ -76,7 +76,7 @@ def test_the_second_model_begins_and_they_take_turns():
 def test_each_model_is_told_the_goal_once():
     lines = [TALK.line(desk(), number) for number in (1, 2, 3)]
     assert ["Goal: Agree" in line for line in lines] == [True, True, False]
-    assert lines[0].startswith("(Bob answers Ada, turn 1 of 4.)")
+    assert lines[0].startswith("(Second answers First, turn 1 of 4.)")
 
 
 @pytest.mark.parametrize(
