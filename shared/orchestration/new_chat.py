@@ -75,6 +75,9 @@ async def press_new_chat(desk: Desk) -> None:
     else:
         line = desk.line("new_chat_line", **origin_fields(desk, origin, names))
         seed, content = seeded(origin.branch), join_parts(line, text)
+    if origin.stored:
+        # A form and a summary take minutes: the right to write may be gone.
+        await writable_chat(desk.press.chat_id, desk.person)
     title = f"{origin.title} · {names.get(model_id, model_id)}"
     chat_id = await open_chat(desk, origin, title, seed, content, model_id)
     if origin.stored:
@@ -83,9 +86,12 @@ async def press_new_chat(desk: Desk) -> None:
             link=chat_link(title, chat_id),
             next=names.get(model_id, model_id),
         )
-        await append_line(
-            desk.person, desk.press.chat_id, desk.press.message_id, onward
-        )
+        # Gone while the model was set to work: the new chat stands all the same.
+        with contextlib.suppress(AqueductError):
+            await writable_chat(desk.press.chat_id, desk.person)
+            await append_line(
+                desk.person, desk.press.chat_id, desk.press.message_id, onward
+            )
     await desk.remember([model_id])
     # Gone meanwhile to another page: the chat stands in the sidebar.
     with contextlib.suppress(AqueductError):

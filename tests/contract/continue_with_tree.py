@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -281,6 +282,19 @@ async def keeps_what_others_change(person: Any) -> None:
     assert len(chat["history"]["messages"]) == 3
 
 
+async def makes_no_chat_from_one_that_is_gone(person: Any) -> None:
+    """A chat that goes while the form is open leaves no new one behind."""
+    from open_webui.models.chats import Chats
+
+    scene = await new_scene(person)
+    scene.at_the_form = partial(Chats.delete_chat_by_id, scene.chat_id)
+    before = {chat.id for chat in await Chats.get_chats()}
+    with pytest.raises(AqueductError, match="chat_gone"):
+        await scene.press("new_chat", "a", random.Random(0))
+    after = {chat.id for chat in await Chats.get_chats()}
+    assert after == before - {scene.chat_id}
+
+
 async def new_scene(person: Any) -> Scene:
     """A chat with one question and its answer."""
     from open_webui.models.chats import ChatForm, Chats
@@ -322,6 +336,7 @@ def main() -> None:
             runner.run(run(steps, person))
 
         runner.run(keeps_what_others_change(person))
+        runner.run(makes_no_chat_from_one_that_is_gone(person))
         trees_stay_trees()
 
 
