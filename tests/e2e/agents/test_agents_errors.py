@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
 from devkit.chat_socket import ChatSocket
 from devkit.demo_agent import DemoAgent
+from devkit.webui import set_valves
 from tests.e2e.agents.answers import error, items, outcome
 from tests.webui import WebUI
 
@@ -111,11 +111,11 @@ async def test_a_german_reads_german(
     assert error(answer).startswith(sentence)
 
 
-async def test_an_agent_that_was_taken_away(
-    chats: ChatSocket, scene: WebUI, set_agents: Callable[[str], None]
-):
+@pytest.mark.usefixtures("set_agents")  # puts the agents back
+async def test_an_agent_that_was_taken_away(chats: ChatSocket, scene: WebUI):
     # Open WebUI goes on listing it until somebody loads the list of models.
-    set_agents(AGENTS_WITHOUT_DEMO)
+    with scene.client() as admin:
+        set_valves(admin, "agents", AGENTS=AGENTS_WITHOUT_DEMO)
     answer = await (await chats.send("agents.demo", "hello")).answer()
     assert error(answer) == (
         "There is no agent “demo” any more. Please choose another model."
