@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 2f49da024ccb1dd8
+# Content hash: 7c107a36f0644cfe
 
 import asyncio
 import base64
@@ -3784,7 +3784,7 @@ class Workspace:
 
         What belongs to no chat, or to one that is not saved, has a temporary one.
         """
-        temporary = not is_saved_chat(chat_id)
+        temporary = not is_lasting_chat(chat_id)
         place = f"turn-{uuid.uuid4().hex}" if temporary else folder_name(chat_id)
         folder = root / folder_name(user_id) / place
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -3829,7 +3829,7 @@ class Workspace:
         return outputs
 
 
-def is_saved_chat(chat_id: str) -> bool:
+def is_lasting_chat(chat_id: str) -> bool:
     """Whether this is a chat of its own: no temporary one, and no channel.
 
     Those have ids like `temporary:…`, and another temporary chat may get the same.
@@ -13978,7 +13978,7 @@ class ChatDialogs:
             return True
         fields = {"tool": request.tool}
         # The next temporary chat of the same page has the same id.
-        lasting = is_saved_chat(self.place[1])
+        lasting = is_lasting_chat(self.place[1])
         kinds = ("once", "chat") if lasting else ("once",)
         choice = {
             "type": "string",

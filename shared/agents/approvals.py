@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.agents.config import ApprovalSettings
 from shared.backends.dialogs import ApprovalRequest, UserQuestion
-from shared.backends.workspaces import is_saved_chat
+from shared.backends.workspaces import is_lasting_chat
 from shared.errors import AqueductError
 from shared.host.dialogs import Emit, EventCall, ask_form
 from shared.render.items import status_event
@@ -45,7 +45,7 @@ class ChatDialogs:
             return True
         fields = {"tool": request.tool}
         # The next temporary chat of the same page has the same id.
-        lasting = is_saved_chat(self.place[1])
+        lasting = is_lasting_chat(self.place[1])
         kinds = ("once", "chat") if lasting else ("once",)
         choice = {
             "type": "string",

@@ -42,7 +42,7 @@ class Workspace:
 
         What belongs to no chat, or to one that is not saved, has a temporary one.
         """
-        temporary = not is_saved_chat(chat_id)
+        temporary = not is_lasting_chat(chat_id)
         place = f"turn-{uuid.uuid4().hex}" if temporary else folder_name(chat_id)
         folder = root / folder_name(user_id) / place
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class Workspace:
         return outputs
 
 
-def is_saved_chat(chat_id: str) -> bool:
+def is_lasting_chat(chat_id: str) -> bool:
     """Whether this is a chat of its own: no temporary one, and no channel.
 
     Those have ids like `temporary:…`, and another temporary chat may get the same.
