@@ -243,7 +243,7 @@ async def test_a_model_looks_something_up_with_the_tool(suite_installed):
     """The notes say that there is more, and the tool finds it."""
     server = suite_installed
     await remembered(server, server.admin, "The spare key lies under the third fern.")
-    text = 'use recall to find "spare key fern"'
+    text = 'use recall to find "the spare key under the third fern"'
     _, answer = await asked(server, server.admin, text, tool_ids=["recall"])
     assert "can be looked up with the tool `recall`" in told(server)
     [call] = [one for one in answer["output"] if one["type"] == "function_call"]

@@ -105,8 +105,9 @@ async def test_models_that_a_model_left_in_the_background(tab, upstream):
 
     async def deputy_done() -> bool:
         children = await tab.child_chats(turn.chat_id)
-        begun = len(upstream.heard("slow")) == 1
-        return begun and not await tab.tasks(children[0]["id"])
+        if not children or len(upstream.heard("slow")) != 1:
+            return False
+        return not await tab.tasks(children[0]["id"])
 
     await tab.until(deputy_done)
     [deputy] = await tab.child_chats(turn.chat_id)
