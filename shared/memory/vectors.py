@@ -78,9 +78,9 @@ def pack_vector(vector: Floats) -> bytes:
     return scale.tobytes() + np.rint(vector / scale).astype(np.int8).tobytes()
 
 
-def unpack_vectors(packed: Sequence[bytes]) -> tuple[Floats, Floats]:
-    """Numbers (vectors x dimension) and scales (vectors) of packed vectors."""
-    rows = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
+def unpack_vectors(packed: bytes, count: int) -> tuple[Floats, Floats]:
+    """Numbers (vectors x dimension) and scales (vectors) of `count` packed vectors."""
+    rows = np.frombuffer(packed, np.uint8).reshape(count, -1)
     scales: Floats = rows[:, :SCALE_BYTES].copy().view(np.float32)[:, 0]
     return rows[:, SCALE_BYTES:].view(np.int8).astype(np.float32), scales
 

@@ -9,9 +9,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from shared.memory.base import Embedder
 from shared.memory.sqlite_file import SQLITE_MIGRATIONS, NewerSchemaError, SqliteFile
 from shared.memory.sqlite_rows import save_rows
-from shared.memory.sqlite_store import SqliteStore
+from shared.memory.sqlite_store import VECTORS_AT_ONCE, SqliteStore
+from shared.memory.vectors import unit_vector
 from tests.unit.memory.exchanges import BIKE, CAT, said
 from tests.unit.memory.store_cases import StoreCases, cosines, find
 
@@ -45,6 +47,34 @@ async def test_a_deleted_text_is_nowhere_in_the_tables(store, sqlite_file):
     text = dumped(sqlite_file.path)
     assert "Ophelia" not in text
     assert "bicycle" in text
+
+
+async def test_more_vectors_than_are_read_at_a_time(store):
+    """Those of another model stand among them, and exchanges without one."""
+    count = 2 * VECTORS_AT_ONCE + 5
+    await store.save("ada", [said(f"Say {n}", number=n) for n in range(count)])
+    ids = [one.id for one in await store.listing("ada", limit=count)]
+    digests = [said(f"Say {n}", number=n).digest for n in range(count)]
+    made = {
+        Embedder("old", 3): range(1, count, 3),
+        Embedder("new", 2): range(2, count, 3),
+    }
+    for embedder, places in made.items():
+        vectors = [
+            unit_vector([place, *[1] * (embedder.dimension - 1)]) for place in places
+        ]
+        rows = [
+            ("ada", ids[place], digests[place], vector)
+            for place, vector in zip(places, vectors, strict=True)
+        ]
+        assert await store.set_vectors(embedder, rows) == len(places)
+    found = await store.candidates("ada", [])
+    for embedder, places in made.items():
+        along = unit_vector([0] * (embedder.dimension - 1) + [1])
+        dense = await found.compare(embedder, along)
+        assert np.flatnonzero(~np.isnan(dense)).tolist() == list(places)
+        expected = 1 / np.sqrt(np.array(places) ** 2 + embedder.dimension - 1)
+        assert np.abs(dense[places] - expected).max() < 0.01
 
 
 async def test_writers_and_readers_at_once(store):
