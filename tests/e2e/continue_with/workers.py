@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from devkit.demo_agent import DemoAgent
 from devkit.demo_config import agents_yaml
-from devkit.process import Child, free_port
 from devkit.server import OpenWebUI
 from devkit.webui import Account, sign_in
 from tests.e2e.continue_with.models import agent_entries
 from tests.postgres import PostgresServer
+from tests.redis import RedisServer
 from tests.webui import WebUI
 
 ADMIN = ("admin@example.org", "correct horse")
@@ -33,37 +29,15 @@ class Workers:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """A Redis of our own; its address. Skips the test where there is none."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("needs Redis: apt-get install redis-server")
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    command = [program, *options, "--dir", str(folder)]
-    child = Child("Redis", command, folder / "redis.log")
-    try:
-        child.wait_until(lambda: accepts(port), seconds=30)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        child.stop()
-
-
-def accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
 def two_workers(folder: Path, demo: DemoAgent, slow_url: str) -> Iterator[Workers]:
     """Start everything, install the suite, and add a user."""
     with ExitStack() as running:
-        redis = running.enter_context(redis_server(folder))
+        redis = running.enter_context(RedisServer())
         database = running.enter_context(PostgresServer()).url
         env = {
             # Psycopg 3, which Open WebUI brings along, for its synchronous part too.
             "DATABASE_URL": database.replace(":", "+psycopg:", 1),
-            "REDIS_URL": redis,
+            "REDIS_URL": redis.url,
             "WEBSOCKET_MANAGER": "redis",
             "WEBUI_ADMIN_EMAIL": ADMIN[0],
             "WEBUI_ADMIN_PASSWORD": ADMIN[1],

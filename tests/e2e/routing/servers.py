@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import yaml
 
-from tests.unit.backends.upstream import Exchange, Upstream, serve
+from tests.unit.backends.upstream import Exchange, Script, Upstream, serve
 
 
 def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> str:
@@ -33,19 +33,49 @@ async def refuse(exchange: Exchange, status: int, **headers: str) -> None:
     await exchange.answer(status, error, **headers)
 
 
+async def overloaded(exchange: Exchange) -> None:
+    """Begin an answer well, as servers behind a proxy do, and say no in its stream."""
+    await exchange.head()
+    error = {"message": "Overloaded", "type": "overloaded_error"}
+    await exchange.send(f"data: {orjson.dumps({'error': error}).decode()}\n\n")
+
+
+async def hang_up(exchange: Exchange) -> None:
+    """Close the connection without a byte."""
+
+
+async def hang_up_later(exchange: Exchange) -> None:
+    """Begin an answer well, and close the connection before its first word."""
+    await exchange.head()
+    await exchange.send(chunk({"role": "assistant", "content": ""}))
+
+
+async def say_nothing(exchange: Exchange) -> None:
+    """Begin an answer well, and never go on."""
+    await exchange.head()
+    await exchange.until_closed()
+
+
+WELL = 200
+
+
 class Model:
     """A server whose answers a test lets go one by one.
 
-    `refusals` are the statuses of its first answers; while `held`, each answer waits
-    for a `release`. Titles and the like do not count and do not wait.
+    `faults` are what becomes of its first answers: a status (WELL: no fault), or a
+    script. While `held`, each answer waits for a `release`. Titles and the like do
+    not count and do not wait. `ill` is how the server itself is, which is `looked_at`
+    by those who ask for its models.
     """
 
-    def __init__(self, name: str, *refusals: int, held: bool = False) -> None:
+    def __init__(self, name: str, *faults: int | Script, held: bool = False) -> None:
         self.name = name
-        self.refusals = list(refusals)
+        self.faults = list(faults)
         self.retry_after = ""
         self.url = ""
         self.asked: list[str] = []
+        self.ill = False
+        self.looked_at = 0
         self.answering = 0
         self._held = held
         self._releases = asyncio.Semaphore(0)
@@ -55,15 +85,23 @@ class Model:
             self._releases.release()
 
     async def __call__(self, exchange: Exchange) -> None:
+        if exchange.path.endswith("/models"):
+            self.looked_at += 1
+            await exchange.answer(503 if self.ill else 200, {"data": []})
+            return
         messages = (exchange.body or {}).get("messages") or [{"content": ""}]
         asked = str(messages[-1]["content"])
         if asked.startswith("### Task"):  # Open WebUI wants a title or the like
             await say(exchange, "Dinner")
             return
         self.asked.append(asked)
-        if self.refusals:
+        fault = self.faults.pop(0) if self.faults else WELL
+        if callable(fault):
+            await fault(exchange)
+            return
+        if fault != WELL:
             after = {"Retry_After": self.retry_after} if self.retry_after else {}
-            await refuse(exchange, self.refusals.pop(0), **after)
+            await refuse(exchange, fault, **after)
             return
         self.answering += 1
         try:

@@ -94,7 +94,6 @@ async def test_a_full_queue_is_a_rate_limit(
     assert "is busy: too many are waiting" in raised.value.message
     model.release()
     await first
-    model.refusals = []
     second = asyncio.create_task(ask(client, name, "three"))
     await eventually(lambda: model.answering == 1, "the third to be served")
     with pytest.raises(openai.RateLimitError) as raised:

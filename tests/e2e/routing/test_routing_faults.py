@@ -1,0 +1,159 @@
+"""What becomes of a chat, and of a server, for each way in which a server can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from devkit.chat_socket import ChatSocket
+from tests.e2e.agents.answers import error, eventually, shimmering
+from tests.e2e.routing.conftest import Configure, Start
+from tests.e2e.routing.servers import (
+    WELL,
+    Model,
+    agent,
+    hang_up,
+    hang_up_later,
+    overloaded,
+    say_nothing,
+)
+from tests.e2e.routing.test_routing_chats import QUICK, lines, new_id
+from tests.unit.backends.upstream import Script
+from tests.webui import WebUI
+
+ONCE = QUICK | {"attempts": 1}
+Standing = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def standing(suite_installed: WebUI) -> Standing:
+    """`standing(agent)`: how its only server stands, as administrators are told."""
+
+    def ask(name: str) -> dict[str, Any]:
+        with suite_installed.client() as admin:
+            report = admin.get("/api/v1/aqueduct/routing.json").raise_for_status()
+        [pool] = [pool for pool in report.json()["pools"] if pool["name"] == name]
+        [upstream] = pool["upstreams"]
+        return upstream
+
+    return ask
+
+
+@pytest.mark.parametrize("fault", [hang_up, hang_up_later, overloaded, say_nothing])
+async def test_another_server_answers_for_one_that_fails_before_its_first_word(
+    chats: ChatSocket, start: Start, configure: Configure, fault: Script
+):
+    ill, well = await start(Model("Ill", fault)), await start(Model("Well"))
+    name = new_id()
+    configure(agent(name, ill, well, retry=QUICK, timeouts={"first_token": 0.5}))
+    answer = await (await chats.send(f"agents.{name}", "one")).answer()
+    assert answer["content"] == "Well answers."
+    assert error(answer) == ""
+    assert shimmering(answer) == []
+    assert (ill.asked, well.asked) == (["one"], ["one"])
+
+
+async def test_another_server_answers_for_one_that_is_not_there(
+    chats: ChatSocket, start: Start, configure: Configure
+):
+    well, name = await start(Model("Well")), new_id()
+    gone = Model("Gone")
+    gone.url = "http://127.0.0.1:9/v1"  # the port of `discard`, which nobody runs
+    configure(agent(name, gone, well, retry=QUICK))
+    answer = await (await chats.send(f"agents.{name}", "one")).answer()
+    assert answer["content"] == "Well answers."
+    assert error(answer) == ""
+
+
+@pytest.mark.parametrize("fault", [hang_up_later, overloaded])
+async def test_a_stream_that_fails_before_its_first_word_is_tried_again(
+    chats: ChatSocket, start: Start, configure: Configure, fault: Script
+):
+    model, name = await start(Model("A", fault, fault)), new_id()
+    configure(agent(name, model, retry=QUICK))
+    answer = await (await chats.send(f"agents.{name}", "one")).answer()
+    assert answer["content"] == "A answers."
+    assert model.asked == ["one"] * 3
+
+
+async def test_a_backup_answers_for_a_server_that_says_nothing(
+    chats: ChatSocket, start: Start, configure: Configure
+):
+    ill, well = await start(Model("Ill", say_nothing)), await start(Model("Well"))
+    name, backup = new_id(), new_id()
+    silent = {"timeouts": {"first_token": 0.5}, "fallback": [backup]}
+    configure(agent(name, ill, retry=QUICK, **silent), agent(backup, well))
+    answer = await (await chats.send(f"agents.{name}", "one")).answer()
+    assert answer["content"] == "Well answers."
+    # One that hangs would hang again for as long.
+    assert ill.asked == ["one"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_time_a_server_asks_for_is_waited_and_then_it_answers(
+    chats: ChatSocket,
+    start: Start,
+    configure: Configure,
+    standing: Standing,
+    status: int,
+):
+    model, name = Model("A", status), new_id()
+    model.retry_after = "3"
+    await start(model)
+    configure(agent(name, model, retry=QUICK))
+    turn = await chats.send(f"agents.{name}", "one")
+    # Left to the settings of this agent, the pause would be 10 ms.
+    await eventually(
+        lambda: standing(name)["breaker"] == "paused"
+        and standing(name)["retry_in"] > 1,
+        "the pause",
+    )
+    assert model.asked == ["one"]
+    answer = await turn.answer()
+    assert answer["content"] == "A answers."
+    assert "trying again" in lines(answer)[0]
+    assert shimmering(answer) == []
+    assert model.asked == ["one", "one"]
+
+
+async def test_a_server_of_which_half_the_answers_fail_is_left_alone(
+    chats: ChatSocket, start: Start, configure: Configure, standing: Standing
+):
+    model, name = await start(Model("A", WELL, 500, WELL, 500, WELL)), new_id()
+    breaker = {"failures": 100, "error_rate": 0.5, "min_requests": 4, "open_for": 60}
+    configure(agent(name, model, retry=ONCE, breaker=breaker))
+    for number in range(4):
+        assert standing(name)["breaker"] == "closed"
+        answer = await (await chats.send(f"agents.{name}", str(number))).answer()
+        assert ("(500)" in error(answer)) == (number % 2 == 1)
+    assert standing(name)["breaker"] == "open"
+    answer = await (await chats.send(f"agents.{name}", "4")).answer()
+    assert "failed several times and is left alone for" in error(answer)
+    assert model.asked == ["0", "1", "2", "3"]
+
+
+async def test_a_server_that_is_ill_is_asked_how_it_is_before_it_is_asked_anything(
+    chats: ChatSocket, start: Start, configure: Configure, standing: Standing
+):
+    model, name = await start(Model("A", 500)), new_id()
+    breaker = {"failures": 1, "open_for": 1, "health": True}
+    configure(agent(name, model, retry=ONCE, breaker=breaker))
+    model.ill = True
+    looked_at = model.looked_at
+
+    async def ask(text: str) -> dict[str, Any]:
+        return await (await chats.send(f"agents.{name}", text)).answer()
+
+    assert "(500)" in error(await ask("one"))
+    while model.looked_at == looked_at:
+        assert error(await ask("two")) != ""
+    assert standing(name)["breaker"] == "open"
+    assert model.asked == ["one"]
+    model.ill = False
+    while error(answer := await ask("three")):
+        pass
+    assert answer["content"] == "A answers."
+    assert standing(name)["breaker"] == "closed"
+    assert model.asked == ["one", "three"]
