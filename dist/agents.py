@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 7c107a36f0644cfe
+# Content hash: 4f01bdbaf558ea7b
 
 import asyncio
 import base64
@@ -511,6 +511,268 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return self._session
 
 
+# --- shared/events.py ---
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer.
+
+    `raw` is the JSON of the Chat Completions chunk that said this and nothing else,
+    where there was one: an API caller can have it as it came.
+    """
+
+    text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the agent's thoughts; `raw` as in TextDelta."""
+
+    text: str
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A tool call has a name; its arguments follow."""
+
+    call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallArgumentsDelta:
+    """More of the JSON text of a call's arguments."""
+
+    call_id: str
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallCompleted:
+    """A call is whole; `arguments` is JSON text, normally of an object."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back. `files` and `embeds` are Open WebUI's own shapes."""
+
+    call_id: str
+    output: str
+    failed: bool = False
+    files: tuple[Mapping[str, Any], ...] = ()
+    embeds: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source of the answer; `text` is the passage where the agent gave one."""
+
+    url: str
+    title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutput:
+    """A file or an image the agent made; `url` is http(s) or a data URL.
+
+    `file_id` and `size` (bytes) are those of Open WebUI's storage, once it is there.
+    """
+
+    url: str
+    mime_type: str
+    name: str = ""
+    file_id: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A line about what is going on; `done` stops its shimmer."""
+
+    text: str
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one model call, in the names the upstream gave them."""
+
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What continues this conversation on the agent's side (a thread or response id).
+
+    `seal` says that we kept it, and where; it is put on once the backend is done.
+    """
+
+    data: Mapping[str, Any]
+    seal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """From here on another agent answers, as the one that was asked could not."""
+
+    agent_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The turn ended in an error: a key of the table of texts and its fields."""
+
+    code: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The turn ended; `reason` is a Chat Completions finish_reason."""
+
+    reason: str = "stop"
+
+
+AgentEvent = (
+    TextDelta
+    | ReasoningDelta
+    | ToolCallStarted
+    | ToolCallArgumentsDelta
+    | ToolCallCompleted
+    | ToolResult
+    | Citation
+    | FileOutput
+    | Status
+    | Usage
+    | SessionState
+    | Handover
+    | Failed
+    | Finished
+)
+
+
+# --- shared/backends/payloads.py ---
+
+
+def load_json(data: bytes) -> Any:
+    """JSON as servers write it; raises UpstreamBroken for what is none."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return load_lenient_json(data)
+
+
+def load_lenient_json(data: bytes) -> Any:
+    """JSON that a strict reader refuses; raises UpstreamBroken for what is none.
+
+    Python's servers write NaN, and JavaScript's cut an emoji in half: neither should
+    end an answer.
+    """
+    try:
+        lenient = json.dumps(json.loads(data), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamBroken("unreadable") from error
+    halves = lenient.encode("utf-16", "surrogatepass")
+    return json.loads(halves.decode("utf-16", "replace"))
+
+
+def must_be_object(payload: Any) -> Mapping[str, Any]:
+    """The payload; raises UpstreamBroken where it is no JSON object."""
+    if not isinstance(payload, Mapping):
+        raise UpstreamBroken("unreadable")
+    return payload
+
+
+def events_of(feed: Callable[..., list[AgentEvent]], *payload: Any) -> list[AgentEvent]:
+    """What a decoder makes of a payload.
+
+    JSON of another shape than the protocol's is the server's fault: UpstreamBroken.
+    """
+    try:
+        return feed(*payload)
+    except (AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+        raise UpstreamBroken("unreadable") from error
+
+
+def error_detail(payload: Any) -> str:
+    """The sentence in an error object of any of the usual shapes, on one line.
+
+    Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
+    """
+    for key in ("error", "detail", "message", "msg"):
+        if isinstance(payload, Mapping) and payload.get(key):
+            return error_detail(payload[key])
+    if isinstance(payload, list) and payload:
+        return error_detail(payload[0])
+    return " ".join(payload.split()) if isinstance(payload, str) else ""
+
+
+# --- shared/backends/refusals.py ---
+
+ERROR_BODY_BYTES = 64 * 1024
+
+
+async def check_status(response: httpx.Response) -> None:
+    """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
+    if response.is_success:
+        return
+    status = response.status_code
+    detail = await read_error_detail(response)
+    code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
+    fields: dict[str, Any] = {"detail": detail}
+    seconds = parse_retry_after(response.headers.get("retry-after"))
+    if seconds is not None:
+        fields["retry_after"] = seconds
+    if status == 429:
+        code = "status_429" if seconds is None else "status_429_wait"
+        fields["seconds"] = seconds
+    elif code is None:
+        code = "status_5xx" if status >= 500 else "status_other"
+        code = "status_moved" if status < 400 else code
+    raise UpstreamRefused(code, status, **fields)
+
+
+async def read_error_detail(response: httpx.Response) -> str:
+    """The server's own sentence about its refusal, or ""."""
+    body = b""
+    try:
+        async with asyncio.timeout(5.0):
+            if response.is_stream_consumed:
+                body = response.content
+            else:
+                async for data in response.aiter_bytes():
+                    body += data
+                    if len(body) > ERROR_BODY_BYTES:
+                        break
+    except (TimeoutError, httpx.TransportError):
+        return ""
+    try:
+        return error_detail(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return ""
+
+
+def parse_retry_after(value: str | None) -> int | None:
+    """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
+    value = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        return max(0, round(moment.timestamp() - time.time()))
+    except (ValueError, OverflowError):
+        return None
+
+
 # --- shared/json_text.py ---
 
 
@@ -528,7 +790,6 @@ def dump_json(value: Any) -> bytes:
 
 # --- shared/backends/http.py ---
 
-ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
 TRAILER_SECONDS = 5.0
 END_MARK_SECONDS = 0.1
@@ -721,7 +982,7 @@ async def open_stream(
                             30.0, connect=timeouts.connect, read=None, pool=None
                         ),
                     ) as response:
-                        await check_status(response, endpoint)
+                        await check_status(response)
                         yield response, clock
                 finally:
                     clock.close()
@@ -801,72 +1062,12 @@ async def call_json(
                     endpoint.url.rstrip("/") + path,
                     **json_request(endpoint, body),
                 )
-            await check_status(response, endpoint)
+            await check_status(response)
             return orjson.loads(response.content) if response.content else None
         except TimeoutError as error:
             raise UpstreamSilent("silent_first", seconds=limit) from error
         except orjson.JSONDecodeError as error:
             raise UpstreamBroken("unreadable") from error
-
-
-def must_be_object(payload: Any) -> Mapping[str, Any]:
-    """The payload; raises UpstreamBroken where it is no JSON object."""
-    if not isinstance(payload, Mapping):
-        raise UpstreamBroken("unreadable")
-    return payload
-
-
-async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
-    """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
-    if response.is_success:
-        return
-    status = response.status_code
-    detail = await read_error_detail(response)
-    code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
-    fields: dict[str, Any] = {"detail": detail}
-    seconds = parse_retry_after(response.headers.get("retry-after"))
-    if seconds is not None:
-        fields["retry_after"] = seconds
-    if status == 429:
-        code = "status_429" if seconds is None else "status_429_wait"
-        fields["seconds"] = seconds
-    elif code is None:
-        code = "status_5xx" if status >= 500 else "status_other"
-        code = "status_moved" if status < 400 else code
-    raise UpstreamRefused(code, status, **fields)
-
-
-async def read_error_detail(response: httpx.Response) -> str:
-    """The server's own sentence about its refusal, or ""."""
-    body = b""
-    try:
-        async with asyncio.timeout(5.0):
-            if response.is_stream_consumed:
-                body = response.content
-            else:
-                async for data in response.aiter_bytes():
-                    body += data
-                    if len(body) > ERROR_BODY_BYTES:
-                        break
-    except (TimeoutError, httpx.TransportError):
-        return ""
-    try:
-        return error_detail(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        return ""
-
-
-def error_detail(payload: Any) -> str:
-    """The sentence in an error object of any of the usual shapes, on one line.
-
-    Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
-    """
-    for key in ("error", "detail", "message", "msg"):
-        if isinstance(payload, Mapping) and payload.get(key):
-            return error_detail(payload[key])
-    if isinstance(payload, list) and payload:
-        return error_detail(payload[0])
-    return " ".join(payload.split()) if isinstance(payload, str) else ""
 
 
 def shown_detail(text: str, endpoint: Endpoint) -> str:
@@ -882,18 +1083,6 @@ def shown_detail(text: str, endpoint: Endpoint) -> str:
     if len(text) > ERROR_DETAIL_CHARS:
         text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
     return text
-
-
-def parse_retry_after(value: str | None) -> int | None:
-    """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
-    value = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-        return max(0, round(moment.timestamp() - time.time()))
-    except (ValueError, OverflowError):
-        return None
 
 
 # --- shared/agents/config.py ---
@@ -1021,155 +1210,6 @@ class HttpAgent(AgentConfig, HttpServer):
             headers={k: v.get_secret_value() for k, v in self.headers.items()},
             timeouts=self.timeout_seconds,
         )
-
-
-# --- shared/events.py ---
-
-
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More of the answer.
-
-    `raw` is the JSON of the Chat Completions chunk that said this and nothing else,
-    where there was one: an API caller can have it as it came.
-    """
-
-    text: str
-    raw: bytes = field(default=b"", compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
-    """More of the agent's thoughts; `raw` as in TextDelta."""
-
-    text: str
-    raw: bytes = field(default=b"", compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallStarted:
-    """A tool call has a name; its arguments follow."""
-
-    call_id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallArgumentsDelta:
-    """More of the JSON text of a call's arguments."""
-
-    call_id: str
-    delta: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallCompleted:
-    """A call is whole; `arguments` is JSON text, normally of an object."""
-
-    call_id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool gave back. `files` and `embeds` are Open WebUI's own shapes."""
-
-    call_id: str
-    output: str
-    failed: bool = False
-    files: tuple[Mapping[str, Any], ...] = ()
-    embeds: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A source of the answer; `text` is the passage where the agent gave one."""
-
-    url: str
-    title: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FileOutput:
-    """A file or an image the agent made; `url` is http(s) or a data URL.
-
-    `file_id` and `size` (bytes) are those of Open WebUI's storage, once it is there.
-    """
-
-    url: str
-    mime_type: str
-    name: str = ""
-    file_id: str = ""
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A line about what is going on; `done` stops its shimmer."""
-
-    text: str
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts of one model call, in the names the upstream gave them."""
-
-    counts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """What continues this conversation on the agent's side (a thread or response id).
-
-    `seal` says that we kept it, and where; it is put on once the backend is done.
-    """
-
-    data: Mapping[str, Any]
-    seal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """From here on another agent answers, as the one that was asked could not."""
-
-    agent_id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The turn ended in an error: a key of the table of texts and its fields."""
-
-    code: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The turn ended; `reason` is a Chat Completions finish_reason."""
-
-    reason: str = "stop"
-
-
-AgentEvent = (
-    TextDelta
-    | ReasoningDelta
-    | ToolCallStarted
-    | ToolCallArgumentsDelta
-    | ToolCallCompleted
-    | ToolResult
-    | Citation
-    | FileOutput
-    | Status
-    | Usage
-    | SessionState
-    | Handover
-    | Failed
-    | Finished
-)
 
 
 # --- shared/backends/a2a_stream.py ---
@@ -1735,6 +1775,11 @@ class Turn:
         """The session to go on with, where its history is that of this branch."""
         return None if self.forks else self.session
 
+    @property
+    def anew(self) -> "Turn | None":
+        """This turn with no session to go on with; None where it has none."""
+        return replace(self, session=None) if self.session else None
+
     def news(self) -> tuple[Mapping[str, Any], ...]:
         """What an agent that keeps `continued` has not heard yet.
 
@@ -1829,6 +1874,172 @@ async def bounded_cancel(cancel: Coroutine[Any, Any, None]) -> None:
         cancel_log.warning("An agent did not stop within %g s", CANCEL_SECONDS)
     except (AqueductError, OSError) as error:
         cancel_log.warning("An agent could not be told to stop: %r", error)
+
+
+# --- shared/backends/sse.py ---
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
+
+
+@dataclass(slots=True)
+class ServerSentEvent:
+    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
+
+    name: str
+    data: bytes
+
+
+class LineBuffer:
+    """Cuts a byte stream into lines (without their ends), whatever the chunking.
+
+    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
+    long, and buffering without end would let one server take the process's memory.
+    """
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if b"\n" not in data:
+            self._hold(data)
+            return []
+        if self._parts:
+            data = b"".join([*self._parts, data])
+            self._parts.clear()
+            self._size = 0
+        *lines, rest = data.split(b"\n")
+        if rest:
+            self._hold(rest)
+        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+        if b"\r" not in data:
+            return lines
+        return [line.removesuffix(b"\r") for line in lines]
+
+    def finish(self) -> list[bytes]:
+        """The last line, when the stream ended without an end of line."""
+        if not self._parts:
+            return []
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return [line]
+
+    def _hold(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
+
+
+class SSEDecoder:
+    """Turns lines into events; comments and unknown fields are passed over.
+
+    A line that is neither a field nor a comment goes out as an event named
+    `line`, since servers answer a streaming request with bare JSON or HTML.
+    """
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._data: list[bytes] = []
+
+    def feed(self, line: bytes) -> ServerSentEvent | None:
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            return None
+        if not line:
+            return self.finish()
+        if line.startswith(BYTE_ORDER_MARK):
+            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
+        if line.startswith(b"event:"):
+            self._name = line[6:].decode("utf-8", "replace").strip()
+            return None
+        if line.startswith(b":") or OTHER_FIELD.match(line):
+            return None
+        return ServerSentEvent("line", line)
+
+    def finish(self) -> ServerSentEvent | None:
+        """The event under way, at a blank line or the end of the stream."""
+        if not self._data:
+            self._name = ""
+            return None
+        event = ServerSentEvent(self._name, b"\n".join(self._data))
+        self._name = ""
+        self._data.clear()
+        return event
+
+
+def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
+    """The events that these lines complete."""
+    events = map(decoder.feed, lines)
+    return [event for event in events if event is not None]
+
+
+# --- shared/backends/event_streams.py ---
+
+
+async def read_events(
+    response: httpx.Response, clock: SilenceClock
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Every event of the body; a keep-alive comment is none and moves no clock.
+
+    Bare lines, as of JSON where a stream was asked for, come as events named `line`.
+    Call `clock.token()` for what is of substance.
+    """
+    lines, sse = LineBuffer(), SSEDecoder()
+    async with aclosing(read_bytes(response, clock)) as body:
+        async for data in body:
+            for event in sse_events(lines.feed(data), sse):
+                yield event
+    for event in sse_events(lines.finish(), sse):
+        yield event
+    last = sse.finish()
+    if last is not None:
+        yield last
+
+
+def check_is_event(event: ServerSentEvent) -> None:
+    """Raise UpstreamBroken for a bare line, telling the error where it is one."""
+    if event.name == "line":
+        detail = error_detail(load_json(event.data))
+        raise UpstreamBroken("said_error" if detail else "unreadable", detail=detail)
+
+
+# --- shared/backends/forgotten.py ---
+
+
+async def answer_or_begin_anew(
+    answer: Callable[[Turn], AsyncGenerator[AgentEvent, None]],
+    turn: Turn,
+    anew: Turn | None,
+    forgotten: Callable[[UpstreamError], bool],
+) -> AsyncGenerator[AgentEvent, None]:
+    """The events of a turn, or of `anew` where an error says its session is forgotten.
+
+    An answer that said or did something already is not begun again.
+    """
+    begun = False
+    try:
+        async with aclosing(answer(turn)) as events:
+            async for event in events:
+                begun = begun or not isinstance(event, SessionState | Usage)
+                yield event
+        return
+    except UpstreamError as error:
+        if begun or anew is None or not forgotten(error):
+            raise
+    async with aclosing(answer(anew)) as events:
+        async for event in events:
+            yield event
+
+
+def is_not_found(error: UpstreamError) -> bool:
+    """What a server says that does not know a session."""
+    return isinstance(error, UpstreamRefused) and error.status == 404
 
 
 # --- shared/backends/think_tags.py ---
@@ -2538,109 +2749,6 @@ class ResponsesDecoder:
         return events
 
 
-# --- shared/backends/sse.py ---
-
-MAX_LINE_BYTES = 8 * 1024 * 1024
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-OTHER_FIELD = re.compile(rb"[A-Za-z_-]+(:|$)")
-
-
-@dataclass(slots=True)
-class ServerSentEvent:
-    """One dispatched event: its `event:` name ("" when absent) and joined `data:`."""
-
-    name: str
-    data: bytes
-
-
-class LineBuffer:
-    """Cuts a byte stream into lines (without their ends), whatever the chunking.
-
-    Raises UpstreamBroken for a line over `limit` bytes: no event of a chat is that
-    long, and buffering without end would let one server take the process's memory.
-    """
-
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        if b"\n" not in data:
-            self._hold(data)
-            return []
-        if self._parts:
-            data = b"".join([*self._parts, data])
-            self._parts.clear()
-            self._size = 0
-        *lines, rest = data.split(b"\n")
-        if rest:
-            self._hold(rest)
-        if len(data) > self._limit and any(len(line) > self._limit for line in lines):
-            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-        if b"\r" not in data:
-            return lines
-        return [line.removesuffix(b"\r") for line in lines]
-
-    def finish(self) -> list[bytes]:
-        """The last line, when the stream ended without an end of line."""
-        if not self._parts:
-            return []
-        line = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        return [line]
-
-    def _hold(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
-            raise UpstreamBroken("line_too_long", limit=self._limit / 2**20)
-
-
-class SSEDecoder:
-    """Turns lines into events; comments and unknown fields are passed over.
-
-    A line that is neither a field nor a comment goes out as an event named
-    `line`, since servers answer a streaming request with bare JSON or HTML.
-    """
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._data: list[bytes] = []
-
-    def feed(self, line: bytes) -> ServerSentEvent | None:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            return None
-        if not line:
-            return self.finish()
-        if line.startswith(BYTE_ORDER_MARK):
-            return self.feed(line.removeprefix(BYTE_ORDER_MARK))
-        if line.startswith(b"event:"):
-            self._name = line[6:].decode("utf-8", "replace").strip()
-            return None
-        if line.startswith(b":") or OTHER_FIELD.match(line):
-            return None
-        return ServerSentEvent("line", line)
-
-    def finish(self) -> ServerSentEvent | None:
-        """The event under way, at a blank line or the end of the stream."""
-        if not self._data:
-            self._name = ""
-            return None
-        event = ServerSentEvent(self._name, b"\n".join(self._data))
-        self._name = ""
-        self._data.clear()
-        return event
-
-
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
-    """The events that these lines complete."""
-    events = map(decoder.feed, lines)
-    return [event for event in events if event is not None]
-
-
 # --- shared/backends/openai.py ---
 
 PLAIN_ANSWER_MIB = 64
@@ -2691,21 +2799,11 @@ class OpenAIBackend:
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Nothing to do: these servers stop when the connection closes."""
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the session gets the whole conversation.
-            said = str(error.fields.get("detail")).lower()
-            forgotten = error.status == 404 or "previous" in said
-            if not (turn.session and forgotten):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
+        return answer_or_begin_anew(
+            self._run_once, turn, turn.anew, is_unknown_response
+        )
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         path, body, decoder = self._request(turn)
@@ -2716,7 +2814,7 @@ class OpenAIBackend:
                 if "application/json" in response.headers.get("content-type", ""):
                     payload = load_json(await read_plain_answer(response, clock))
                     check_plain_answer(payload)
-                    for event in feed_decoder(decoder, "", payload):
+                    for event in events_of(decoder.feed, "", payload):
                         told = True
                         yield event
                     decoder.done()
@@ -2774,6 +2872,14 @@ class OpenAIBackend:
                 yield event
 
 
+def is_unknown_response(error: UpstreamError) -> bool:
+    """Whether the server says that it does not have the previous response."""
+    said = str(error.fields.get("detail")).lower()
+    return isinstance(error, UpstreamRefused) and (
+        error.status == 404 or "previous" in said
+    )
+
+
 def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
     """One message of the stream; what is not JSON makes the stream unreadable."""
     try:
@@ -2782,39 +2888,7 @@ def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[Agent
         payload, raw = load_lenient_json(message.data), b""
     if b"\n" in raw:  # an event in several lines, not one as we would send it
         raw = b""
-    return feed_decoder(decoder, message.name, payload, raw)
-
-
-def feed_decoder(
-    decoder: StreamDecoder, name: str, payload: Any, raw: bytes = b""
-) -> list[AgentEvent]:
-    """Feed a decoder; JSON of another shape than the API's is the server's fault."""
-    try:
-        return decoder.feed(name, payload, raw)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
-
-
-def load_json(data: bytes) -> Any:
-    """JSON as servers write it; raises UpstreamBroken for what is none."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return load_lenient_json(data)
-
-
-def load_lenient_json(data: bytes) -> Any:
-    """JSON that a strict reader refuses; raises UpstreamBroken for what is none.
-
-    Python's servers write NaN, and JavaScript's cut an emoji in half: neither should
-    end an answer.
-    """
-    try:
-        lenient = json.dumps(json.loads(data), ensure_ascii=False)
-    except (ValueError, RecursionError) as error:
-        raise UpstreamBroken("unreadable") from error
-    halves = lenient.encode("utf-16", "surrogatepass")
-    return json.loads(halves.decode("utf-16", "replace"))
+    return events_of(decoder.feed, message.name, payload, raw)
 
 
 def check_plain_answer(payload: Any) -> None:
@@ -2834,36 +2908,6 @@ async def read_plain_answer(response: httpx.Response, clock: SilenceClock) -> by
         if size > PLAIN_ANSWER_MIB * 1024 * 1024:
             raise UpstreamBroken("line_too_long", limit=PLAIN_ANSWER_MIB)
     return b"".join(parts)
-
-
-# --- shared/backends/event_streams.py ---
-
-
-async def read_events(
-    response: httpx.Response, clock: SilenceClock
-) -> AsyncGenerator[ServerSentEvent, None]:
-    """Every event of the body; a keep-alive comment is none and moves no clock.
-
-    Bare lines, as of JSON where a stream was asked for, come as events named `line`.
-    Call `clock.token()` for what is of substance.
-    """
-    lines, sse = LineBuffer(), SSEDecoder()
-    async with aclosing(read_bytes(response, clock)) as body:
-        async for data in body:
-            for event in sse_events(lines.feed(data), sse):
-                yield event
-    for event in sse_events(lines.finish(), sse):
-        yield event
-    last = sse.finish()
-    if last is not None:
-        yield last
-
-
-def check_is_event(event: ServerSentEvent) -> None:
-    """Raise UpstreamBroken for a bare line, telling the error where it is one."""
-    if event.name == "line":
-        detail = error_detail(load_json(event.data))
-        raise UpstreamBroken("said_error" if detail else "unreadable", detail=detail)
 
 
 # --- shared/backends/a2a.py ---
@@ -3135,10 +3179,7 @@ async def catch_up(
 def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEvent]:
     """The events of a result, after the session's id when that comes to be known."""
     known = decoder.context_id
-    try:
-        events = decoder.feed(result)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
+    events = events_of(decoder.feed, result)
     if decoder.context_id and not known:
         return [SessionState({"context_id": decoder.context_id}), *events]
     return events
@@ -3243,6 +3284,14 @@ EOF_SECONDS = 1.0
 WRITE_SECONDS = 60.0
 SAME_START_SECONDS = 3600
 ERROR_LINES_KEPT = 20
+# How ssh ends when it is ssh that failed, and its words for why. The rest of its lines,
+# accounts and addresses, is for the log.
+SSH_FAILED = 255
+SSH_REASONS = re.compile(
+    r"Permission denied|Host key verification failed|Could not resolve hostname"
+    r"|Connection (?:refused|timed out|closed|reset)|No route to host"
+    r"|Network is unreachable|not responding"
+)
 READ_BYTES = 64 * 1024
 
 processes_log = logging.getLogger("aqueduct.processes")
@@ -3331,7 +3380,8 @@ class AgentProcess:
     async def exit_code(self) -> int | None:
         """How it ended, once its output is over; None when it lives on regardless.
 
-        What a failed one said on stderr is logged.
+        What a failed one said on stderr is logged. UpstreamBroken when it was not the
+        program that failed, but ssh to where it is.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EOF_SECONDS):
@@ -3343,11 +3393,17 @@ class AgentProcess:
             processes_log.warning(
                 "%s ended with %s: %s", self._program.name, code, words
             )
+            if self._program.name == "ssh" and code == SSH_FAILED:
+                reason = SSH_REASONS.search(words)
+                raise UpstreamBroken("ssh_failed", detail=reason[0] if reason else "")
         return code
 
     async def ending(self) -> UpstreamBroken:
         """The error for a program that ended in the middle of a talk."""
-        return program_ended(await self.exit_code())
+        try:
+            return program_ended(await self.exit_code())
+        except UpstreamBroken as error:
+            return error
 
     def without_secrets(self, text: str) -> str:
         """Its words without the values of its own variables, which may be keys."""
@@ -5057,19 +5113,9 @@ class ADKBackend:
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Nothing to do: the server stops a run when the connection closes."""
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the session gets the whole conversation.
-            if not (turn.session and error.status == 404):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
+        return answer_or_begin_anew(self._run_once, turn, turn.anew, is_not_found)
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         sessions = self._sessions(turn)
@@ -5140,10 +5186,7 @@ class ADKBackend:
             async for sent in messages:
                 check_is_event(sent)
                 known = decoder.invocation_id
-                try:
-                    events = decoder.feed(load_json(sent.data))
-                except (AttributeError, LookupError, TypeError, ValueError) as error:
-                    raise UpstreamBroken("unreadable") from error
+                events = events_of(decoder.feed, load_json(sent.data))
                 clock.token()
                 if decoder.invocation_id != known:
                     invocation = {"invocation_id": decoder.invocation_id}
@@ -5488,10 +5531,7 @@ class AGUIBackend:
                 yield SessionState({"thread_id": request["threadId"]})
             async with aclosing(read_events(response, clock)) as messages:
                 async for message in messages:
-                    try:
-                        events = decoder.feed(load_json(message.data))
-                    except (AttributeError, LookupError, TypeError, ValueError) as bad:
-                        raise UpstreamBroken("unreadable") from bad
+                    events = events_of(decoder.feed, load_json(message.data))
                     clock.token()
                     for event in events:
                         yield event
@@ -6136,10 +6176,7 @@ class AnthropicBackend:
             aclosing(read_events(response, clock)) as messages,
         ):
             async for message in messages:
-                try:
-                    events = decoder.feed(load_json(message.data))
-                except (AttributeError, LookupError, TypeError, ValueError) as bad:
-                    raise UpstreamBroken("unreadable") from bad
+                events = events_of(decoder.feed, load_json(message.data))
                 if events:  # a ping is none
                     clock.token()
                 for event in events:
@@ -6642,24 +6679,10 @@ class CliBackend:
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Nothing to do: closing the run ends the program."""
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        """The events of one turn; closing the generator ends the program.
-
-        A program that has forgotten the session gets the whole conversation.
-        """
-        said = False
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    said = said or not isinstance(event, SessionState | Usage)
-                    yield event
-        except UpstreamBroken as error:
-            if said or not session_of(turn) or error.code == "login_expired":
-                raise
-            anew = replace(turn, session=None)
-            async with aclosing(self._run_once(anew)) as events:
-                async for event in events:
-                    yield event
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator ends the program."""
+        anew = turn.anew if session_of(turn) else None
+        return answer_or_begin_anew(self._run_once, turn, anew, may_have_forgotten)
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         run = await self._begin(turn)
@@ -6753,6 +6776,11 @@ class CliBackend:
         finally:
             self.runs.pop(run.process, None)
             await asyncio.to_thread(run.workspace.leave)
+
+
+def may_have_forgotten(error: UpstreamError) -> bool:
+    """Whether an error may be about the session: programs have no code for it."""
+    return isinstance(error, UpstreamBroken) and error.code != "login_expired"
 
 
 def session_of(turn: Turn) -> str:
@@ -7238,20 +7266,9 @@ class LangGraphBackend:
             query = "?wait=true&action=interrupt"
             await call_json(self.client, self.endpoint, "POST", path + query)
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; on closing it the server is told to stop."""
-        turn = replace(turn, session=await self._continued(turn))
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the thread gets the whole conversation.
-            if not (turn.session and error.status == 404):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
+        return answer_or_begin_anew(self._run_once, turn, turn.anew, is_not_found)
 
     async def _continued(self, turn: Turn) -> dict[str, Any] | None:
         """The session to go on with, its checkpoint known; None begins a thread."""
@@ -7282,6 +7299,7 @@ class LangGraphBackend:
         return None
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        turn = replace(turn, session=await self._continued(turn))
         thread_id, body = first_run(turn)
         run = GraphRun(thread_id)
         ended = False
@@ -7348,10 +7366,8 @@ class LangGraphBackend:
             async with aclosing(read_events(response, clock)) as messages:
                 async for message in messages:
                     check_is_event(message)
-                    try:
-                        events = run.decoder.feed(message.name, load_json(message.data))
-                    except (AttributeError, LookupError, TypeError, ValueError) as bad:
-                        raise UpstreamBroken("unreadable") from bad
+                    payload = load_json(message.data)
+                    events = events_of(run.decoder.feed, message.name, payload)
                     run.run_id = run.decoder.run_id or run.run_id
                     clock.token()
                     for event in events:
@@ -7624,7 +7640,6 @@ def letta_error(payload: Mapping[str, Any]) -> UpstreamError:
 
 LETTA_DENIED = "The user did not allow this."
 LETTA_PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-# A conversation that is gone, or that waits for an answer it will never get.
 LOST_STATUSES = (404, CONFLICT_STATUS)
 MAX_LETTA_RUNS = 50
 # Calls that Open WebUI is running right now, on the whole server.
@@ -7683,21 +7698,12 @@ class LettaBackend:
         with suppress(UpstreamRefused):
             await call_json(self.client, self.endpoint, "POST", path, body)
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; on closing it the server is told to stop."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            if self.one_history or error.status not in LOST_STATUSES:
-                raise
-            if not (turn.continued or letta_results(turn)):
-                raise
-            fresh = replace(turn, session=None, messages=letta_words(turn.messages))
-            async with aclosing(self._run_once(fresh)) as events:
-                async for event in events:
-                    yield event
+        anew = None
+        if not self.one_history and (turn.continued or letta_results(turn)):
+            anew = replace(turn, session=None, messages=letta_words(turn.messages))
+        return answer_or_begin_anew(self._run_once, turn, anew, is_lost)
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         under_way = await self._begin(turn)
@@ -7807,20 +7813,16 @@ class LettaBackend:
                     if message.data == b"[DONE]":
                         clock.answer_complete()
                         continue
-                    try:
-                        events = decoder.feed(load_json(message.data))
-                    except (
-                        AttributeError,
-                        LookupError,
-                        StopIteration,
-                        TypeError,
-                        ValueError,
-                    ) as bad:
-                        raise UpstreamBroken("unreadable") from bad
+                    events = events_of(decoder.feed, load_json(message.data))
                     if events:  # a ping is none
                         clock.token()
                     for event in events:
                         yield event
+
+
+def is_lost(error: UpstreamError) -> bool:
+    """Whether a conversation is gone, or waits for an answer it will never get."""
+    return isinstance(error, UpstreamRefused) and error.status in LOST_STATUSES
 
 
 async def letta_permission(turn: Turn, call: LettaCall) -> dict[str, Any]:
@@ -8317,7 +8319,7 @@ class WebhookBackend:
                 async with aclosing(reading) as payloads:
                     async for name, payload in payloads:
                         last = payload
-                        for event in read_payload(decoder, name, payload):
+                        for event in events_of(decoder.feed, payload, name):
                             clock.token()
                             yield event
                         if decoder.ended:
@@ -8355,14 +8357,6 @@ class WebhookBackend:
         async with aclosing(read_json_lines(response, clock)) as values:
             async for value in values:
                 yield "", value
-
-
-def read_payload(decoder: WebhookDecoder, name: str, payload: Any) -> list[AgentEvent]:
-    """Feed a decoder; values of a kind that it cannot show are the service's fault."""
-    try:
-        return decoder.feed(payload, name)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
 
 
 def request_values(turn: Turn) -> dict[str, Any]:
@@ -18200,6 +18194,13 @@ PROGRAM_TEXTS: dict[str, dict[str, str]] = {
         "es": "{agent} terminó en mitad de su trabajo.{detail}",
         "fr": "{agent} s'est terminé au milieu de son travail.{detail}",
         "zh": "{agent} 在工作途中退出。{detail}",
+    },
+    "ssh_failed": {
+        "en": "The ssh connection to {agent} failed. An administrator has to look into it.{detail}",
+        "de": "Die ssh-Verbindung zu {agent} ist fehlgeschlagen. Ein Administrator muss nachsehen.{detail}",
+        "es": "Falló la conexión ssh con {agent}. Un administrador debe revisarla.{detail}",
+        "fr": "La connexion ssh à {agent} a échoué. Un administrateur doit s'en occuper.{detail}",
+        "zh": "与 {agent} 的 ssh 连接失败，请管理员检查。{detail}",
     },
     "program_silent": {
         "en": "{agent} was started, but was not ready within {seconds} s.",

@@ -30,11 +30,11 @@ from shared.backends.http import (
     Endpoint,
     call_json,
     get_json,
-    must_be_object,
     open_stream,
     upstream_errors,
 )
-from shared.backends.openai import load_json, read_plain_answer
+from shared.backends.openai import read_plain_answer
+from shared.backends.payloads import events_of, load_json, must_be_object
 from shared.backends.transcript import TurnFile, message_files, transcript
 from shared.errors import (
     UpstreamBroken,
@@ -312,10 +312,7 @@ async def catch_up(
 def read_result(decoder: A2ADecoder, result: Mapping[str, Any]) -> list[AgentEvent]:
     """The events of a result, after the session's id when that comes to be known."""
     known = decoder.context_id
-    try:
-        events = decoder.feed(result)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
+    events = events_of(decoder.feed, result)
     if decoder.context_id and not known:
         return [SessionState({"context_id": decoder.context_id}), *events]
     return events

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shared.backends.addresses import path_part
-from shared.backends.http import error_detail, must_be_object
+from shared.backends.payloads import error_detail, must_be_object
 from shared.backends.transcript import TurnFile
 from shared.errors import UpstreamBroken, UpstreamUnreachable
 

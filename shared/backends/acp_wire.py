@@ -10,8 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from shared.backends.http import error_detail
-from shared.backends.openai import load_json
+from shared.backends.payloads import error_detail, load_json
 from shared.backends.processes import AgentProcess
 from shared.backends.processes_errors import failure_code, plain_detail
 from shared.backends.sse import LineBuffer

@@ -20,16 +20,11 @@ from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.call_paths import call_paths
 from shared.backends.dialogs import ApprovalRequest, Dialogs
 from shared.backends.event_streams import check_is_event, read_events
-from shared.backends.http import (
-    Endpoint,
-    call_json,
-    get_json,
-    must_be_object,
-    open_stream,
-)
-from shared.backends.openai import load_json
+from shared.backends.forgotten import answer_or_begin_anew, is_not_found
+from shared.backends.http import Endpoint, call_json, get_json, open_stream
+from shared.backends.payloads import events_of, load_json, must_be_object
 from shared.backends.transcript import message_files, transcript
-from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
+from shared.errors import UpstreamBroken, UpstreamError
 from shared.events import AgentEvent, SessionState
 
 MAX_CONFIRMATIONS = 50
@@ -56,19 +51,9 @@ class ADKBackend:
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Nothing to do: the server stops a run when the connection closes."""
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the session gets the whole conversation.
-            if not (turn.session and error.status == 404):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
+        return answer_or_begin_anew(self._run_once, turn, turn.anew, is_not_found)
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         sessions = self._sessions(turn)
@@ -139,10 +124,7 @@ class ADKBackend:
             async for sent in messages:
                 check_is_event(sent)
                 known = decoder.invocation_id
-                try:
-                    events = decoder.feed(load_json(sent.data))
-                except (AttributeError, LookupError, TypeError, ValueError) as error:
-                    raise UpstreamBroken("unreadable") from error
+                events = events_of(decoder.feed, load_json(sent.data))
                 clock.token()
                 if decoder.invocation_id != known:
                     invocation = {"invocation_id": decoder.invocation_id}

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from shared.backends.http import error_detail
 from shared.backends.openai_chat import read_counts
+from shared.backends.payloads import error_detail
 from shared.errors import UpstreamBroken
 from shared.events import (
     AgentEvent,

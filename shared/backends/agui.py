@@ -18,7 +18,7 @@ from shared.backends.call_paths import call_paths
 from shared.backends.dialogs import ApprovalRequest, Dialogs, UserQuestion
 from shared.backends.event_streams import read_events
 from shared.backends.http import Endpoint, open_stream, upstream_errors
-from shared.backends.openai import load_json
+from shared.backends.payloads import events_of, load_json
 from shared.backends.transcript import message_files, message_text
 from shared.errors import UpstreamBroken
 from shared.events import AgentEvent, SessionState
@@ -94,10 +94,7 @@ class AGUIBackend:
                 yield SessionState({"thread_id": request["threadId"]})
             async with aclosing(read_events(response, clock)) as messages:
                 async for message in messages:
-                    try:
-                        events = decoder.feed(load_json(message.data))
-                    except (AttributeError, LookupError, TypeError, ValueError) as bad:
-                        raise UpstreamBroken("unreadable") from bad
+                    events = events_of(decoder.feed, load_json(message.data))
                     clock.token()
                     for event in events:
                         yield event

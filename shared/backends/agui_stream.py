@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.backends.http import error_detail
 from shared.backends.openai_chat import content_text, must_be_text
+from shared.backends.payloads import error_detail
 from shared.errors import UpstreamBroken
 from shared.events import (
     AgentEvent,

@@ -12,7 +12,7 @@ from shared.backends.anthropic_stream import AnthropicDecoder
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.event_streams import read_events
 from shared.backends.http import Endpoint, get_json, open_stream
-from shared.backends.openai import load_json
+from shared.backends.payloads import events_of, load_json
 from shared.errors import UpstreamBroken, UpstreamRefused
 from shared.events import AgentEvent
 
@@ -91,10 +91,7 @@ class AnthropicBackend:
             aclosing(read_events(response, clock)) as messages,
         ):
             async for message in messages:
-                try:
-                    events = decoder.feed(load_json(message.data))
-                except (AttributeError, LookupError, TypeError, ValueError) as bad:
-                    raise UpstreamBroken("unreadable") from bad
+                events = events_of(decoder.feed, load_json(message.data))
                 if events:  # a ping is none
                     clock.token()
                 for event in events:

@@ -34,6 +34,11 @@ class Turn:
         """The session to go on with, where its history is that of this branch."""
         return None if self.forks else self.session
 
+    @property
+    def anew(self) -> "Turn | None":
+        """This turn with no session to go on with; None where it has none."""
+        return replace(self, session=None) if self.session else None
+
     def news(self) -> tuple[Mapping[str, Any], ...]:
         """What an agent that keeps `continued` has not heard yet.
 

@@ -16,6 +16,7 @@ from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.cancelling import run_cancel
 from shared.backends.cli_claude import ClaudeLines
 from shared.backends.cli_lines import CliDecoder, CodexLines, GeminiLines, TextLines
+from shared.backends.forgotten import answer_or_begin_anew
 from shared.backends.http import Timeouts
 from shared.backends.processes import (
     AgentProcess,
@@ -31,11 +32,9 @@ from shared.errors import UpstreamBroken, UpstreamError, UpstreamSilent
 from shared.events import (
     AgentEvent,
     Finished,
-    SessionState,
     TextDelta,
     ToolCallStarted,
     ToolResult,
-    Usage,
 )
 
 # All three formats name sessions by UUIDs.
@@ -155,24 +154,10 @@ class CliBackend:
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Nothing to do: closing the run ends the program."""
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
-        """The events of one turn; closing the generator ends the program.
-
-        A program that has forgotten the session gets the whole conversation.
-        """
-        said = False
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    said = said or not isinstance(event, SessionState | Usage)
-                    yield event
-        except UpstreamBroken as error:
-            if said or not session_of(turn) or error.code == "login_expired":
-                raise
-            anew = replace(turn, session=None)
-            async with aclosing(self._run_once(anew)) as events:
-                async for event in events:
-                    yield event
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        """The events of one turn; closing the generator ends the program."""
+        anew = turn.anew if session_of(turn) else None
+        return answer_or_begin_anew(self._run_once, turn, anew, may_have_forgotten)
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         run = await self._begin(turn)
@@ -266,6 +251,11 @@ class CliBackend:
         finally:
             self.runs.pop(run.process, None)
             await asyncio.to_thread(run.workspace.leave)
+
+
+def may_have_forgotten(error: UpstreamError) -> bool:
+    """Whether an error may be about the session: programs have no code for it."""
+    return isinstance(error, UpstreamBroken) and error.code != "login_expired"
 
 
 def session_of(turn: Turn) -> str:

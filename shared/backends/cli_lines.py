@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from shared.backends.openai import load_json
+from shared.backends.payloads import load_json
 from shared.backends.processes_errors import failure_code, plain_detail
 from shared.errors import UpstreamBroken
 from shared.events import (

@@ -5,8 +5,8 @@ from contextlib import aclosing
 
 import httpx
 
-from shared.backends.http import SilenceClock, error_detail, read_bytes
-from shared.backends.openai import load_json
+from shared.backends.http import SilenceClock, read_bytes
+from shared.backends.payloads import error_detail, load_json
 from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
 from shared.errors import UpstreamBroken
 

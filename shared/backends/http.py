@@ -1,11 +1,8 @@
 """HTTP to an agent's server: one way to open a stream, one place that maps errors."""
 
 import asyncio
-import email.utils
-import re
 import socket
 import ssl
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -24,16 +21,15 @@ import orjson
 
 from shared.backends.addresses import AddressRefused, public_socket
 from shared.backends.aiohttp_transport import AiohttpTransport
+from shared.backends.refusals import check_status
 from shared.errors import (
     UpstreamBroken,
     UpstreamError,
-    UpstreamRefused,
     UpstreamSilent,
     UpstreamUnreachable,
 )
 from shared.json_text import dump_json
 
-ERROR_BODY_BYTES = 64 * 1024
 ERROR_DETAIL_CHARS = 300
 TRAILER_SECONDS = 5.0
 END_MARK_SECONDS = 0.1
@@ -226,7 +222,7 @@ async def open_stream(
                             30.0, connect=timeouts.connect, read=None, pool=None
                         ),
                     ) as response:
-                        await check_status(response, endpoint)
+                        await check_status(response)
                         yield response, clock
                 finally:
                     clock.close()
@@ -306,72 +302,12 @@ async def call_json(
                     endpoint.url.rstrip("/") + path,
                     **json_request(endpoint, body),
                 )
-            await check_status(response, endpoint)
+            await check_status(response)
             return orjson.loads(response.content) if response.content else None
         except TimeoutError as error:
             raise UpstreamSilent("silent_first", seconds=limit) from error
         except orjson.JSONDecodeError as error:
             raise UpstreamBroken("unreadable") from error
-
-
-def must_be_object(payload: Any) -> Mapping[str, Any]:
-    """The payload; raises UpstreamBroken where it is no JSON object."""
-    if not isinstance(payload, Mapping):
-        raise UpstreamBroken("unreadable")
-    return payload
-
-
-async def check_status(response: httpx.Response, endpoint: Endpoint) -> None:
-    """Raise UpstreamRefused, with what the server said of it, unless the status is 2xx."""
-    if response.is_success:
-        return
-    status = response.status_code
-    detail = await read_error_detail(response)
-    code = {401: "status_401", 403: "status_403", 404: "status_404"}.get(status)
-    fields: dict[str, Any] = {"detail": detail}
-    seconds = parse_retry_after(response.headers.get("retry-after"))
-    if seconds is not None:
-        fields["retry_after"] = seconds
-    if status == 429:
-        code = "status_429" if seconds is None else "status_429_wait"
-        fields["seconds"] = seconds
-    elif code is None:
-        code = "status_5xx" if status >= 500 else "status_other"
-        code = "status_moved" if status < 400 else code
-    raise UpstreamRefused(code, status, **fields)
-
-
-async def read_error_detail(response: httpx.Response) -> str:
-    """The server's own sentence about its refusal, or ""."""
-    body = b""
-    try:
-        async with asyncio.timeout(5.0):
-            if response.is_stream_consumed:
-                body = response.content
-            else:
-                async for data in response.aiter_bytes():
-                    body += data
-                    if len(body) > ERROR_BODY_BYTES:
-                        break
-    except (TimeoutError, httpx.TransportError):
-        return ""
-    try:
-        return error_detail(orjson.loads(body))
-    except orjson.JSONDecodeError:
-        return ""
-
-
-def error_detail(payload: Any) -> str:
-    """The sentence in an error object of any of the usual shapes, on one line.
-
-    Shapes: {"error": {"message"}}, {"error": "…"}, {"detail"}, {"message"}.
-    """
-    for key in ("error", "detail", "message", "msg"):
-        if isinstance(payload, Mapping) and payload.get(key):
-            return error_detail(payload[key])
-    if isinstance(payload, list) and payload:
-        return error_detail(payload[0])
-    return " ".join(payload.split()) if isinstance(payload, str) else ""
 
 
 def shown_detail(text: str, endpoint: Endpoint) -> str:
@@ -387,15 +323,3 @@ def shown_detail(text: str, endpoint: Endpoint) -> str:
     if len(text) > ERROR_DETAIL_CHARS:
         text = text[:ERROR_DETAIL_CHARS].rstrip() + "…"
     return text
-
-
-def parse_retry_after(value: str | None) -> int | None:
-    """Seconds to wait from a Retry-After header (RFC 9110, 10.2.3), or None."""
-    value = (value or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-        return max(0, round(moment.timestamp() - time.time()))
-    except (ValueError, OverflowError):
-        return None

@@ -17,20 +17,15 @@ from shared.backends.addresses import path_part
 from shared.backends.base import DiscoveredModel, Turn
 from shared.backends.cancelling import run_cancel
 from shared.backends.event_streams import check_is_event, read_events
-from shared.backends.http import (
-    Endpoint,
-    call_json,
-    get_json,
-    must_be_object,
-    open_stream,
-)
+from shared.backends.forgotten import answer_or_begin_anew, is_not_found
+from shared.backends.http import Endpoint, call_json, get_json, open_stream
 from shared.backends.langgraph_humans import (
     interrupt_question,
     resume_value,
     settle_interrupts,
 )
 from shared.backends.langgraph_stream import GraphInterrupt, LangGraphDecoder
-from shared.backends.openai import load_json
+from shared.backends.payloads import events_of, load_json, must_be_object
 from shared.backends.transcript import message_text
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from shared.events import AgentEvent, SessionState, TextDelta
@@ -88,20 +83,9 @@ class LangGraphBackend:
             query = "?wait=true&action=interrupt"
             await call_json(self.client, self.endpoint, "POST", path + query)
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; on closing it the server is told to stop."""
-        turn = replace(turn, session=await self._continued(turn))
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the thread gets the whole conversation.
-            if not (turn.session and error.status == 404):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
+        return answer_or_begin_anew(self._run_once, turn, turn.anew, is_not_found)
 
     async def _continued(self, turn: Turn) -> dict[str, Any] | None:
         """The session to go on with, its checkpoint known; None begins a thread."""
@@ -132,6 +116,7 @@ class LangGraphBackend:
         return None
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+        turn = replace(turn, session=await self._continued(turn))
         thread_id, body = first_run(turn)
         run = GraphRun(thread_id)
         ended = False
@@ -198,10 +183,8 @@ class LangGraphBackend:
             async with aclosing(read_events(response, clock)) as messages:
                 async for message in messages:
                     check_is_event(message)
-                    try:
-                        events = run.decoder.feed(message.name, load_json(message.data))
-                    except (AttributeError, LookupError, TypeError, ValueError) as bad:
-                        raise UpstreamBroken("unreadable") from bad
+                    payload = load_json(message.data)
+                    events = events_of(run.decoder.feed, message.name, payload)
                     run.run_id = run.decoder.run_id or run.run_id
                     clock.token()
                     for event in events:

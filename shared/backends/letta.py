@@ -18,16 +18,16 @@ from shared.backends.call_paths import call_paths
 from shared.backends.cancelling import run_cancel
 from shared.backends.dialogs import ApprovalRequest
 from shared.backends.event_streams import read_events
+from shared.backends.forgotten import answer_or_begin_anew
 from shared.backends.http import Endpoint, call_json, get_json, open_stream
 from shared.backends.letta_stream import CONFLICT_STATUS, LettaCall, LettaDecoder
-from shared.backends.openai import load_json
+from shared.backends.payloads import events_of, load_json
 from shared.backends.transcript import message_files, message_text, transcript
-from shared.errors import UpstreamBroken, UpstreamRefused
+from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from shared.events import AgentEvent, SessionState
 
 LETTA_DENIED = "The user did not allow this."
 LETTA_PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-# A conversation that is gone, or that waits for an answer it will never get.
 LOST_STATUSES = (404, CONFLICT_STATUS)
 MAX_LETTA_RUNS = 50
 # Calls that Open WebUI is running right now, on the whole server.
@@ -86,21 +86,12 @@ class LettaBackend:
         with suppress(UpstreamRefused):
             await call_json(self.client, self.endpoint, "POST", path, body)
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; on closing it the server is told to stop."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            if self.one_history or error.status not in LOST_STATUSES:
-                raise
-            if not (turn.continued or letta_results(turn)):
-                raise
-            fresh = replace(turn, session=None, messages=letta_words(turn.messages))
-            async with aclosing(self._run_once(fresh)) as events:
-                async for event in events:
-                    yield event
+        anew = None
+        if not self.one_history and (turn.continued or letta_results(turn)):
+            anew = replace(turn, session=None, messages=letta_words(turn.messages))
+        return answer_or_begin_anew(self._run_once, turn, anew, is_lost)
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         under_way = await self._begin(turn)
@@ -210,20 +201,16 @@ class LettaBackend:
                     if message.data == b"[DONE]":
                         clock.answer_complete()
                         continue
-                    try:
-                        events = decoder.feed(load_json(message.data))
-                    except (
-                        AttributeError,
-                        LookupError,
-                        StopIteration,
-                        TypeError,
-                        ValueError,
-                    ) as bad:
-                        raise UpstreamBroken("unreadable") from bad
+                    events = events_of(decoder.feed, load_json(message.data))
                     if events:  # a ping is none
                         clock.token()
                     for event in events:
                         yield event
+
+
+def is_lost(error: UpstreamError) -> bool:
+    """Whether a conversation is gone, or waits for an answer it will never get."""
+    return isinstance(error, UpstreamRefused) and error.status in LOST_STATUSES
 
 
 async def letta_permission(turn: Turn, call: LettaCall) -> dict[str, Any]:

@@ -3,20 +3,19 @@
 vLLM, llama.cpp, Ollama, LM Studio, gateways, and Open WebUI itself.
 """
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import httpx
 import orjson
 
 from shared.backends.base import DiscoveredModel, Turn
+from shared.backends.forgotten import answer_or_begin_anew
 from shared.backends.http import (
     Endpoint,
     SilenceClock,
-    error_detail,
     get_json,
     open_stream,
     read_bytes,
@@ -24,6 +23,12 @@ from shared.backends.http import (
 )
 from shared.backends.openai_chat import ChatCompletionsDecoder, chat_completions_body
 from shared.backends.openai_responses import ResponsesDecoder, responses_body
+from shared.backends.payloads import (
+    error_detail,
+    events_of,
+    load_json,
+    load_lenient_json,
+)
 from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from shared.events import AgentEvent, Finished, Usage
@@ -76,21 +81,11 @@ class OpenAIBackend:
     async def cancel(self, session: Mapping[str, Any]) -> None:
         """Nothing to do: these servers stop when the connection closes."""
 
-    async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
-        try:
-            async with aclosing(self._run_once(turn)) as events:
-                async for event in events:
-                    yield event
-        except UpstreamRefused as error:
-            # A server that has forgotten the session gets the whole conversation.
-            said = str(error.fields.get("detail")).lower()
-            forgotten = error.status == 404 or "previous" in said
-            if not (turn.session and forgotten):
-                raise
-            async with aclosing(self._run_once(replace(turn, session=None))) as events:
-                async for event in events:
-                    yield event
+        return answer_or_begin_anew(
+            self._run_once, turn, turn.anew, is_unknown_response
+        )
 
     async def _run_once(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         path, body, decoder = self._request(turn)
@@ -101,7 +96,7 @@ class OpenAIBackend:
                 if "application/json" in response.headers.get("content-type", ""):
                     payload = load_json(await read_plain_answer(response, clock))
                     check_plain_answer(payload)
-                    for event in feed_decoder(decoder, "", payload):
+                    for event in events_of(decoder.feed, "", payload):
                         told = True
                         yield event
                     decoder.done()
@@ -159,6 +154,14 @@ class OpenAIBackend:
                 yield event
 
 
+def is_unknown_response(error: UpstreamError) -> bool:
+    """Whether the server says that it does not have the previous response."""
+    said = str(error.fields.get("detail")).lower()
+    return isinstance(error, UpstreamRefused) and (
+        error.status == 404 or "previous" in said
+    )
+
+
 def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[AgentEvent]:
     """One message of the stream; what is not JSON makes the stream unreadable."""
     try:
@@ -167,39 +170,7 @@ def read_message(decoder: StreamDecoder, message: ServerSentEvent) -> list[Agent
         payload, raw = load_lenient_json(message.data), b""
     if b"\n" in raw:  # an event in several lines, not one as we would send it
         raw = b""
-    return feed_decoder(decoder, message.name, payload, raw)
-
-
-def feed_decoder(
-    decoder: StreamDecoder, name: str, payload: Any, raw: bytes = b""
-) -> list[AgentEvent]:
-    """Feed a decoder; JSON of another shape than the API's is the server's fault."""
-    try:
-        return decoder.feed(name, payload, raw)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
-
-
-def load_json(data: bytes) -> Any:
-    """JSON as servers write it; raises UpstreamBroken for what is none."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return load_lenient_json(data)
-
-
-def load_lenient_json(data: bytes) -> Any:
-    """JSON that a strict reader refuses; raises UpstreamBroken for what is none.
-
-    Python's servers write NaN, and JavaScript's cut an emoji in half: neither should
-    end an answer.
-    """
-    try:
-        lenient = json.dumps(json.loads(data), ensure_ascii=False)
-    except (ValueError, RecursionError) as error:
-        raise UpstreamBroken("unreadable") from error
-    halves = lenient.encode("utf-16", "surrogatepass")
-    return json.loads(halves.decode("utf-16", "replace"))
+    return events_of(decoder.feed, message.name, payload, raw)
 
 
 def check_plain_answer(payload: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.backends.base import Turn
-from shared.backends.http import error_detail
+from shared.backends.payloads import error_detail
 from shared.backends.think_tags import ThinkTagSplitter
 from shared.backends.tool_fragments import ToolCallAssembler
 from shared.errors import UpstreamBroken

@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 
 from shared.backends.base import Turn, messages_since_answer
-from shared.backends.http import error_detail
 from shared.backends.openai_chat import (
     content_text,
     must_be_text,
     read_citation,
     read_counts,
 )
+from shared.backends.payloads import error_detail
 from shared.errors import UpstreamBroken
 from shared.events import (
     AgentEvent,

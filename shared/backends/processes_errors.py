@@ -5,7 +5,7 @@ import re
 
 import orjson
 
-from shared.backends.http import error_detail
+from shared.backends.payloads import error_detail
 
 LOGIN_WORDS = re.compile(
     r"\b401\b|unauthori[sz]ed|invalid (api|x-api)[ -]key|api key (not|is not) valid"

@@ -22,12 +22,12 @@ from shared.backends.http import (
     Endpoint,
     SilenceClock,
     call_json,
-    error_detail,
     open_stream,
     read_bytes,
     upstream_errors,
 )
-from shared.backends.openai import PLAIN_ANSWER_MIB, load_json
+from shared.backends.openai import PLAIN_ANSWER_MIB
+from shared.backends.payloads import error_detail, events_of, load_json
 from shared.backends.sse import LineBuffer
 from shared.backends.transcript import message_files, message_text, transcript
 from shared.backends.webhook_mapping import AnswerMapping, WebhookDecoder
@@ -123,7 +123,7 @@ class WebhookBackend:
                 async with aclosing(reading) as payloads:
                     async for name, payload in payloads:
                         last = payload
-                        for event in read_payload(decoder, name, payload):
+                        for event in events_of(decoder.feed, payload, name):
                             clock.token()
                             yield event
                         if decoder.ended:
@@ -161,14 +161,6 @@ class WebhookBackend:
         async with aclosing(read_json_lines(response, clock)) as values:
             async for value in values:
                 yield "", value
-
-
-def read_payload(decoder: WebhookDecoder, name: str, payload: Any) -> list[AgentEvent]:
-    """Feed a decoder; values of a kind that it cannot show are the service's fault."""
-    try:
-        return decoder.feed(payload, name)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UpstreamBroken("unreadable") from error
 
 
 def request_values(turn: Turn) -> dict[str, Any]:

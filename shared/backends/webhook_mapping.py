@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from shared.backends.http import error_detail
 from shared.backends.openai_chat import read_counts
+from shared.backends.payloads import error_detail
 from shared.backends.webhook_paths import path_steps, values_at
 from shared.errors import UpstreamBroken
 from shared.events import (

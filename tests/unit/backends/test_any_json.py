@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.agents.service import sentence_for
-from shared.backends.openai import feed_decoder
 from shared.backends.openai_chat import ChatCompletionsDecoder
 from shared.backends.openai_responses import ResponsesDecoder
+from shared.backends.payloads import events_of
 from shared.errors import UpstreamBroken
 from shared.events import Failed
 from shared.render.chunks import CompletionRenderer
@@ -92,7 +92,7 @@ def check(decoder: Any, payloads: list[Any]) -> None:
     events = []
     try:
         for payload in payloads:
-            events += feed_decoder(decoder, "", payload)
+            events += events_of(decoder.feed, "", payload)
     except UpstreamBroken as error:
         events.append(Failed(error.code, error.fields))
     events += decoder.finish()

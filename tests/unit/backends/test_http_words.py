@@ -5,13 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.backends.http import (
-    Endpoint,
-    error_detail,
-    new_http_client,
-    parse_retry_after,
-    shown_detail,
-)
+from shared.backends.http import Endpoint, new_http_client, shown_detail
+from shared.backends.payloads import error_detail
+from shared.backends.refusals import parse_retry_after
 from tests.unit.backends.support import PROPERTY
 
 json_values = st.recursive(
