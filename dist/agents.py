@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 4f01bdbaf558ea7b
+# Content hash: 993109bae440c37d
 
 import asyncio
 import base64
@@ -94,7 +94,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from referencing.exceptions import Unresolvable
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
@@ -10888,8 +10896,17 @@ return answer ~= nil and encode(answer) or false
 # --- shared/routing/redis_wire.py ---
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+# What a server says whose place another one takes, or is about to take.
+MOVING_ERRORS = (ReadOnlyError, ClusterError, AskError, TryAgainError)
 CALL_SECONDS = 3.0
 SCRIPT_SHA = hashlib.sha1(ROUTING_SCRIPT.encode()).hexdigest()
+
+
+class ScriptRefused(RedisError):
+    """Redis is there, but does not run the script.
+
+    There is a fault in it or in what is stored, or Redis lacks memory or a right.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -10897,7 +10914,8 @@ class RedisWire:
     """The script's commands through a redis.asyncio client.
 
     `root` begins all keys and holds their hash tag, as in `open-webui:aqueduct:
-    {routing}:`. Raises one of REDIS_ERRORS when Redis is gone or does not answer.
+    {routing}:`. Raises one of REDIS_ERRORS when Redis is gone or does not answer, and
+    ScriptRefused, which is one of them, when it answers no.
     """
 
     client: Any
@@ -10908,10 +10926,18 @@ class RedisWire:
         given = [self.root, pool, command, *arguments]
         async with asyncio.timeout(CALL_SECONDS):
             try:
-                text = await self.client.evalsha(SCRIPT_SHA, 1, *given)
-            except NoScriptError:  # Redis is new, or was restarted
-                text = await self.client.eval(ROUTING_SCRIPT, 1, *given)
+                text = await self._run(given)
+            except MOVING_ERRORS:
+                raise
+            except ResponseError as error:
+                raise ScriptRefused(str(error)) from error
         return None if text is None else json.loads(text)
+
+    async def _run(self, given: Sequence[Any]) -> Any:
+        try:
+            return await self.client.evalsha(SCRIPT_SHA, 1, *given)
+        except NoScriptError:  # Redis is new, or was restarted
+            return await self.client.eval(ROUTING_SCRIPT, 1, *given)
 
     async def next_letter(self, replica: str, seconds: float) -> Any:
         """Wait so long for what concerns this replica; None when there was nothing."""
@@ -10976,6 +11002,21 @@ def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
     return json.dumps(fields)
 
 
+def pool_view(spec: PoolSpec, seen: dict[str, Any]) -> PoolView:
+    """How a pool stands, from what the script saw; an empty list comes as {}."""
+    running = [int(count) for count in seen["running"]]
+    gates = (
+        GateView(g["name"], g["code"], g["seconds"], g["paused"], bool(g["probe"]))
+        for g in seen["gates"]
+    )
+    names = (upstream.id for upstream in spec.upstreams)
+    return PoolView(
+        tuple(int(count) for count in seen["waiting"]),
+        dict(zip(names, running, strict=False)),
+        tuple(gates),
+    )
+
+
 # --- shared/routing/redis_queue.py ---
 
 # After its last sign of life, what a replica holds is free again.
@@ -10983,6 +11024,7 @@ SLOT_LEASE_SECONDS = 7.5
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
+REFUSED_SECONDS = 60.0  # the pause before asking one that does not run the script
 COUNTS_SECONDS = 3600  # the page shows an hour, also of a replica that is gone
 SHARE_SECONDS = 3.0  # from a request's end until its counts are told
 
@@ -11002,6 +11044,7 @@ class RedisStore:
         block_seconds: float = 2.0,
         lease_seconds: float = SLOT_LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        refused_seconds: float = REFUSED_SECONDS,
     ) -> None:
         self.replica = new_replica()
         self.places: dict[str, QueuePlace] = {}
@@ -11015,6 +11058,8 @@ class RedisStore:
         self._listener: asyncio.Task[None] | None = None
         self._telling: set[str] = set()
         self._next_beat = 0.0
+        self._pause = REJOIN_SECONDS[0]
+        self._refused = refused_seconds
         self._process = self.replica
         self._sharing: asyncio.TimerHandle | None = None
 
@@ -11215,7 +11260,6 @@ class RedisStore:
             self._listener = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        pause = REJOIN_SECONDS[0]
         task = asyncio.current_task()
         # The library makes an error of its own of a cancellation that hits a read.
         while task is not None and not task.cancelling():
@@ -11223,11 +11267,12 @@ class RedisStore:
                 if self._clock() >= self._next_beat:
                     await self._beat()
                 if not self.online:
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, REJOIN_SECONDS[1])
+                    await asyncio.sleep(self._pause)
+                    self._pause = min(self._pause * 2, REJOIN_SECONDS[1])
                     await self._rejoin()
                 letter = await self._wire.next_letter(self.replica, self._block)
-                pause = REJOIN_SECONDS[0]
+                if self.online:
+                    self._pause = REJOIN_SECONDS[0]
                 if letter is not None:
                     self._deliver(letter)
             except REDIS_ERRORS as error:
@@ -11286,10 +11331,18 @@ class RedisStore:
 
     def _lose(self, error: BaseException) -> None:
         """Go on without Redis, with the requests of this replica alone."""
+        refused = isinstance(error, ScriptRefused)
+        if refused:
+            self._pause = self._refused
         if not self.online:
             return
         self.online = False
-        redis_log.warning("Redis is gone, queues are local until it is back: %r", error)
+        if refused:
+            redis_log.error("Redis does not run routing, queues are local: %s", error)
+        else:
+            redis_log.warning(
+                "Redis is gone, queues are local until it is back: %r", error
+            )
         for place in list(self.places.values()):
             self._local.pool(place.spec).take_over(place)
 
@@ -11344,21 +11397,6 @@ def succeeding(record: BreakerRecord, now: float) -> tuple[BreakerRecord, None]:
 def batches(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
-
-
-def pool_view(spec: PoolSpec, seen: dict[str, Any]) -> PoolView:
-    """How a pool stands, from what the script saw; an empty list comes as {}."""
-    running = [int(count) for count in seen["running"]]
-    gates = (
-        GateView(g["name"], g["code"], g["seconds"], g["paused"], bool(g["probe"]))
-        for g in seen["gates"]
-    )
-    names = (upstream.id for upstream in spec.upstreams)
-    return PoolView(
-        tuple(int(count) for count in seen["waiting"]),
-        dict(zip(names, running, strict=False)),
-        tuple(gates),
-    )
 
 
 # --- shared/routing/failures.py ---

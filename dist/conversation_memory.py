@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8d178ee41cd21ca2
+# Content hash: 27a2c4a61679177b
 
 import asyncio
 import json
@@ -809,11 +809,15 @@ class MemoryStore(Protocol):
         ...
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        """Forget these for good: `save` will not take them in again."""
+        """Forget these for good, in copies of their chats too: see `skip`."""
         ...
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        """Have `save` never take this question in; what is stored of it stays."""
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        """Have `save` never take these questions in; what is stored of them stays.
+
+        It holds for every chat, also for those to come: the copy of a chat, and one
+        that is exported and imported, keeps the ids of its messages.
+        """
         ...
 
     async def keep_only(
@@ -829,8 +833,12 @@ class MemoryStore(Protocol):
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
 
+    async def forget_all(self, user_id: str) -> int:
+        """Forget all of a user's exchanges; what is to stay out still stays out."""
+        ...
+
     async def forget_user(self, user_id: str) -> int:
-        """Forget all of a user's exchanges, their settings too."""
+        """Forget all there is about a user, who is gone."""
         ...
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -866,6 +874,13 @@ class MemoryStore(Protocol):
         ...
 
     async def set_state(self, key: str, value: Any) -> None: ...
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Hold `name` alone for so long, or go on holding it; False if another does.
+
+        One conditional write, so that of two who ask at once one gets it.
+        """
+        ...
 
 
 # --- shared/memory/sqlite_file.py ---
@@ -936,6 +951,21 @@ SQLITE_MIGRATIONS = (
     """,
     # Vectors of 16-bit floats became packed ones; they are made anew.
     "UPDATE feature SET embedder = NULL, vector = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    """
+    CREATE TABLE left_out (
+        user_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    ) WITHOUT ROWID;
+    INSERT INTO left_out SELECT DISTINCT user_id, question_id FROM forgotten;
+    DROP TABLE forgotten;
+    CREATE TABLE lease (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 
 
@@ -1631,13 +1661,11 @@ def save_rows(
     connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
 ) -> int:
     saved = 0
-    sql = (
-        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
-    )
+    sql = "SELECT 1 FROM left_out WHERE user_id = ? AND question_id = ?"
     for exchange in exchanges:
-        place = (exchange.chat_id, exchange.question_id)
-        if select(connection, sql, (user_id, *place)):
+        if select(connection, sql, (user_id, exchange.question_id)):
             continue
+        place = (exchange.chat_id, exchange.question_id)
         span = owner_range(connection, user_id)
         known = select(
             connection,
@@ -1724,38 +1752,57 @@ def drop_others(
     )
 
 
+def leave_out(
+    connection: sqlite3.Connection, user_id: str, question_ids: Iterable[str]
+) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO left_out (user_id, question_id) VALUES (?, ?)",
+        [(user_id, question_id) for question_id in question_ids],
+    )
+
+
 def forget_rows(
-    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
 ) -> int:
-    first, last = owner_range(connection, user_id)
-    deleted = 0
-    for row_id in ids:
-        if not first <= row_id <= last:
-            continue
-        connection.execute(
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
-            (user_id, row_id),
-        )
-        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
-    return deleted
+    span = owner_range(connection, user_id)
+    among = "exchange.id BETWEEN ? AND ? AND %s IN (SELECT value FROM json_each(?))"
+    sql = f"SELECT question_id FROM exchange WHERE {among % 'id'}"
+    rows = select(connection, sql, (*span, json.dumps(list(ids))))
+    questions = [question_id for (question_id,) in rows]
+    leave_out(connection, user_id, questions)
+    return delete_where(
+        connection, among % "question_id", (*span, json.dumps(questions))
+    )
 
 
 def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
     deleted = 0
     for chat_id in chat_ids:
         deleted += delete_where(connection, "chat_id = ?", (chat_id,))
-        for table in ("excluded", "forgotten"):
-            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+        connection.execute("DELETE FROM excluded WHERE chat_id = ?", (chat_id,))
     return deleted
 
 
-def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+def forget_owned(
+    connection: sqlite3.Connection, user_id: str, tables: Iterable[str]
+) -> int:
+    """Delete a user's exchanges, and what these tables hold of the user."""
     span = owner_range(connection, user_id)
     deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
-    for table in ("excluded", "forgotten", "owner"):
+    for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
     return deleted
+
+
+def take_lease_row(
+    connection: sqlite3.Connection, name: str, holder: str, now: float, until: float
+) -> bool:
+    sql = (
+        "INSERT INTO lease (name, holder, until) VALUES (?1, ?2, ?4) "
+        "ON CONFLICT (name) DO UPDATE SET holder = ?2, until = ?4 "
+        "WHERE holder = ?2 OR until <= ?3 RETURNING name"
+    )
+    return bool(select(connection, sql, (name, holder, now, until)))
 
 
 # --- shared/memory/vectors.py ---
@@ -1887,12 +1934,8 @@ class SqliteStore:
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        sql = (
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "VALUES (?, ?, ?)"
-        )
-        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        await self._file.in_writer(leave_out, user_id, question_ids)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -1912,8 +1955,12 @@ class SqliteStore:
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
         return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
+    async def forget_all(self, user_id: str) -> int:
+        return int(await self._file.in_writer(forget_owned, user_id, ["excluded"]))
+
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._file.in_writer(forget_owner, user_id))
+        tables = ("excluded", "left_out", "owner")
+        return int(await self._file.in_writer(forget_owned, user_id, tables))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
@@ -1961,6 +2008,12 @@ class SqliteStore:
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
         await self._file.in_writer(select, sql, (key, json.dumps(value)))
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        return bool(
+            await self._file.in_writer(take_lease_row, name, holder, now, now + seconds)
+        )
 
 
 def read_candidates(
@@ -2860,24 +2913,28 @@ class MemoryCall:
         """Of a chat that is not paused."""
         return self.is_of_a_chat and not self.is_paused
 
+    @property
+    def may_recall(self) -> bool:
+        """As far as switches say; the chat itself may be somebody else's or left out."""
+        barred = is_barred(self.options, self.model)
+        return self.concerns_memory and self.personal.recall and not barred
+
 
 async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any]:
     """The body with its history cut, if so set; notes wait for `with_recalled_notes`.
 
     They are told no sooner because what comes between, searching the web and files,
-    searches for the text of the user's message.
+    searches for the text of the user's message. The history is cut only in a turn that
+    recalls, for what is cut could not come back in any other.
     """
     leave_out_unremembered(call)
-    if not call.concerns_memory:
-        return body
-    messages = await cut_history(body.get("messages") or [], call)
-    body = body | {"messages": messages}
-    if not call.personal.recall or is_barred(call.options, call.model):
+    if not call.may_recall:
         return body
     try:
         async with asyncio.timeout(call.options.max_wait_ms / 1000):
-            if not await in_own_chat(call):
+            if not await in_own_chat(call) or await in_excluded_chat(call):
                 return body
+            messages = await cut_history(body.get("messages") or [], call)
             told = await told_notes(messages, call)
             citations = await make_citations(told, call)
     except TimeoutError:
@@ -2885,14 +2942,13 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
             "Recall took over %d ms and is left out", call.options.max_wait_ms
         )
         return body
-    if not told:
-        return body
-    can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
-    call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
-    call.metadata[CITATIONS_KEY] = citations
-    cite_at_the_end(call)
-    await say_recalled(len(told), call)
-    return body
+    if told:
+        can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
+        call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
+        call.metadata[CITATIONS_KEY] = citations
+        cite_at_the_end(call)
+        await say_recalled(len(told), call)
+    return body | {"messages": messages}
 
 
 def leave_out_unremembered(call: MemoryCall) -> None:
@@ -2909,7 +2965,7 @@ def leave_out_unremembered(call: MemoryCall) -> None:
 
 async def skip_question(call: MemoryCall) -> None:
     store = await open_memory()
-    await store.skip(call.user_id, call.chat_id, call.question_id)
+    await store.skip(call.user_id, [call.question_id])
 
 
 async def in_own_chat(call: MemoryCall) -> bool:
@@ -2920,6 +2976,15 @@ async def in_own_chat(call: MemoryCall) -> bool:
     """
     owner = (await chat_owners([call.chat_id])).get(call.chat_id)
     return owner is None or owner.user_id == call.user_id
+
+
+async def in_excluded_chat(call: MemoryCall) -> bool:
+    """Whether the user left this chat out; then the question stays out for good."""
+    store = await open_memory()
+    excluded = await store.is_excluded(call.user_id, call.chat_id)
+    if excluded and call.question_id:
+        await store.skip(call.user_id, [call.question_id])
+    return excluded
 
 
 def with_recalled_notes(
@@ -2936,8 +3001,11 @@ def with_recalled_notes(
 async def cut_history(
     messages: Sequence[Mapping[str, Any]], call: MemoryCall
 ) -> list[dict[str, Any]]:
-    """The last exchanges only, unless Open WebUI shortens chats itself."""
-    keep = call.options.keep_exchanges
+    """The last exchanges only, unless Open WebUI shortens chats itself.
+
+    All of them for who is not remembered: nothing could be recalled of what is cut.
+    """
+    keep = call.options.keep_exchanges if call.personal.remember else 0
     if keep and await compaction_is_on():
         said: dict[str, bool] = shared_resource("memory_said", dict)
         if not said.get("compaction"):
@@ -2956,8 +3024,6 @@ async def told_notes(
 ) -> list[tuple[Note, str]]:
     """What is worth telling, within the budget and in order of time."""
     store = await open_memory()
-    if await store.is_excluded(call.user_id, call.chat_id):
-        return []
     scope = Scope(
         chat_id=call.chat_id,
         only_chat=not call.personal.other_chats,
@@ -3075,9 +3141,9 @@ async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
     )
     if not exchanges:
         return
-    store = await open_memory()
-    if await store.is_excluded(call.user_id, call.chat_id):
+    if await in_excluded_chat(call):
         return
+    store = await open_memory()
     await store.save(call.user_id, exchanges)
     # What the user has since worded anew is no longer what they said.
     branch = [str(one.get("id")) for one in own if one.get("role") == "user"]

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 87efa66be9d366e9
+# Content hash: 1541b63bd1464f96
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import orjson
@@ -418,11 +418,15 @@ class MemoryStore(Protocol):
         ...
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        """Forget these for good: `save` will not take them in again."""
+        """Forget these for good, in copies of their chats too: see `skip`."""
         ...
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        """Have `save` never take this question in; what is stored of it stays."""
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        """Have `save` never take these questions in; what is stored of them stays.
+
+        It holds for every chat, also for those to come: the copy of a chat, and one
+        that is exported and imported, keeps the ids of its messages.
+        """
         ...
 
     async def keep_only(
@@ -438,8 +442,12 @@ class MemoryStore(Protocol):
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
 
+    async def forget_all(self, user_id: str) -> int:
+        """Forget all of a user's exchanges; what is to stay out still stays out."""
+        ...
+
     async def forget_user(self, user_id: str) -> int:
-        """Forget all of a user's exchanges, their settings too."""
+        """Forget all there is about a user, who is gone."""
         ...
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -475,6 +483,13 @@ class MemoryStore(Protocol):
         ...
 
     async def set_state(self, key: str, value: Any) -> None: ...
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Hold `name` alone for so long, or go on holding it; False if another does.
+
+        One conditional write, so that of two who ask at once one gets it.
+        """
+        ...
 
 
 # --- shared/memory/terms.py ---
@@ -785,6 +800,21 @@ SQLITE_MIGRATIONS = (
     """,
     # Vectors of 16-bit floats became packed ones; they are made anew.
     "UPDATE feature SET embedder = NULL, vector = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    """
+    CREATE TABLE left_out (
+        user_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    ) WITHOUT ROWID;
+    INSERT INTO left_out SELECT DISTINCT user_id, question_id FROM forgotten;
+    DROP TABLE forgotten;
+    CREATE TABLE lease (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 
 
@@ -1480,13 +1510,11 @@ def save_rows(
     connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
 ) -> int:
     saved = 0
-    sql = (
-        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
-    )
+    sql = "SELECT 1 FROM left_out WHERE user_id = ? AND question_id = ?"
     for exchange in exchanges:
-        place = (exchange.chat_id, exchange.question_id)
-        if select(connection, sql, (user_id, *place)):
+        if select(connection, sql, (user_id, exchange.question_id)):
             continue
+        place = (exchange.chat_id, exchange.question_id)
         span = owner_range(connection, user_id)
         known = select(
             connection,
@@ -1573,38 +1601,57 @@ def drop_others(
     )
 
 
+def leave_out(
+    connection: sqlite3.Connection, user_id: str, question_ids: Iterable[str]
+) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO left_out (user_id, question_id) VALUES (?, ?)",
+        [(user_id, question_id) for question_id in question_ids],
+    )
+
+
 def forget_rows(
-    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
 ) -> int:
-    first, last = owner_range(connection, user_id)
-    deleted = 0
-    for row_id in ids:
-        if not first <= row_id <= last:
-            continue
-        connection.execute(
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
-            (user_id, row_id),
-        )
-        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
-    return deleted
+    span = owner_range(connection, user_id)
+    among = "exchange.id BETWEEN ? AND ? AND %s IN (SELECT value FROM json_each(?))"
+    sql = f"SELECT question_id FROM exchange WHERE {among % 'id'}"
+    rows = select(connection, sql, (*span, json.dumps(list(ids))))
+    questions = [question_id for (question_id,) in rows]
+    leave_out(connection, user_id, questions)
+    return delete_where(
+        connection, among % "question_id", (*span, json.dumps(questions))
+    )
 
 
 def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
     deleted = 0
     for chat_id in chat_ids:
         deleted += delete_where(connection, "chat_id = ?", (chat_id,))
-        for table in ("excluded", "forgotten"):
-            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+        connection.execute("DELETE FROM excluded WHERE chat_id = ?", (chat_id,))
     return deleted
 
 
-def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+def forget_owned(
+    connection: sqlite3.Connection, user_id: str, tables: Iterable[str]
+) -> int:
+    """Delete a user's exchanges, and what these tables hold of the user."""
     span = owner_range(connection, user_id)
     deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
-    for table in ("excluded", "forgotten", "owner"):
+    for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
     return deleted
+
+
+def take_lease_row(
+    connection: sqlite3.Connection, name: str, holder: str, now: float, until: float
+) -> bool:
+    sql = (
+        "INSERT INTO lease (name, holder, until) VALUES (?1, ?2, ?4) "
+        "ON CONFLICT (name) DO UPDATE SET holder = ?2, until = ?4 "
+        "WHERE holder = ?2 OR until <= ?3 RETURNING name"
+    )
+    return bool(select(connection, sql, (name, holder, now, until)))
 
 
 # --- shared/memory/vectors.py ---
@@ -1736,12 +1783,8 @@ class SqliteStore:
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        sql = (
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "VALUES (?, ?, ?)"
-        )
-        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        await self._file.in_writer(leave_out, user_id, question_ids)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -1761,8 +1804,12 @@ class SqliteStore:
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
         return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
+    async def forget_all(self, user_id: str) -> int:
+        return int(await self._file.in_writer(forget_owned, user_id, ["excluded"]))
+
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._file.in_writer(forget_owner, user_id))
+        tables = ("excluded", "left_out", "owner")
+        return int(await self._file.in_writer(forget_owned, user_id, tables))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
@@ -1810,6 +1857,12 @@ class SqliteStore:
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
         await self._file.in_writer(select, sql, (key, json.dumps(value)))
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        return bool(
+            await self._file.in_writer(take_lease_row, name, holder, now, now + seconds)
+        )
 
 
 def read_candidates(
@@ -2193,8 +2246,9 @@ async def personal_options(user_id: str) -> PersonalMemoryOptions:
 BACKFILL_STATE = "backfill"
 PAGE = 50
 # One replica at a time reads old chats. Who has not reported for this long is gone, and
-# another one, or the same after a restart, goes on.
+# another one, or the same after a restart, goes on. The others ask so often.
 LEASE_SECONDS = 20
+LEASE_POLL_SECONDS = 2
 # What a chat raises that is not of the usual shape, as imported ones may be. It must
 # not keep those after it from being read; a database that fails may.
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
@@ -2229,7 +2283,9 @@ async def keep_house(name: str, event: Mapping[str, Any]) -> None:
             await (await open_memory()).forget_message(str(chat_id), subject)
     elif name == "chat.deleted":
         await (await open_memory()).forget_chats([subject])
-    elif name in ("chat.deleted_all", "user.deleted"):
+    elif name == "chat.deleted_all":
+        await (await open_memory()).forget_all(subject)
+    elif name == "user.deleted":
         await (await open_memory()).forget_user(subject)
     elif name == "folder.deleted":
         # The event names no chats, so all are looked at.
@@ -2324,42 +2380,42 @@ async def store_chat(
     )
 
 
-async def backfill_state(store: MemoryStore) -> dict[str, Any]:
-    """How far the backfill has come, as soon as nobody is at it."""
-    while True:
-        state = await store.state(BACKFILL_STATE) or {"after": "", "done": 0}
-        others = state.get("lease", 0) - time.time()
-        if state.get("finished") or others <= 0:
-            return dict(state)
-        await asyncio.sleep(others)
-
-
 async def backfill(store: MemoryStore) -> None:
     """Store the chats from before, in the order of their ids, once and for all.
 
     `state("backfill")` holds how far it has come, so that a restart goes on from there.
     """
+    holder = uuid4().hex
+    while not (await backfill_state(store)).get("finished"):
+        if await store.take_lease(BACKFILL_STATE, holder, LEASE_SECONDS):
+            await go_on_with_backfill(store, holder)
+        else:
+            await asyncio.sleep(LEASE_POLL_SECONDS)
+
+
+async def backfill_state(store: MemoryStore) -> dict[str, Any]:
+    return dict(await store.state(BACKFILL_STATE) or {"after": "", "done": 0})
+
+
+async def go_on_with_backfill(store: MemoryStore, holder: str) -> None:
+    """Store one chat after the other for as long as nobody else has the lease."""
     state = await backfill_state(store)
-    if state.get("finished"):
-        return
     options = await memory_options()
     state["total"] = await count_chats()
     while page := await chats_from(state["after"], PAGE):
         for chat_id, user_id in page:
             started = time.monotonic()
+            if not await store.take_lease(BACKFILL_STATE, holder, LEASE_SECONDS):
+                return
             try:
                 await store_chat(store, chat_id, user_id, options)
             except UNREADABLE:
                 housekeeping_log.exception("Passed over: chat %s", chat_id)
-            state |= {
-                "after": chat_id,
-                "done": state["done"] + 1,
-                "lease": time.time() + LEASE_SECONDS,
-            }
+            state |= {"after": chat_id, "done": state["done"] + 1}
             await store.set_state(BACKFILL_STATE, state)
             await asyncio.sleep(max(time.monotonic() - started, SHORTEST_REST))
         request_indexing(store)
-    await store.set_state(BACKFILL_STATE, state | {"finished": True, "lease": 0})
+    await store.set_state(BACKFILL_STATE, state | {"finished": True})
     housekeeping_log.info("Chats from before: all %d are stored", state["done"])
 
 

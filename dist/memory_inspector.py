@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: fed40211c22bb125
+# Content hash: 0437f22520c2ee5f
 
 import asyncio
 import json
@@ -106,6 +106,18 @@ async def tab_language(event_call: EventCall) -> str:
 async def show_toast(emit: Emit, kind: str, text: str) -> None:
     """A notice at the edge of the screen; `kind` is info, success, warning or error."""
     await emit({"type": "notification", "data": {"type": kind, "content": text}})
+
+
+# --- shared/host/chats.py ---
+
+
+async def messages_by_id(chat_id: str) -> dict[str, dict[str, Any]]:
+    """All stored messages of a chat by id, of every branch; empty as above."""
+    from open_webui.models.chats import Chats
+
+    if not chat_id or ":" in chat_id:
+        return {}
+    return await Chats.get_messages_map_by_chat_id(chat_id) or {}
 
 
 # --- shared/host/saved_chats.py ---
@@ -277,11 +289,15 @@ class MemoryStore(Protocol):
         ...
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        """Forget these for good: `save` will not take them in again."""
+        """Forget these for good, in copies of their chats too: see `skip`."""
         ...
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        """Have `save` never take this question in; what is stored of it stays."""
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        """Have `save` never take these questions in; what is stored of them stays.
+
+        It holds for every chat, also for those to come: the copy of a chat, and one
+        that is exported and imported, keeps the ids of its messages.
+        """
         ...
 
     async def keep_only(
@@ -297,8 +313,12 @@ class MemoryStore(Protocol):
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
 
+    async def forget_all(self, user_id: str) -> int:
+        """Forget all of a user's exchanges; what is to stay out still stays out."""
+        ...
+
     async def forget_user(self, user_id: str) -> int:
-        """Forget all of a user's exchanges, their settings too."""
+        """Forget all there is about a user, who is gone."""
         ...
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -334,6 +354,13 @@ class MemoryStore(Protocol):
         ...
 
     async def set_state(self, key: str, value: Any) -> None: ...
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Hold `name` alone for so long, or go on holding it; False if another does.
+
+        One conditional write, so that of two who ask at once one gets it.
+        """
+        ...
 
 
 # --- shared/memory/terms.py ---
@@ -670,6 +697,21 @@ SQLITE_MIGRATIONS = (
     """,
     # Vectors of 16-bit floats became packed ones; they are made anew.
     "UPDATE feature SET embedder = NULL, vector = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    """
+    CREATE TABLE left_out (
+        user_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    ) WITHOUT ROWID;
+    INSERT INTO left_out SELECT DISTINCT user_id, question_id FROM forgotten;
+    DROP TABLE forgotten;
+    CREATE TABLE lease (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 
 
@@ -1365,13 +1407,11 @@ def save_rows(
     connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
 ) -> int:
     saved = 0
-    sql = (
-        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
-    )
+    sql = "SELECT 1 FROM left_out WHERE user_id = ? AND question_id = ?"
     for exchange in exchanges:
-        place = (exchange.chat_id, exchange.question_id)
-        if select(connection, sql, (user_id, *place)):
+        if select(connection, sql, (user_id, exchange.question_id)):
             continue
+        place = (exchange.chat_id, exchange.question_id)
         span = owner_range(connection, user_id)
         known = select(
             connection,
@@ -1458,38 +1498,57 @@ def drop_others(
     )
 
 
+def leave_out(
+    connection: sqlite3.Connection, user_id: str, question_ids: Iterable[str]
+) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO left_out (user_id, question_id) VALUES (?, ?)",
+        [(user_id, question_id) for question_id in question_ids],
+    )
+
+
 def forget_rows(
-    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
 ) -> int:
-    first, last = owner_range(connection, user_id)
-    deleted = 0
-    for row_id in ids:
-        if not first <= row_id <= last:
-            continue
-        connection.execute(
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
-            (user_id, row_id),
-        )
-        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
-    return deleted
+    span = owner_range(connection, user_id)
+    among = "exchange.id BETWEEN ? AND ? AND %s IN (SELECT value FROM json_each(?))"
+    sql = f"SELECT question_id FROM exchange WHERE {among % 'id'}"
+    rows = select(connection, sql, (*span, json.dumps(list(ids))))
+    questions = [question_id for (question_id,) in rows]
+    leave_out(connection, user_id, questions)
+    return delete_where(
+        connection, among % "question_id", (*span, json.dumps(questions))
+    )
 
 
 def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
     deleted = 0
     for chat_id in chat_ids:
         deleted += delete_where(connection, "chat_id = ?", (chat_id,))
-        for table in ("excluded", "forgotten"):
-            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+        connection.execute("DELETE FROM excluded WHERE chat_id = ?", (chat_id,))
     return deleted
 
 
-def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+def forget_owned(
+    connection: sqlite3.Connection, user_id: str, tables: Iterable[str]
+) -> int:
+    """Delete a user's exchanges, and what these tables hold of the user."""
     span = owner_range(connection, user_id)
     deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
-    for table in ("excluded", "forgotten", "owner"):
+    for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
     return deleted
+
+
+def take_lease_row(
+    connection: sqlite3.Connection, name: str, holder: str, now: float, until: float
+) -> bool:
+    sql = (
+        "INSERT INTO lease (name, holder, until) VALUES (?1, ?2, ?4) "
+        "ON CONFLICT (name) DO UPDATE SET holder = ?2, until = ?4 "
+        "WHERE holder = ?2 OR until <= ?3 RETURNING name"
+    )
+    return bool(select(connection, sql, (name, holder, now, until)))
 
 
 # --- shared/memory/vectors.py ---
@@ -1565,12 +1624,8 @@ class SqliteStore:
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        sql = (
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "VALUES (?, ?, ?)"
-        )
-        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        await self._file.in_writer(leave_out, user_id, question_ids)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -1590,8 +1645,12 @@ class SqliteStore:
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
         return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
+    async def forget_all(self, user_id: str) -> int:
+        return int(await self._file.in_writer(forget_owned, user_id, ["excluded"]))
+
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._file.in_writer(forget_owner, user_id))
+        tables = ("excluded", "left_out", "owner")
+        return int(await self._file.in_writer(forget_owned, user_id, tables))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
@@ -1639,6 +1698,12 @@ class SqliteStore:
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
         await self._file.in_writer(select, sql, (key, json.dumps(value)))
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        return bool(
+            await self._file.in_writer(take_lease_row, name, holder, now, now + seconds)
+        )
 
 
 def read_candidates(
@@ -2522,7 +2587,9 @@ async def browse(see: Inspection, found: Sequence[StoredExchange]) -> None:
         text = f"{exchange_quote(left[chosen])}\n\n*{see.say('forget_hint')}*"
         if await see.confirm(see.say("forget_question"), text):
             count = await see.store.forget(see.user_id, [int(chosen)])
-            del left[chosen]
+            # Copies of it in other chats are gone as well.
+            stay = await see.store.fetch(see.user_id, [one.id for one in left.values()])
+            left = {str(one.id): one for one in left.values() if one in stay}
             await see.toast("forgotten", count=count)
 
 
@@ -2579,7 +2646,11 @@ async def forget_everything(see: Inspection) -> None:
 
 async def exclude_chat(see: Inspection) -> None:
     here = await see.store.listing(see.user_id, see.chat_id, limit=1_000_000)
+    said = (await messages_by_id(see.chat_id)).items()
+    questions = [key for key, one in said if one.get("role") == "user"]
     await see.store.exclude(see.user_id, see.chat_id, True)
+    # Of what is not stored yet too, so that a copy of this chat does not tell it.
+    await see.store.skip(see.user_id, questions)
     await see.store.forget(see.user_id, [one.id for one in here])
     await see.toast("chat_is_excluded")
 

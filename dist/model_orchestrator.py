@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 7d8828ee55c70db4
+# Content hash: d0c7f734b903a95e
 
 import asyncio
 import contextlib
@@ -23,14 +23,17 @@ import re
 import time
 from collections import Counter
 from collections.abc import (
+    AsyncIterator,
     Awaitable,
     Callable,
     Collection,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,6 +41,7 @@ from difflib import get_close_matches
 from html import escape
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import BaseModel, Field
@@ -928,6 +932,29 @@ async def stored_message(chat_id: str, message_id: str) -> dict[str, Any]:
     return dict(message or {})
 
 
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
 # --- shared/orchestration/orchestrator_texts.py ---
 
 ORCHESTRATOR_TEXTS: dict[str, dict[str, str]] = {
@@ -1149,8 +1176,6 @@ class Caller:
 
 # --- shared/orchestration/guard.py ---
 
-POLL_SECONDS = 0.5
-
 
 async def require_own_chat(caller: Caller) -> None:
     """AqueductError unless the caller answers in a stored chat of its user's own.
@@ -1201,46 +1226,94 @@ def seconds_left(caller: Caller, errand: Errand) -> float:
     return errand.started + caller.limits.max_seconds - time.time()
 
 
-async def await_admission(
+# --- shared/orchestration/admission.py ---
+
+POLL_SECONDS = 0.5
+
+# By chat: the root and the message that asked for a talk, and how many turns it has.
+PromisedTurns = dict[str, tuple[str, str, int]]
+
+
+@asynccontextmanager
+async def admission(
     caller: Caller, errand: Errand, name: str, *, turns: int, new_chat: bool
-) -> None:
-    """Return when the turns may begin: within the limits, and not too many at once.
+) -> AsyncIterator[None]:
+    """Begin the first of these turns within; it waits while too many chats run.
 
     AqueductError where a limit of the request is reached.
     """
+    locks: WeakValueDictionary[str, asyncio.Lock] = shared_resource(
+        "errand_locks", WeakValueDictionary
+    )
+    lock = locks.setdefault(errand.root, asyncio.Lock())
     told = False
     while True:
-        if seconds_left(caller, errand) <= 0:
-            raise AqueductError("time_over")
-        before = await unbroken(errand_turns(caller.request, caller.person.id, errand))
-        check_limits(caller, before, turns, new_chat)
-        running = [
-            turn
-            for turn in before
-            if turn.task_id and turn.asked_by == errand.message_id
-        ]
-        if len(running) < caller.limits.max_parallel:
-            return
+        async with lock:
+            running = await running_chats(caller, errand, turns, new_chat)
+            if running < caller.limits.max_parallel:
+                yield
+                return
         if not told:
             told = True
-            await caller.status(
-                "waiting_for_place", False, number=len(running), model=name
-            )
+            await caller.status("waiting_for_place", False, number=running, model=name)
         await asyncio.sleep(POLL_SECONDS)
 
 
+async def running_chats(
+    caller: Caller, errand: Errand, turns: int, new_chat: bool
+) -> int:
+    """How many chats run for who asks; AqueductError where a limit is reached."""
+    if seconds_left(caller, errand) <= 0:
+        raise AqueductError("time_over")
+    before = await unbroken(errand_turns(caller.request, caller.person.id, errand))
+    talks = {
+        chat_id: (asked_by, count)
+        for chat_id, (root, asked_by, count) in promised_turns().items()
+        if root == errand.root
+    }
+    promised = {chat_id: count for chat_id, (_, count) in talks.items()}
+    check_limits(caller, before, promised, turns, new_chat)
+    asked = [(turn.chat_id, turn.asked_by) for turn in before if turn.task_id]
+    asked += [(chat_id, asked_by) for chat_id, (asked_by, _) in talks.items()]
+    return len({chat_id for chat_id, asker in asked if asker == errand.message_id})
+
+
 def check_limits(
-    caller: Caller, before: Sequence[ErrandTurn], turns: int, new_chat: bool
+    caller: Caller,
+    before: Sequence[ErrandTurn],
+    promised: dict[str, int],
+    turns: int,
+    new_chat: bool,
 ) -> None:
-    """AqueductError where these turns would go beyond what one request may cost."""
+    """AqueductError where these turns would go beyond what one request may cost.
+
+    `promised` are all turns of the talks that are held, by chat.
+    """
     limits = caller.limits
-    chats = len({turn.chat_id for turn in before}) + new_chat
-    if chats > limits.max_chats and new_chat:
+    # The union of two counters keeps the larger count of each.
+    taken = Counter(turn.chat_id for turn in before) | Counter(promised)
+    if new_chat and len(taken) >= limits.max_chats:
         raise AqueductError("too_many_chats", limit=limits.max_chats)
-    if len(before) + turns > limits.max_turns:
+    if taken.total() + turns > limits.max_turns:
         raise AqueductError("too_many_turns", limit=limits.max_turns)
     if sum(turn.tokens for turn in before) >= limits.max_tokens:
         raise AqueductError("too_many_tokens", limit=limits.max_tokens)
+
+
+def promised_turns() -> PromisedTurns:
+    """Turns of talks that are going on in this process."""
+    promised: PromisedTurns = shared_resource("promised_turns", dict)
+    return promised
+
+
+@contextmanager
+def promise(errand: Errand, chat_id: str, turns: int) -> Iterator[None]:
+    """Count a talk's turns from its beginning, although they come one by one."""
+    promised_turns()[chat_id] = (errand.root, errand.message_id, turns)
+    try:
+        yield
+    finally:
+        promised_turns().pop(chat_id, None)
 
 
 # --- shared/json_text.py ---
@@ -2505,8 +2578,9 @@ async def ask_model(caller: Caller, question: ModelQuestion) -> dict[str, Any]:
     if not question.message.strip():
         raise AqueductError("empty_message")
     chat, target, errand = await unbroken(prepare_question(caller, question))
-    await await_admission(caller, errand, target.name, turns=1, new_chat=chat is None)
-    place, started = await begin_question(caller, errand, chat, [target], question)
+    is_new = chat is None
+    async with admission(caller, errand, target.name, turns=1, new_chat=is_new):
+        place, started = await begin_question(caller, errand, chat, [target], question)
     if question.background:
         return await leave_to_answer(caller, errand, place, target, started)
     return await await_answer(caller, errand, place, target, started)
@@ -3106,14 +3180,19 @@ async def hold_group_talk(
     speakers, errand = await unbroken(prepare_talk(caller, names))
     told = ", ".join(model.name for model in speakers)
     turns = max(turns, 1)
-    await await_admission(caller, errand, told, turns=turns + 1, new_chat=True)
     question = ModelQuestion(message=topic)
-    place, started = await begin_question(caller, errand, None, speakers, question)
-    opening = await await_answer(caller, errand, place, speakers[0], started)
-    if opening["status"] != "answered":
-        return opening
-    await caller.status("talking", False, models=told)
-    await run_talk(caller, errand, place, started.message_ids[0], speakers, turns)
+    with ExitStack() as ending:
+        count = turns + 1
+        async with admission(caller, errand, told, turns=count, new_chat=True):
+            place, started = await begin_question(
+                caller, errand, None, speakers, question
+            )
+            ending.enter_context(promise(errand, place.chat_id, count))
+        opening = await await_answer(caller, errand, place, speakers[0], started)
+        if opening["status"] != "answered":
+            return opening
+        await caller.status("talking", False, models=told)
+        await run_talk(caller, errand, place, started.message_ids[0], speakers, turns)
     await caller.status("talked", True, models=told)
     return await unbroken(talk_result(caller, place, speakers))
 

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 09dfc2a0e86b1076
+# Content hash: 4b96c09a14f4234c
 
 import asyncio
 import json
@@ -555,11 +555,15 @@ class MemoryStore(Protocol):
         ...
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        """Forget these for good: `save` will not take them in again."""
+        """Forget these for good, in copies of their chats too: see `skip`."""
         ...
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        """Have `save` never take this question in; what is stored of it stays."""
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        """Have `save` never take these questions in; what is stored of them stays.
+
+        It holds for every chat, also for those to come: the copy of a chat, and one
+        that is exported and imported, keeps the ids of its messages.
+        """
         ...
 
     async def keep_only(
@@ -575,8 +579,12 @@ class MemoryStore(Protocol):
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
 
+    async def forget_all(self, user_id: str) -> int:
+        """Forget all of a user's exchanges; what is to stay out still stays out."""
+        ...
+
     async def forget_user(self, user_id: str) -> int:
-        """Forget all of a user's exchanges, their settings too."""
+        """Forget all there is about a user, who is gone."""
         ...
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -612,6 +620,13 @@ class MemoryStore(Protocol):
         ...
 
     async def set_state(self, key: str, value: Any) -> None: ...
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Hold `name` alone for so long, or go on holding it; False if another does.
+
+        One conditional write, so that of two who ask at once one gets it.
+        """
+        ...
 
 
 # --- shared/memory/sqlite_file.py ---
@@ -682,6 +697,21 @@ SQLITE_MIGRATIONS = (
     """,
     # Vectors of 16-bit floats became packed ones; they are made anew.
     "UPDATE feature SET embedder = NULL, vector = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    """
+    CREATE TABLE left_out (
+        user_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    ) WITHOUT ROWID;
+    INSERT INTO left_out SELECT DISTINCT user_id, question_id FROM forgotten;
+    DROP TABLE forgotten;
+    CREATE TABLE lease (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 
 
@@ -1377,13 +1407,11 @@ def save_rows(
     connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
 ) -> int:
     saved = 0
-    sql = (
-        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
-    )
+    sql = "SELECT 1 FROM left_out WHERE user_id = ? AND question_id = ?"
     for exchange in exchanges:
-        place = (exchange.chat_id, exchange.question_id)
-        if select(connection, sql, (user_id, *place)):
+        if select(connection, sql, (user_id, exchange.question_id)):
             continue
+        place = (exchange.chat_id, exchange.question_id)
         span = owner_range(connection, user_id)
         known = select(
             connection,
@@ -1470,38 +1498,57 @@ def drop_others(
     )
 
 
+def leave_out(
+    connection: sqlite3.Connection, user_id: str, question_ids: Iterable[str]
+) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO left_out (user_id, question_id) VALUES (?, ?)",
+        [(user_id, question_id) for question_id in question_ids],
+    )
+
+
 def forget_rows(
-    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
 ) -> int:
-    first, last = owner_range(connection, user_id)
-    deleted = 0
-    for row_id in ids:
-        if not first <= row_id <= last:
-            continue
-        connection.execute(
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
-            (user_id, row_id),
-        )
-        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
-    return deleted
+    span = owner_range(connection, user_id)
+    among = "exchange.id BETWEEN ? AND ? AND %s IN (SELECT value FROM json_each(?))"
+    sql = f"SELECT question_id FROM exchange WHERE {among % 'id'}"
+    rows = select(connection, sql, (*span, json.dumps(list(ids))))
+    questions = [question_id for (question_id,) in rows]
+    leave_out(connection, user_id, questions)
+    return delete_where(
+        connection, among % "question_id", (*span, json.dumps(questions))
+    )
 
 
 def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
     deleted = 0
     for chat_id in chat_ids:
         deleted += delete_where(connection, "chat_id = ?", (chat_id,))
-        for table in ("excluded", "forgotten"):
-            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+        connection.execute("DELETE FROM excluded WHERE chat_id = ?", (chat_id,))
     return deleted
 
 
-def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+def forget_owned(
+    connection: sqlite3.Connection, user_id: str, tables: Iterable[str]
+) -> int:
+    """Delete a user's exchanges, and what these tables hold of the user."""
     span = owner_range(connection, user_id)
     deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
-    for table in ("excluded", "forgotten", "owner"):
+    for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
     return deleted
+
+
+def take_lease_row(
+    connection: sqlite3.Connection, name: str, holder: str, now: float, until: float
+) -> bool:
+    sql = (
+        "INSERT INTO lease (name, holder, until) VALUES (?1, ?2, ?4) "
+        "ON CONFLICT (name) DO UPDATE SET holder = ?2, until = ?4 "
+        "WHERE holder = ?2 OR until <= ?3 RETURNING name"
+    )
+    return bool(select(connection, sql, (name, holder, now, until)))
 
 
 # --- shared/memory/vectors.py ---
@@ -1577,12 +1624,8 @@ class SqliteStore:
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        sql = (
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "VALUES (?, ?, ?)"
-        )
-        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        await self._file.in_writer(leave_out, user_id, question_ids)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -1602,8 +1645,12 @@ class SqliteStore:
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
         return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
+    async def forget_all(self, user_id: str) -> int:
+        return int(await self._file.in_writer(forget_owned, user_id, ["excluded"]))
+
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._file.in_writer(forget_owner, user_id))
+        tables = ("excluded", "left_out", "owner")
+        return int(await self._file.in_writer(forget_owned, user_id, tables))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
@@ -1651,6 +1698,12 @@ class SqliteStore:
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
         await self._file.in_writer(select, sql, (key, json.dumps(value)))
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        return bool(
+            await self._file.in_writer(take_lease_row, name, holder, now, now + seconds)
+        )
 
 
 def read_candidates(
@@ -2512,6 +2565,12 @@ class MemoryCall:
     def concerns_memory(self) -> bool:
         """Of a chat that is not paused."""
         return self.is_of_a_chat and not self.is_paused
+
+    @property
+    def may_recall(self) -> bool:
+        """As far as switches say; the chat itself may be somebody else's or left out."""
+        barred = is_barred(self.options, self.model)
+        return self.concerns_memory and self.personal.recall and not barred
 
 
 async def in_own_chat(call: MemoryCall) -> bool:

@@ -16,6 +16,13 @@ PROGRAM_TEXTS: dict[str, dict[str, str]] = {
         "fr": "{agent} s'est terminé au milieu de son travail.{detail}",
         "zh": "{agent} 在工作途中退出。{detail}",
     },
+    "ssh_failed": {
+        "en": "The ssh connection to {agent} failed. An administrator has to look into it.{detail}",
+        "de": "Die ssh-Verbindung zu {agent} ist fehlgeschlagen. Ein Administrator muss nachsehen.{detail}",
+        "es": "Falló la conexión ssh con {agent}. Un administrador debe revisarla.{detail}",
+        "fr": "La connexion ssh à {agent} a échoué. Un administrateur doit s'en occuper.{detail}",
+        "zh": "与 {agent} 的 ssh 连接失败，请管理员检查。{detail}",
+    },
     "program_silent": {
         "en": "{agent} was started, but was not ready within {seconds} s.",
         "de": "{agent} wurde gestartet, war aber binnen {seconds} s nicht bereit.",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import time
@@ -35,6 +36,14 @@ EOF_SECONDS = 1.0
 WRITE_SECONDS = 60.0
 SAME_START_SECONDS = 3600
 ERROR_LINES_KEPT = 20
+# How ssh ends when it is ssh that failed, and its words for why. The rest of its lines,
+# accounts and addresses, is for the log.
+SSH_FAILED = 255
+SSH_REASONS = re.compile(
+    r"Permission denied|Host key verification failed|Could not resolve hostname"
+    r"|Connection (?:refused|timed out|closed|reset)|No route to host"
+    r"|Network is unreachable|not responding"
+)
 READ_BYTES = 64 * 1024
 
 processes_log = logging.getLogger("aqueduct.processes")
@@ -123,7 +132,8 @@ class AgentProcess:
     async def exit_code(self) -> int | None:
         """How it ended, once its output is over; None when it lives on regardless.
 
-        What a failed one said on stderr is logged.
+        What a failed one said on stderr is logged. UpstreamBroken when it was not the
+        program that failed, but ssh to where it is.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EOF_SECONDS):
@@ -135,11 +145,17 @@ class AgentProcess:
             processes_log.warning(
                 "%s ended with %s: %s", self._program.name, code, words
             )
+            if self._program.name == "ssh" and code == SSH_FAILED:
+                reason = SSH_REASONS.search(words)
+                raise UpstreamBroken("ssh_failed", detail=reason[0] if reason else "")
         return code
 
     async def ending(self) -> UpstreamBroken:
         """The error for a program that ended in the middle of a talk."""
-        return program_ended(await self.exit_code())
+        try:
+            return program_ended(await self.exit_code())
+        except UpstreamBroken as error:
+            return error
 
     def without_secrets(self, text: str) -> str:
         """Its words without the values of its own variables, which may be keys."""
