@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 993109bae440c37d
+# Content hash: 31a04ff05f6ef6d6
 
 import asyncio
 import base64
@@ -11017,6 +11017,11 @@ def pool_view(spec: PoolSpec, seen: dict[str, Any]) -> PoolView:
     )
 
 
+def batches(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
 # --- shared/routing/redis_queue.py ---
 
 # After its last sign of life, what a replica holds is free again.
@@ -11392,11 +11397,6 @@ def new_replica() -> str:
 
 def succeeding(record: BreakerRecord, now: float) -> tuple[BreakerRecord, None]:
     return after_success(record, now), None
-
-
-def batches(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
 
 
 # --- shared/routing/failures.py ---

@@ -1,6 +1,7 @@
 """Writing the tags of a model, with the rights of who asks for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from shared.errors import AqueductError
@@ -34,12 +35,11 @@ async def own_tags(model_id: str) -> list[str]:
     from open_webui.models.models import Models
 
     entry = await Models.get_model_by_id(model_id)
-    return entry_tags(entry) if entry else []
+    return tag_names(entry.meta.model_dump()) if entry else []
 
 
-def entry_tags(entry: Any) -> list[str]:
-    tags = entry.meta.model_dump().get("tags") or []
-    return [str(tag["name"]) for tag in tags]
+def tag_names(meta: Mapping[str, Any]) -> list[str]:
+    return [str(tag["name"]) for tag in meta.get("tags") or []]
 
 
 async def change_tags(
@@ -48,35 +48,61 @@ async def change_tags(
     """Change the tags in the model's entry and nothing else of it; the new tags.
 
     The list of models is read anew, so that the next question sees them.
-    AqueductError `tags_not_saved` where somebody saved the model at the same moment.
     """
-    from fastapi import HTTPException
     from open_webui.events import EVENTS, publish_event
-    from open_webui.models.models import ModelForm, ModelMeta, Models
+    from open_webui.models.models import Models
     from open_webui.utils.models import get_all_models
 
-    entry = await Models.get_model_by_id(model_id)
-    if entry is None:
+    if await Models.get_model_by_id(model_id) is None:
         await add_entry(request, person, model_id)
-        entry = await Models.get_model_by_id(model_id)
-    tags = list(change(entry_tags(entry)))
-    meta = {**entry.meta.model_dump(), "tags": [{"name": tag} for tag in tags]}
-    # Without `is_active`, which somebody may be switching.
-    kept = entry.model_dump(exclude={"is_active", "access_grants", "meta"})
-    form = ModelForm(**kept, meta=ModelMeta(**meta))
-    try:
-        await Models.update_model_by_id(model_id, form, user_id=person.id)
-    except HTTPException as error:
-        raise AqueductError("tags_not_saved") from error
+    name, tags = await write_tags(person, model_id, change)
     await publish_event(
         request,
         EVENTS.MODEL_UPDATED,
         actor=person,
         subject_id=model_id,
-        data={"name": entry.name},
+        data={"name": name},
     )
     await get_all_models(request, user=person)
     return tags
+
+
+async def write_tags(
+    person: Any, model_id: str, change: TagsChange
+) -> tuple[str, list[str]]:
+    """Change the tags of an entry as it is now; its name and the new tags.
+
+    Nobody else writes it in between, which Open WebUI's own update, with a transaction
+    of its own, could not promise. AqueductError `tags_not_saved` where it is gone.
+    """
+    from fastapi import HTTPException
+    from open_webui.internal.db import get_async_db
+    from open_webui.models.models import Model, ModelForm, ModelMeta, Models
+    from sqlalchemy import text
+
+    async with get_async_db() as session:
+        if session.bind.dialect.name == "sqlite":
+            # SQLite knows no lock on a row.
+            await session.execute(text("BEGIN IMMEDIATE"))
+        stored = await session.get(Model, model_id, with_for_update=True)
+        if stored is None:
+            raise AqueductError("tags_not_saved")
+        meta = ModelMeta(**deepcopy(stored.meta or {})).model_dump()
+        tags = list(change(tag_names(meta)))
+        form = ModelForm(
+            id=model_id,
+            name=stored.name,
+            base_model_id=stored.base_model_id,
+            meta=ModelMeta(**meta | {"tags": [{"name": tag} for tag in tags]}),
+            params=stored.params or {},
+        )
+        try:
+            # Open WebUI's own way to write an entry together with its history.
+            await Models._write_model(session, form, person.id, stored)
+        except HTTPException as error:
+            raise AqueductError("tags_not_saved") from error
+        await session.commit()
+    return str(form.name), tags
 
 
 async def add_entry(request: Any, person: Any, model_id: str) -> None:

@@ -10,9 +10,9 @@ from shared.host.errands import Errand, errand_of, is_running, stop_everywhere
 from shared.host.own_chats import own_chat
 from shared.host.saved_chats import public_address
 from shared.host.turns import chat_messages, stored_message, unbroken
+from shared.orchestration.admission import POLL_SECONDS
 from shared.orchestration.caller import Caller
 from shared.orchestration.guard import (
-    POLL_SECONDS,
     present_errand,
     seconds_left,
     waiting_chats,

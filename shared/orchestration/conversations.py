@@ -27,11 +27,11 @@ from shared.host.turns import (
     wait_for_turn,
 )
 from shared.host.usable_models import UsableModel
+from shared.orchestration.admission import admission
 from shared.orchestration.answers_told import chat_answer, cite_answer
 from shared.orchestration.buttons import join_parts, new_user_message
 from shared.orchestration.caller import Caller
 from shared.orchestration.guard import (
-    await_admission,
     next_errand,
     present_errand,
     seconds_left,
@@ -76,8 +76,9 @@ async def ask_model(caller: Caller, question: ModelQuestion) -> dict[str, Any]:
     if not question.message.strip():
         raise AqueductError("empty_message")
     chat, target, errand = await unbroken(prepare_question(caller, question))
-    await await_admission(caller, errand, target.name, turns=1, new_chat=chat is None)
-    place, started = await begin_question(caller, errand, chat, [target], question)
+    is_new = chat is None
+    async with admission(caller, errand, target.name, turns=1, new_chat=is_new):
+        place, started = await begin_question(caller, errand, chat, [target], question)
     if question.background:
         return await leave_to_answer(caller, errand, place, target, started)
     return await await_answer(caller, errand, place, target, started)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from shared.host.own_chats import own_chat
 from shared.host.series import run_series
 from shared.host.turns import Answerer, NewTurn, chat_messages, unbroken
 from shared.host.usable_models import UsableModel
+from shared.orchestration.admission import admission, promise
 from shared.orchestration.answers_told import chat_answer, cite_answer
 from shared.orchestration.caller import Caller
 from shared.orchestration.conversations import (
@@ -23,7 +25,6 @@ from shared.orchestration.conversations import (
 )
 from shared.orchestration.desk import ButtonSettings, Desk, Press
 from shared.orchestration.guard import (
-    await_admission,
     next_errand,
     present_errand,
     seconds_left,
@@ -80,14 +81,19 @@ async def hold_group_talk(
     speakers, errand = await unbroken(prepare_talk(caller, names))
     told = ", ".join(model.name for model in speakers)
     turns = max(turns, 1)
-    await await_admission(caller, errand, told, turns=turns + 1, new_chat=True)
     question = ModelQuestion(message=topic)
-    place, started = await begin_question(caller, errand, None, speakers, question)
-    opening = await await_answer(caller, errand, place, speakers[0], started)
-    if opening["status"] != "answered":
-        return opening
-    await caller.status("talking", False, models=told)
-    await run_talk(caller, errand, place, started.message_ids[0], speakers, turns)
+    with ExitStack() as ending:
+        count = turns + 1
+        async with admission(caller, errand, told, turns=count, new_chat=True):
+            place, started = await begin_question(
+                caller, errand, None, speakers, question
+            )
+            ending.enter_context(promise(errand, place.chat_id, count))
+        opening = await await_answer(caller, errand, place, speakers[0], started)
+        if opening["status"] != "answered":
+            return opening
+        await caller.status("talking", False, models=told)
+        await run_talk(caller, errand, place, started.message_ids[0], speakers, turns)
     await caller.status("talked", True, models=told)
     return await unbroken(talk_result(caller, place, speakers))
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.orchestrator.calls import chat, go_on, results, work
+from tests.e2e.orchestrator.calls import chat, collect_all, go_on, results, work
 from tests.e2e.orchestrator.upstream import Call, Script
 
 
@@ -176,3 +176,17 @@ async def test_chats_of_others_are_as_if_they_did_not_exist(tab, other_tab, upst
         assert told[3]["chats"] == []
     messages = await other_tab.messages(own["chat_id"])
     assert len(messages) == 2
+
+
+async def test_models_that_ask_at_once_stay_within_the_limit(tab, upstream, set_valves):
+    set_valves(MAX_TURNS=10, MAX_CHATS=30)
+    upstream.scripts["below"] = Script([[chat(f"{number}") for number in range(6)]])
+    deputies = [("chat_with_model", {**NESTED, "background": True})] * 4
+    told = await work(tab, upstream, deputies, [collect_all()])
+    answers = [json.loads(each["answer"]) for each in told[4]["chats"]]
+    errors = [each.get("error", "") for answer in answers for each in answer]
+    assert len(errors) == 24
+    # Four turns are the deputies' own.
+    assert errors.count("") == len(upstream.heard("luna")) == 6
+    refused = {error for error in errors if error}
+    assert refused == {"For this request 10 turns are the limit."}
