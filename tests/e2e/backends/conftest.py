@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from devkit.chat_socket import ChatSocket
 from tests.e2e.backends import programs
 from tests.e2e.backends.programs import A2AServer, CommandLine, ScriptedUpstream
 from tests.e2e.backends.seen import GAPS, gaps_of_collection, is_gap
+from tests.e2e.continue_with.presses import Tab, open_tab
+from tests.webui import WebUI
 
 HERE = Path(__file__).parent
 
@@ -52,6 +56,20 @@ def scripted_upstream(upstream_server: ScriptedUpstream) -> ScriptedUpstream:
     """The scripted model, with an empty journal and the usual script."""
     upstream_server.reset()
     return upstream_server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
+    """A tab of the admin that can be asked things."""
+    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
+        yield tab
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chats(suite_installed: WebUI) -> AsyncIterator[ChatSocket]:
+    """A tab of the admin in which nobody answers questions."""
+    async with suite_installed.chats() as socket:
+        yield socket
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,10 @@ class ScriptedUpstream:
         """What it was asked, oldest first: each with `path` and `body`."""
         return list(self._client.get("/__aimock/journal").raise_for_status().json())
 
+    def asked_last(self) -> str:
+        """What it was told last, as a text to search in."""
+        return str(self.journal()[-1]["body"])
+
     def _write(self) -> None:
         script = {"fixtures": [*self._added, *SCRIPT]}
         self._client.delete("/__aimock/fixtures").raise_for_status()

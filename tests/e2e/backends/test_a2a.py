@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 
 from tests.e2e.agents.answers import error, eventually, items
 from tests.e2e.backends.programs import A2AServer, ScriptedUpstream
 from tests.e2e.backends.script import HELLO
 from tests.e2e.backends.seen import seen
-from tests.e2e.continue_with.presses import Tab, answering, open_tab
+from tests.e2e.backends.usual import listed_models, show_picture, stop_slow_answer
+from tests.e2e.continue_with.presses import Tab, answering
 from tests.webui import WebUI
 
 PROGRAMS = {
@@ -38,15 +38,7 @@ def entries(
     other = a2a_server.jsonrpc.replace("127.0.0.1", "localhost")
     agents.append({"id": "other", "name": "Other", "backend": "a2a", "url": other})
     set_agents(json.dumps(agents))
-    with suite_installed.client() as admin:
-        # Open WebUI looks for new models when somebody lists them.
-        admin.get("/api/models").raise_for_status()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
-    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
-        yield tab
+    listed_models(suite_installed)
 
 
 @every_way
@@ -106,12 +98,8 @@ async def test_each_branch_of_a_chat_has_a_context_of_its_own(
 
 @every_way
 async def test_a_picture_reaches_the_agent(tab: Tab, way: str):
-    question = [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,cGljdHVyZQ=="}},
-    ]  # fmt: skip
-    turn = await tab.send(f"agents.{way}", question)  # type: ignore[arg-type]
-    assert (await turn.answer())["content"] == "image-1.png: 7 bytes"
+    answer = await show_picture(tab, f"agents.{way}")
+    assert answer["content"] == "image-1.png: 21 bytes"
     seen("a2a", PROGRAMS[way], "files in")
 
 
@@ -137,13 +125,7 @@ async def test_an_error_is_told(tab: Tab, way: str):
 
 @every_way
 async def test_stop_cancels_the_task(tab: Tab, a2a_server: A2AServer, way: str):
-    turn = await tab.send(f"agents.{way}", "SLOWLY")
-    async for event in turn.events():
-        if "word1" in str(event["data"]):
-            break
-    await turn.stop()
-    answer = await turn.answer()
-    assert "word99" not in answer["content"]
+    _, answer = await stop_slow_answer(tab, f"agents.{way}")
     await eventually(
         lambda: a2a_server.tasks()[-1]["ended"] == "canceled", "the end of the task"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from devkit.chat_socket import ChatSocket
 from tests.e2e.agents.answers import cards, error, eventually, items, thoughts
@@ -23,6 +22,7 @@ from tests.e2e.backends.script import (
     tool,
 )
 from tests.e2e.backends.seen import seen
+from tests.e2e.backends.usual import listed_models
 from tests.webui import WebUI
 
 PROGRAMS = {
@@ -34,12 +34,6 @@ PROGRAMS = {
 # Codex runs commands without telling a client of them; see docs/agent-backends.md.
 TELL_OF_TOOLS = ("gemini", "claude", "opencode")
 SHELLS = {"gemini": "run_shell_command", "claude": "Bash", "opencode": "bash"}
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def chats(suite_installed: WebUI) -> AsyncIterator[ChatSocket]:
-    async with suite_installed.chats() as socket:
-        yield socket
 
 
 Configure = Callable[..., None]
@@ -208,13 +202,14 @@ async def test_the_agents_models_are_listed(
 ):
     configure(acp_entry(line, discover=True))
 
-    def listed() -> list[dict[str, Any]]:
-        with suite_installed.client() as client:
-            models = client.get("/api/models").raise_for_status().json()["data"]
-        return [m for m in models if m["id"].startswith(f"agents.acp-{line.name}.")]
+    def listed() -> list[str]:
+        models = listed_models(suite_installed).items()
+        return [
+            name for id_, name in models if id_.startswith(f"agents.acp-{line.name}.")
+        ]
 
-    models = await eventually(listed, "the agent's models", 90)
-    assert all(model["name"].startswith(f"{line.name.title()}: ") for model in models)
+    names = await eventually(listed, "the agent's models", 90)
+    assert all(name.startswith(f"{line.name.title()}: ") for name in names)
     seen("acp", PROGRAMS[line.name], "discovery")
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from devkit.chat_socket import Turn
 from tests.e2e.agents.answers import cards, error, eventually, items
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import HELLO, TOOL_ANSWER
 from tests.e2e.backends.seen import seen
-from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel, open_tab
+from tests.e2e.backends.usual import (
+    PICTURE,
+    listed_models,
+    show_picture,
+    stop_slow_answer,
+)
+from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel
 from tests.webui import WebUI
 
 APP = "agents.app"
@@ -38,15 +43,7 @@ def entries(
         {"id": "all", "name": "All", "discover": True, **server},
     ]
     set_agents(json.dumps(agents))
-    with suite_installed.client() as admin:
-        # Open WebUI looks for new models when somebody lists them.
-        admin.get("/api/models").raise_for_status()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
-    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
-        yield tab
+    listed_models(suite_installed)
 
 
 @pytest.fixture
@@ -130,15 +127,10 @@ async def test_each_branch_of_a_chat_has_its_own_past(
 
 
 async def test_a_picture_reaches_the_app(tab: Tab, session_of: Callable[[Any], Any]):
-    question = [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,cGljdHVyZQ=="}},
-    ]  # fmt: skip
-    turn = await tab.send(APP, question)  # type: ignore[arg-type]
-    answer = await turn.answer()
+    answer = await show_picture(tab, APP)
     assert answer["content"] == HELLO
     _, part = session_of(answer)["events"][0]["content"]["parts"]
-    assert part["inlineData"]["data"] == "cGljdHVyZQ=="
+    assert part["inlineData"]["data"] == PICTURE
     seen("adk", PROGRAM, "files in")
 
 
@@ -149,13 +141,7 @@ async def test_an_error_is_told(tab: Tab):
 
 
 async def test_stop_ends_the_run(tab: Tab, session_of: Callable[[Any], Any]):
-    turn = await tab.send(APP, "SLOWLY")
-    async for event in turn.events():
-        if "word1" in str(event["data"]):
-            break
-    await turn.stop()
-    answer = await turn.answer()
-    assert "word99" not in answer["content"]
+    _, answer = await stop_slow_answer(tab, APP)
     await eventually(
         lambda: "aborted" in str(session_of(answer)["events"]), "the end of the run"
     )
@@ -163,9 +149,7 @@ async def test_stop_ends_the_run(tab: Tab, session_of: Callable[[Any], Any]):
 
 
 async def test_the_servers_apps_are_models(suite_installed: WebUI):
-    with suite_installed.client() as admin:
-        listed = admin.get("/api/models").raise_for_status().json()["data"]
-    names = {model["id"]: model["name"] for model in listed}
+    names = listed_models(suite_installed)
     assert names["agents.all.scripted"] == "All: scripted"
     assert names["agents.all.careful"] == "All: careful"
     seen("adk", PROGRAM, "discovery")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from tests.e2e.agents.answers import cards, error, eventually, items, thoughts
 from tests.e2e.backends.programs import ScriptedUpstream
@@ -20,8 +18,15 @@ from tests.e2e.backends.script import (
     TOOL_INTRODUCTION,
 )
 from tests.e2e.backends.seen import seen
-from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel, open_tab
-from tests.webui import WebUI
+from tests.e2e.backends.usual import (
+    PICTURE,
+    allowed_and_declined,
+    check_asks_before_deleting,
+    check_branches,
+    show_picture,
+    stop_slow_answer,
+)
+from tests.e2e.continue_with.presses import Fill, Tab
 
 MODEL = "agents.ui"
 PROGRAM = "pydantic-ai"
@@ -36,12 +41,6 @@ def entry(
     """The agent, as the only one there is."""
     agent = {"id": "ui", "name": "Helper", "backend": "agui", "url": agui_server}
     set_agents(json.dumps([agent]))
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
-    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
-        yield tab
 
 
 async def test_text_and_tokens(tab: Tab):
@@ -67,53 +66,23 @@ async def test_the_agents_own_tool_has_its_card(tab: Tab):
     seen("agui", PROGRAM, "tool cards")
 
 
-@pytest.mark.parametrize(
-    ("fill", "result"),
-    [
-        (answering(allow="once"), "/notes/old.txt is gone"),
-        (cancel, "The user did not allow this."),
-    ],
-)
+@allowed_and_declined
 async def test_the_agent_asks_before_it_deletes(tab: Tab, fill: Fill, result: str):
-    tab.fill = fill
-    answer = await (await tab.send(MODEL, "TOOL_DELETE")).answer()
-    assert "/notes/old.txt" in tab.forms[0]["message"]
-    assert [card[:2] for card in cards(answer)] == [("delete_file", result)]
-    assert answer["content"].endswith(TOOL_ANSWER)
-    seen("agui", PROGRAM, "approvals")
+    await check_asks_before_deleting(tab, MODEL, ("agui", PROGRAM), fill, result)
 
 
 async def test_each_branch_of_a_chat_is_a_conversation_of_its_own(
     tab: Tab, scripted_upstream: ScriptedUpstream
 ):
-    first = await tab.send(MODEL, "My word is plum.")
-    await first.answer()
-    second = await tab.send(MODEL, "The second is pear.", after=first)
-    await second.answer()
-    asked = str(scripted_upstream.journal()[-1]["body"])
-    assert asked.count("plum") == asked.count("pear") == 1
-    seen("agui", PROGRAM, "sessions")
-
-    other = await tab.send(MODEL, "The second is quince.", after=first)
-    await other.answer()
-    asked = str(scripted_upstream.journal()[-1]["body"])
-    assert asked.count("plum") == asked.count("quince") == 1
-    assert "pear" not in asked
-    seen("agui", PROGRAM, "forks")
+    asked = scripted_upstream.asked_last
+    await check_branches(tab, MODEL, ("agui", PROGRAM), asked)
 
 
 async def test_a_picture_reaches_the_model(
     tab: Tab, scripted_upstream: ScriptedUpstream
 ):
-    picture = base64.b64encode(b"not much of a picture").decode()
-    question = [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
-    ]
-    turn = await tab.send(MODEL, question)  # type: ignore[arg-type]
-    assert (await turn.answer())["content"] == HELLO
-    asked = str(scripted_upstream.journal()[-1]["body"])
-    assert f"data:image/png;base64,{picture}" in asked
+    assert (await show_picture(tab, MODEL))["content"] == HELLO
+    assert f"data:image/png;base64,{PICTURE}" in scripted_upstream.asked_last()
     seen("agui", PROGRAM, "files in")
 
 
@@ -124,13 +93,7 @@ async def test_an_error_is_told_and_what_came_stays(tab: Tab):
 
 
 async def test_stop_ends_the_run(tab: Tab, agui_server: str):
-    turn = await tab.send(MODEL, "SLOWLY")
-    async for event in turn.events():
-        if "word1" in str(event["data"]):
-            break
-    await turn.stop()
-    answer = await turn.answer()
-    assert "word99" not in answer["content"]
+    await stop_slow_answer(tab, MODEL)
 
     def runs() -> list[str]:
         return list(httpx.get(f"{agui_server}runs", trust_env=False).json())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -24,6 +23,13 @@ from tests.e2e.backends.script import (
     tool,
 )
 from tests.e2e.backends.seen import seen
+from tests.e2e.backends.usual import (
+    PICTURE,
+    check_branches,
+    listed_models,
+    show_picture,
+    stop_slow_answer,
+)
 from tests.e2e.backends.wire import Wire, listening_to
 from tests.webui import WebUI
 
@@ -55,12 +61,6 @@ def set_claude(wire: Wire, set_agents: Callable[[str], None]) -> Callable[..., N
 
     write()
     return write
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def chats(suite_installed: WebUI) -> AsyncIterator[ChatSocket]:
-    async with suite_installed.chats() as socket:
-        yield socket
 
 
 async def test_text_and_tokens(chats: ChatSocket, scripted_upstream: ScriptedUpstream):
@@ -121,33 +121,15 @@ async def test_thinking_goes_on_between_tool_rounds(
 async def test_each_branch_of_a_chat_is_a_conversation_of_its_own(
     chats: ChatSocket, wire: Wire
 ):
-    first = await chats.send(MODEL, "My word is plum.")
-    await first.answer()
-    second = await chats.send(MODEL, "The second is pear.", after=first)
-    await second.answer()
+    await check_branches(chats, MODEL, ("anthropic", PROGRAM), wire.last_asked)
     asked = wire.last_asked()
-    assert asked.count("plum") == asked.count("pear") == 1
     assert '"cache_control"' in asked
     assert KEY in asked
-    seen("anthropic", PROGRAM, "sessions")
-
-    other = await chats.send(MODEL, "The second is quince.", after=first)
-    await other.answer()
-    asked = wire.last_asked()
-    assert asked.count("plum") == asked.count("quince") == 1
-    assert "pear" not in asked
-    seen("anthropic", PROGRAM, "forks")
 
 
 async def test_a_picture_reaches_the_model(chats: ChatSocket, wire: Wire):
-    picture = base64.b64encode(b"not much of a picture").decode()
-    question = [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
-    ]
-    turn = await chats.send(MODEL, question)  # type: ignore[arg-type]
-    assert (await turn.answer())["content"] == HELLO
-    assert f'"media_type":"image/png","data":"{picture}"' in wire.last_asked()
+    assert (await show_picture(chats, MODEL))["content"] == HELLO
+    assert f'"media_type":"image/png","data":"{PICTURE}"' in wire.last_asked()
     seen("anthropic", PROGRAM, "files in")
 
 
@@ -172,13 +154,7 @@ async def test_what_came_before_the_connection_broke_stays(chats: ChatSocket):
 
 
 async def test_stop_ends_the_answer(chats: ChatSocket, wire: Wire):
-    turn = await chats.send(MODEL, "SLOWLY")
-    async for event in turn.events():
-        if "word1" in str(event["data"]):
-            break
-    await turn.stop()
-    answer = await turn.answer()
-    assert "word99" not in answer["content"]
+    await stop_slow_answer(chats, MODEL)
     await eventually(lambda: wire.hung_up, "the end of the request")
     seen("anthropic", PROGRAM, "cancel")
 
@@ -191,10 +167,7 @@ async def test_the_models_are_listed(
     # Without the wire, which stands still while this test waits for an answer.
     set_claude(discover=True, url=f"{scripted_upstream.url}/v1")
 
-    def listed() -> list[str]:
-        with suite_installed.client() as client:
-            models = client.get("/api/models").raise_for_status().json()["data"]
-        return [m["id"] for m in models if m["id"].startswith(f"{MODEL}.")]
-
-    assert f"{MODEL}.gpt-4o" in await eventually(listed, "the models")
+    await eventually(
+        lambda: f"{MODEL}.gpt-4o" in listed_models(suite_installed), "the models"
+    )
     seen("anthropic", PROGRAM, "discovery")

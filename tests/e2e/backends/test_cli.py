@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from devkit.chat_socket import ChatSocket
 from tests.e2e.agents.answers import cards, error, eventually, thoughts
@@ -44,12 +43,6 @@ def cli_entry(line: CommandLine) -> dict[str, Any]:
         "model": "gemini-2.5-flash" if line.name == "gemini" else "",
         "env": {**line.env, "CLAUDE_CODE_MAX_RETRIES": "0"},
     }
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def chats(suite_installed: WebUI) -> AsyncIterator[ChatSocket]:
-    async with suite_installed.chats() as socket:
-        yield socket
 
 
 @pytest.fixture(params=NAMES)

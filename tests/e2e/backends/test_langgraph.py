@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from tests.e2e.agents.answers import cards, error, eventually, items
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import HELLO, TOOL_ANSWER, TOOL_INTRODUCTION
 from tests.e2e.backends.seen import seen
+from tests.e2e.backends.usual import (
+    PICTURE,
+    check_branches,
+    listed_models,
+    show_picture,
+    stop_slow_answer,
+)
 from tests.e2e.continue_with.presses import (
     PATIENCE,
     Fill,
     Tab,
     answering,
     cancel,
-    open_tab,
 )
 from tests.webui import WebUI
 
@@ -45,20 +50,7 @@ def entries(
         {"id": "all", "name": "All", "discover": True, **server},
     ]
     set_agents(json.dumps(agents))
-    with suite_installed.client() as admin:
-        # Open WebUI looks for new models when somebody lists them.
-        admin.get("/api/models").raise_for_status()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
-    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
-        yield tab
-
-
-def asked_last(upstream: ScriptedUpstream) -> str:
-    """What the model was told last."""
-    return str(upstream.journal()[-1]["body"])
+    listed_models(suite_installed)
 
 
 async def test_text_and_tokens(tab: Tab):
@@ -118,23 +110,12 @@ async def test_a_question_may_be_answered_in_the_next_message(tab: Tab):
 async def test_each_branch_of_a_chat_has_its_own_past_in_one_thread(
     tab: Tab, scripted_upstream: ScriptedUpstream, langgraph_server: str
 ):
-    first = await tab.send(GRAPH, "My word is plum.")
-    await first.answer()
-    second = await tab.send(GRAPH, "The second is pear.", after=first)
-    await second.answer()
-    asked = asked_last(scripted_upstream)
-    assert asked.count("plum") == asked.count("pear") == 1
-    seen("langgraph", PROGRAM, "sessions")
-
-    other = await tab.send(GRAPH, "The second is quince.", after=first)
-    answer = await other.answer()
-    asked = asked_last(scripted_upstream)
-    assert asked.count("plum") == asked.count("quince") == 1
-    assert "pear" not in asked
-
+    row = ("langgraph", PROGRAM)
+    asked_last = scripted_upstream.asked_last
+    first, second, other = await check_branches(tab, GRAPH, row, asked_last)
     back = await tab.send(GRAPH, "The third is fig.", after=second)
-    await back.answer()
-    asked = asked_last(scripted_upstream)
+    assert (await back.answer())["content"] == HELLO
+    asked = asked_last()
     assert asked.count("plum") == asked.count("pear") == asked.count("fig") == 1
     assert "quince" not in asked
     threads = {
@@ -143,21 +124,13 @@ async def test_each_branch_of_a_chat_has_its_own_past_in_one_thread(
         for item in items(await turn.stored(), "x_aqueduct:state")
     }
     assert len(threads) == 1
-    assert answer["content"] == HELLO
-    seen("langgraph", PROGRAM, "forks")
 
 
 async def test_a_picture_reaches_the_model(
     tab: Tab, scripted_upstream: ScriptedUpstream
 ):
-    picture = "data:image/png;base64,bm90IG11Y2ggb2YgYSBwaWN0dXJl"
-    question = [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": picture}},
-    ]
-    turn = await tab.send(GRAPH, question)  # type: ignore[arg-type]
-    assert (await turn.answer())["content"] == HELLO
-    assert picture in asked_last(scripted_upstream)
+    assert (await show_picture(tab, GRAPH))["content"] == HELLO
+    assert f"data:image/png;base64,{PICTURE}" in scripted_upstream.asked_last()
     seen("langgraph", PROGRAM, "files in")
 
 
@@ -169,13 +142,7 @@ async def test_an_error_is_told(tab: Tab):
 async def test_stop_ends_the_run_and_the_thread_goes_on(
     tab: Tab, langgraph_server: str, scripted_upstream: ScriptedUpstream
 ):
-    turn = await tab.send(GRAPH, "SLOWLY")
-    async for event in turn.events():
-        if "word1" in str(event["data"]):
-            break
-    await turn.stop()
-    answer = await turn.answer()
-    assert "word99" not in answer["content"]
+    turn, answer = await stop_slow_answer(tab, GRAPH)
     [state] = [item["data"] for item in items(answer, "x_aqueduct:state")]
     run = f"/threads/{state['thread_id']}/runs/{state['run_id']}"
 
@@ -188,7 +155,7 @@ async def test_stop_ends_the_run_and_the_thread_goes_on(
 
     again = await (await tab.send(GRAPH, "And now?", after=turn)).answer()
     assert again["content"] == HELLO
-    assert "SLOWLY" in asked_last(scripted_upstream)
+    assert "SLOWLY" in scripted_upstream.asked_last()
     states = [item["data"] for item in items(again, "x_aqueduct:state")]
     assert states[-1]["thread_id"] == state["thread_id"]
 
@@ -217,9 +184,7 @@ async def test_stop_at_a_request_for_permission_leaves_no_open_call(
 
 
 async def test_the_servers_graphs_are_models(suite_installed: WebUI):
-    with suite_installed.client() as admin:
-        listed = admin.get("/api/models").raise_for_status().json()["data"]
-    names = {model["id"]: model["name"] for model in listed}
+    names = listed_models(suite_installed)
     assert names["agents.all.agent"] == "All: agent"
     assert names["agents.all.careful"] == "All: careful"
     seen("langgraph", PROGRAM, "discovery")

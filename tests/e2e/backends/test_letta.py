@@ -6,13 +6,11 @@ requirements/programs/letta.txt.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.e2e.agents.answers import cards, error, eventually, thoughts
 from tests.e2e.agents.scene import TOOL_ID, create_tool
@@ -20,7 +18,16 @@ from tests.e2e.backends.letta_server import LettaServer, letta
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import AFTER_THOUGHT, HELLO, THOUGHT, TOOL_ANSWER
 from tests.e2e.backends.seen import seen
-from tests.e2e.continue_with.presses import Fill, Tab, answering, cancel, open_tab
+from tests.e2e.backends.usual import (
+    PICTURE,
+    allowed_and_declined,
+    check_asks_before_deleting,
+    check_branches,
+    listed_models,
+    show_picture,
+    stop_slow_answer,
+)
+from tests.e2e.continue_with.presses import Fill, Tab
 from tests.webui import WebUI
 
 MODEL = "agents.keeper"
@@ -51,12 +58,6 @@ def entry(
     }
     set_agents(json.dumps([entry]))
     return entry
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
-    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
-        yield tab
 
 
 def conversations(answer: dict[str, Any]) -> list[str]:
@@ -99,54 +100,26 @@ async def test_open_webuis_tools_are_run(tab: Tab, suite_installed: WebUI):
     assert answer["content"].endswith(TOOL_ANSWER)
 
 
-@pytest.mark.parametrize(
-    ("fill", "result"),
-    [
-        (answering(allow="once"), "/notes/old.txt is gone"),
-        (cancel, "The user did not allow this."),
-    ],
-)
+@allowed_and_declined
 async def test_the_agent_asks_before_it_deletes(tab: Tab, fill: Fill, result: str):
-    tab.fill = fill
-    answer = await (await tab.send(MODEL, "TOOL_DELETE")).answer()
-    assert "/notes/old.txt" in tab.forms[0]["message"]
-    assert [card[:2] for card in cards(answer)] == [("delete_file", result)]
-    assert answer["content"].endswith(TOOL_ANSWER)
-    seen("letta", PROGRAM, "approvals")
+    await check_asks_before_deleting(tab, MODEL, ("letta", PROGRAM), fill, result)
 
 
 async def test_a_chat_is_a_conversation_and_a_fork_another(
     tab: Tab, scripted_upstream: ScriptedUpstream
 ):
-    first = await tab.send(MODEL, "My word is plum.")
-    begun = await first.answer()
-    second = await tab.send(MODEL, "The second is pear.", after=first)
-    kept = await second.answer()
-    assert conversations(kept) == conversations(begun) != []
-    asked = str(scripted_upstream.journal()[-1]["body"])
-    assert asked.count("plum") == asked.count("pear") == 1
-    seen("letta", PROGRAM, "sessions")
-
-    other = await tab.send(MODEL, "The second is quince.", after=first)
-    forked = await other.answer()
-    assert conversations(forked) != conversations(kept)
-    asked = str(scripted_upstream.journal()[-1]["body"])
-    assert asked.count("plum") == asked.count("quince") == 1
-    assert "pear" not in asked
-    seen("letta", PROGRAM, "forks")
+    asked = scripted_upstream.asked_last
+    turns = await check_branches(tab, MODEL, ("letta", PROGRAM), asked)
+    begun, kept, forked = [conversations(await turn.stored()) for turn in turns]
+    assert kept == begun != []
+    assert forked != kept
 
 
 async def test_a_picture_reaches_the_model(
     tab: Tab, scripted_upstream: ScriptedUpstream
 ):
-    picture = base64.b64encode(b"not much of a picture").decode()
-    question = [
-        {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
-    ]
-    turn = await tab.send(MODEL, question)  # type: ignore[arg-type]
-    assert (await turn.answer())["content"] == HELLO
-    assert picture in str(scripted_upstream.journal()[-1]["body"])
+    assert (await show_picture(tab, MODEL))["content"] == HELLO
+    assert PICTURE in scripted_upstream.asked_last()
     seen("letta", PROGRAM, "files in")
 
 
@@ -157,13 +130,7 @@ async def test_an_error_is_told(tab: Tab):
 
 
 async def test_stop_cancels_the_run(tab: Tab, server: LettaServer):
-    turn = await tab.send(MODEL, "SLOWLY")
-    async for event in turn.events():
-        if "word1" in str(event["data"]):
-            break
-    await turn.stop()
-    answer = await turn.answer()
-    assert "word99" not in answer["content"]
+    turn, _ = await stop_slow_answer(tab, MODEL)
     await eventually(lambda: server.runs()[0] == "cancelled", "the end of the run")
     again = await tab.send(MODEL, "hello", after=turn)
     assert (await again.answer())["content"] == HELLO
@@ -178,10 +145,7 @@ async def test_the_agents_are_listed(
 ):
     set_agents(json.dumps([entry | {"discover": True}]))
 
-    def listed() -> list[str]:
-        with suite_installed.client() as client:
-            models = client.get("/api/models").raise_for_status().json()["data"]
-        return [m["name"] for m in models if m["id"].startswith(f"{MODEL}.")]
-
-    assert "Keeper: Keeper" in await eventually(listed, "the agents")
+    await eventually(
+        lambda: "Keeper: Keeper" in listed_models(suite_installed).values(), "the agent"
+    )
     seen("letta", PROGRAM, "discovery")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 
 from tests.e2e.agents.answers import error, outcome, thoughts
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import AFTER_THOUGHT, HELLO, THOUGHT
 from tests.e2e.backends.seen import seen
-from tests.e2e.continue_with.presses import Tab, open_tab
+from tests.e2e.backends.usual import listed_models
+from tests.e2e.continue_with.presses import Tab
 from tests.webui import WebUI
 
 STREAM = "agents.stream"
@@ -59,15 +59,7 @@ def entries(
         "answer": {"text": f"{DELTA}.content"},
     }
     set_agents(json.dumps([service | stream, service | whole, service | slow | demo]))
-    with suite_installed.client() as admin:
-        # Open WebUI looks for new models when somebody lists them.
-        admin.get("/api/models").raise_for_status()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def tab(suite_installed: WebUI) -> AsyncIterator[Tab]:
-    async with open_tab(suite_installed.url, suite_installed.admin_token) as tab:
-        yield tab
+    listed_models(suite_installed)
 
 
 @pytest.mark.parametrize("model", [STREAM, WHOLE])
@@ -102,7 +94,7 @@ async def test_a_branch_keeps_its_id_and_a_fork_gets_another(
     other = await tab.send(WHOLE, "The second is quince.", after=first)
     await other.answer()
     assert await thread() != begun
-    assert "plum" in str(scripted_upstream.journal()[-1]["body"])
+    assert "plum" in scripted_upstream.asked_last()
     seen("webhook", PROGRAM, "forks")
 
 
