@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 31a04ff05f6ef6d6
+# Content hash: bfc41d8d6b5b1f2e
 
 import asyncio
 import base64
@@ -8737,6 +8737,8 @@ def slot_order(name: str) -> int:
 VARIABLE = re.compile(r"\$\{(env|secret):([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_ENTRY = re.compile(r"^ *- ", re.MULTILINE)
 EntryLines = dict[tuple[str, ...], int]
+# The keys that lead to what is wrong, and what is wrong with it.
+Mistake = tuple[tuple[str, ...], str]
 PLAIN_WORDS = {
     "extra_forbidden": "this key is not known",
     "missing": "this key is missing",
@@ -8906,6 +8908,14 @@ def error_words(error: Exception) -> str:
     return "this value cannot be read; put it in quotes"
 
 
+class UnusableEntry(Exception):
+    """An entry that says what cannot be: the path and a sentence of each mistake."""
+
+    def __init__(self, *mistakes: Mistake) -> None:
+        super().__init__(mistakes)
+        self.mistakes = mistakes
+
+
 def read_entry(
     node: yaml.Node,
     offset: int,
@@ -8915,57 +8925,64 @@ def read_entry(
 ) -> AgentConfig | PoolEntry | None:
     """One entry as an agent or a pool, or None with its problems added."""
     first_line = node.start_mark.line + 1 + offset
-    if not isinstance(node, yaml.MappingNode):
-        message = "an agent is written as `key: value` lines"
-        problems.append(ConfigProblem(first_line, "", message))
-        return None
     lines = key_lines(node, offset)
     try:
-        data = yaml.SafeLoader("").construct_document(node)
-        kind = AGENT_KINDS.get(data.get("backend", DEFAULT_BACKEND))
-        if kind is None:
-            line = lines.get(("backend",), first_line)
-            message = f"the protocols are {', '.join(AGENT_KINDS)}"
-            problems.append(ConfigProblem(line, "backend", message))
-            return None
-        missing: list[tuple[str, str]] = []
-        settings: type[AgentConfig] | type[PoolEntry] = kind.settings
-        variables = kind.settings.WITH_VARIABLES
-        if is_pool(node):
-            settings, variables = PoolEntry, ("upstreams",)
-        elif "slots" in data:
-            settings = RoleAgent
-        elif "pool" in data and issubclass(settings, HttpAgent):
-            if data["pool"] not in pools:
-                message = f"there is no pool `{data['pool']}`"
-                problems.append(ConfigProblem(lines[("pool",)], "pool", message))
-                return None
-            data.setdefault("url", pools[data["pool"]].upstreams[0].url)
-        for key in variables:
-            if key in data:
-                data[key] = fill_variables(data[key], key, secrets, missing)
+        settings, data = entry_data(node, secrets, pools)
+        return settings.model_validate(data)
+    except UnusableEntry as error:
+        mistakes = error.mistakes
+    except ValidationError as error:
+        mistakes = tuple(map(mistake_of, error.errors()))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 + offset if mark else first_line
-        problems.append(ConfigProblem(line, "", error_words(error)))
-        return None
-    for key, message in missing:
-        problems.append(ConfigProblem(lines.get((key,), first_line), key, message))
+        first_line = mark.line + 1 + offset if mark else first_line
+        mistakes = (((), error_words(error)),)
+    for path, message in mistakes:
+        line = lines.get(path[:2]) or lines.get(path[:1]) or first_line
+        problems.append(ConfigProblem(line, shown_path(path), message))
+    return None
+
+
+def entry_data(
+    node: yaml.Node, secrets: Mapping[str, str], pools: Mapping[str, PoolEntry]
+) -> tuple[type[AgentConfig] | type[PoolEntry], dict[str, Any]]:
+    """What an entry is to be, and its values, variables filled in.
+
+    Raises UnusableEntry, and what PyYAML raises for values it cannot read.
+    """
+    if not isinstance(node, yaml.MappingNode):
+        raise UnusableEntry(((), "an agent is written as `key: value` lines"))
+    data = yaml.SafeLoader("").construct_document(node)
+    kind = AGENT_KINDS.get(data.get("backend", DEFAULT_BACKEND))
+    if kind is None:
+        message = f"the protocols are {', '.join(AGENT_KINDS)}"
+        raise UnusableEntry((("backend",), message))
+    settings: type[AgentConfig] | type[PoolEntry] = kind.settings
+    variables = kind.settings.WITH_VARIABLES
+    if is_pool(node):
+        settings, variables = PoolEntry, ("upstreams",)
+    elif "slots" in data:
+        settings = RoleAgent
+    elif "pool" in data and issubclass(settings, HttpAgent):
+        if data["pool"] not in pools:
+            raise UnusableEntry((("pool",), f"there is no pool `{data['pool']}`"))
+        data.setdefault("url", pools[data["pool"]].upstreams[0].url)
+    missing: list[Mistake] = []
+    for key in variables:
+        if key in data:
+            data[key] = fill_variables(data[key], key, secrets, missing)
     if missing:
-        return None
-    try:
-        return settings.model_validate(data)
-    except ValidationError as error:
-        for detail in error.errors():
-            path = tuple(str(part) for part in detail["loc"])
-            line = lines.get(path[:2]) or lines.get(path[:1]) or first_line
-            message = PLAIN_WORDS.get(
-                detail["type"], detail["msg"].removeprefix("Value error, ")
-            )
-            if detail["type"] == "string_pattern_mismatch":
-                message = PATTERN_WORDS.get(path[-1], message)
-            problems.append(ConfigProblem(line, shown_path(path), message))
-        return None
+        raise UnusableEntry(*missing)
+    return settings, data
+
+
+def mistake_of(detail: Mapping[str, Any]) -> Mistake:
+    """One of pydantic's errors."""
+    path = tuple(str(part) for part in detail["loc"])
+    usual = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "string_pattern_mismatch":
+        return path, PATTERN_WORDS.get(path[-1], usual)
+    return path, PLAIN_WORDS.get(detail["type"], usual)
 
 
 def shown_path(path: tuple[str, ...]) -> str:
@@ -8984,8 +9001,10 @@ def shown_path(path: tuple[str, ...]) -> str:
 
 
 def key_lines(node: yaml.Node, offset: int) -> EntryLines:
-    """The line of each key, and of each key one level below."""
+    """The line of each key, and of each key one level below; none of what has none."""
     lines: dict[tuple[str, ...], int] = {}
+    if not isinstance(node, yaml.MappingNode):
+        return lines
     for key, value in node.value:
         lines[(str(key.value),)] = key.start_mark.line + 1 + offset
         if isinstance(value, yaml.MappingNode):
@@ -8999,7 +9018,7 @@ def fill_variables(
     value: Any,
     key: str,
     secrets: Mapping[str, str],
-    missing: list[tuple[str, str]],
+    missing: list[Mistake],
 ) -> Any:
     """Replace `${env:NAME}` and `${secret:NAME}`; what is not set goes to `missing`."""
     if isinstance(value, dict):
@@ -9014,7 +9033,7 @@ def fill_variables(
         source: Mapping[str, str] = os.environ if kind == "env" else secrets
         if name not in source:
             where = "environment" if kind == "env" else "SECRETS valve"
-            missing.append((key, f"`{name}` is not set in the {where}"))
+            missing.append(((key,), f"`{name}` is not set in the {where}"))
         return source.get(name, "").strip()
 
     return VARIABLE.sub(fill, value)

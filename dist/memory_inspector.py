@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 0437f22520c2ee5f
+# Content hash: 807c9318691dc0da
 
 import asyncio
 import json
@@ -343,6 +343,10 @@ class MemoryStore(Protocol):
         """
         ...
 
+    async def drop_other_vectors(self, embedder: Embedder) -> None:
+        """Let go of what earlier models made: all has a vector of this one."""
+        ...
+
     async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None: ...
 
     async def is_excluded(self, user_id: str, chat_id: str) -> bool: ...
@@ -609,6 +613,13 @@ class HostVectors:
             client = vector_client()
             if client is not None and await client.has_collection(collection):
                 await client.delete(collection, ids=list(ids))
+
+    async def remove(self, collection: str) -> None:
+        """Delete a collection, if it is there."""
+        with vector_errors():
+            client = vector_client()
+            if client is not None and await client.has_collection(collection):
+                await client.delete_collection(collection)
 
 
 @contextmanager
@@ -903,6 +914,32 @@ POSTGRES_MIGRATIONS = (
     """,
     # Ids of vectors became UUIDs; the vectors are made anew.
     "UPDATE aqueduct_memory.exchange SET embedder = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    # `collection` tells which collections of vectors there are.
+    """
+    CREATE TABLE aqueduct_memory.left_out (
+        user_id text NOT NULL,
+        question_id text NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    );
+    INSERT INTO aqueduct_memory.left_out
+        SELECT DISTINCT user_id, question_id FROM aqueduct_memory.forgotten;
+    DROP TABLE aqueduct_memory.forgotten;
+    CREATE TABLE aqueduct_memory.collection (
+        key bigint GENERATED ALWAYS AS IDENTITY,
+        user_id text NOT NULL,
+        embedder text NOT NULL,
+        PRIMARY KEY (user_id, embedder)
+    );
+    INSERT INTO aqueduct_memory.collection (user_id, embedder)
+        SELECT DISTINCT user_id, embedder FROM aqueduct_memory.exchange
+        WHERE embedder IS NOT NULL;
+    CREATE TABLE aqueduct_memory.lease (
+        name text PRIMARY KEY,
+        holder text NOT NULL,
+        until timestamptz NOT NULL
+    )
+    """,
 )
 
 
@@ -921,8 +958,8 @@ SAVE_SQL = """
             FROM unnest(to_tsvector('english', :asked)))) AS question_words,
         array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
             FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
-    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
-        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
+    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.left_out
+        WHERE user_id = :user_id AND question_id = :question_id)
     ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
         answer_id = excluded.answer_id, question = excluded.question,
         answer = excluded.answer, model = excluded.model, digest = excluded.digest,
@@ -933,22 +970,40 @@ SAVE_SQL = """
     RETURNING id
     """
 SKIP_SQL = """
-    INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id)
-    VALUES (:u, :c, :q) ON CONFLICT DO NOTHING
+    INSERT INTO aqueduct_memory.left_out (user_id, question_id)
+    SELECT :u, question_id FROM unnest(CAST(:questions AS text[])) AS asked (question_id)
+    ON CONFLICT DO NOTHING
     """
+# The time is the database's, which all replicas share.
+LEASE_SQL = """
+    INSERT INTO aqueduct_memory.lease AS held (name, holder, until)
+    VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :seconds))
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE held.holder = excluded.holder OR held.until <= clock_timestamp()
+    RETURNING name
+    """
+# Packed as FEATURE_ROW says; `collection` is 0 where there is no vector.
 FEATURE_SQL = """
-    SELECT id, chat, question_key, asked_at, length, question_length,
-        embedder, scale
-    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
+    SELECT string_agg(int8send(id) || int8send(chat) || int8send(question_key)
+        || int8send(asked_at) || int8send(length) || int8send(question_length)
+        || int8send(coalesce(collection.key, 0)) || float8send(scale), '' ORDER BY id)
+    FROM aqueduct_memory.exchange LEFT JOIN aqueduct_memory.collection
+        USING (user_id, embedder)
+    WHERE user_id = :user_id
+    """
+COLLECTION_SQL = """
+    SELECT key, embedder FROM aqueduct_memory.collection WHERE user_id = :user_id
     """
 MATCH_SQL = """
-    SELECT term.place, exchange.id, exchange.question_words @@ term.query
+    SELECT term.place, string_agg(int8send(exchange.id), ''),
+        string_agg(int8send(exchange.id), '')
+            FILTER (WHERE exchange.question_words @@ term.query)
     FROM (SELECT place - 1 AS place,
             CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
           FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
                unnest(to_tsvector('english', word))) AS term
     JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
-    WHERE exchange.user_id = :user_id
+    WHERE exchange.user_id = :user_id GROUP BY term.place
     """
 
 
@@ -997,320 +1052,21 @@ async def run_sql(session: Any, sql: str, **values: Any) -> list[Any]:
         raise MemorySqlError(type(cause).__name__) from None
 
 
-# --- shared/memory/postgres_store.py ---
+# --- shared/memory/postgres_rows.py ---
 
-# As many hits as a recall can use; what lies beyond is taken for no better than these.
-NEAREST = 300
-
-Sessions = Callable[[], AbstractAsyncContextManager[Any]]
-
-postgres_log = logging.getLogger("aqueduct.memory.postgres")
-
-
-def collection_name(user_id: str, embedder: Embedder) -> str:
-    """A collection for each user and model.
-
-    Open WebUI's multi-tenant stores route by the beginning `user-memory-`; exactly
-    `user-memory-{user_id}` is its own.
-    """
-    label = embedder_label(embedder).encode()
-    model = blake2b(label, digest_size=4).hexdigest()
-    return f"user-memory-aq-{model}-{user_id}"
-
-
-def embedder_label(embedder: Embedder) -> str:
-    return f"{embedder.name}:{embedder.dimension}"
-
-
-def point_id(row_id: int) -> str:
-    """The id of a row's vector: a UUID, as vector stores want it."""
-    return str(UUID(int=row_id))
-
-
-class VectorStore(Protocol):
-    """Where vectors are kept, by collection: `HostVectors` says what is what."""
-
-    def available(self) -> bool: ...
-
-    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None: ...
-
-    async def nearest(
-        self, collection: str, vector: Sequence[float], limit: int
-    ) -> dict[str, float] | None: ...
-
-    async def drop(self, collection: str, ids: Sequence[str]) -> None: ...
-
-
-class PostgresStore:
-    """See `MemoryStore`. Raises MemorySqlError; `set_vectors` may also raise
-    VectorStoreError, the others do without vectors then.
-
-    `sessions()` opens a SQLAlchemy AsyncSession.
-    """
-
-    def __init__(self, sessions: Sessions, vectors: VectorStore) -> None:
-        self._sessions = sessions
-        self._vectors = vectors
-
-    async def _execute(self, sql: str, **values: Any) -> list[Any]:
-        """One statement in a transaction of its own."""
-        async with self._sessions() as session:
-            rows = await run_sql(session, sql, **values)
-            await session.commit()
-        return rows
-
-    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
-        saved = 0
-        async with self._sessions() as session:
-            prefix = await owner_prefix(session, user_id, make=True)
-            for exchange in exchanges:
-                values = exchange_values(exchange) | {"prefix": prefix}
-                saved += len(
-                    await run_sql(session, SAVE_SQL, user_id=user_id, **values)
-                )
-            await session.commit()
-        return saved
-
-    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
-        async with self._sessions() as session:
-            prefix = await owner_prefix(session, user_id)
-            rows = await run_sql(session, FEATURE_SQL, user_id=user_id)
-            hits = await run_sql(
-                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=list(terms)
-            )
-        columns = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6).T
-        matches = matches_of(columns[0], hits, len(terms))
-        compare = partial(self._cosines, user_id, rows)
-        ids, chats, questions, asked_at, lengths, asked = columns
-        return Candidates(
-            ids, chats, questions, asked_at, lengths, asked, matches, compare
-        )
-
-    async def _cosines(
-        self,
-        user_id: str,
-        rows: Sequence[Sequence[Any]],
-        embedder: Embedder,
-        vector: Floats,
-    ) -> Floats:
-        dense = np.full(len(rows), np.nan, np.float32)
-        label = embedder_label(embedder)
-        if not any(row[6] == label for row in rows):
-            return dense
-        collection = collection_name(user_id, embedder)
-        try:
-            near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
-        except VectorStoreError as error:
-            postgres_log.warning("Recall by words alone, no vectors: %s", error)
-            return dense
-        if near is None:
-            await self._vectors_were_lost(user_id)
-        if not near:
-            return dense
-        farthest = min(near.values())
-        for place, row in enumerate(rows):
-            if row[6] == label:
-                # The store compares directions only; ours are means of two.
-                dense[place] = near.get(point_id(row[0]), farthest) * row[7]
-        return dense
-
-    async def _vectors_were_lost(self, user_id: str) -> None:
-        """Somebody has reset the vector store: have them made again."""
-        postgres_log.warning("No vectors of %s are left; they will be rebuilt", user_id)
-        await self._execute(
-            "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE user_id = :u",
-            u=user_id,
-        )
-
-    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
-        rows = await self._execute(
-            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
-            "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[])) "
-            "ORDER BY asked_at, id",
-            u=user_id,
-            ids=list(ids),
-        )
-        return [stored_row(row) for row in rows]
-
-    async def listing(
-        self,
-        user_id: str,
-        chat_id: str | None = None,
-        limit: int = 1000,
-        after: int = 0,
-    ) -> list[StoredExchange]:
-        rows = await self._execute(
-            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
-            "WHERE user_id = :u AND id > :after AND "
-            "(CAST(:chat AS text) IS NULL OR chat_id = :chat) ORDER BY id LIMIT :n",
-            u=user_id,
-            after=after,
-            chat=chat_id,
-            n=limit,
-        )
-        return [stored_row(row) for row in rows]
-
-    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        where = "user_id = :u AND id = ANY(CAST(:ids AS bigint[]))"
-        values = {"u": user_id, "ids": list(ids)}
-        await self._execute(
-            "INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id) "
-            "SELECT user_id, chat_id, question_id FROM aqueduct_memory.exchange "
-            f"WHERE {where} ON CONFLICT DO NOTHING",
-            **values,
-        )
-        return await self._delete(where, **values)
-
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        await self._execute(SKIP_SQL, u=user_id, c=chat_id, q=question_id)
-
-    async def keep_only(
-        self, user_id: str, chat_id: str, question_ids: Sequence[str]
-    ) -> int:
-        return await self._delete(
-            "user_id = :u AND chat_id = :c "
-            "AND question_id <> ALL(CAST(:kept AS text[]))",
-            u=user_id,
-            c=chat_id,
-            kept=list(question_ids),
-        )
-
-    async def forget_message(self, chat_id: str, message_id: str) -> int:
-        return await self._delete(
-            "chat_id = :c AND (question_id = :m OR answer_id = :m)",
-            c=chat_id,
-            m=message_id,
-        )
-
-    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
-        chats = list(chat_ids)
-        for table in ("excluded", "forgotten"):
-            await self._execute(
-                f"DELETE FROM aqueduct_memory.{table} WHERE chat_id = ANY(:c)", c=chats
-            )
-        return await self._delete("chat_id = ANY(:c)", c=chats)
-
-    async def forget_user(self, user_id: str) -> int:
-        deleted = await self._delete("user_id = :u", u=user_id)
-        for table in ("excluded", "forgotten", "owner"):
-            await self._execute(
-                f"DELETE FROM aqueduct_memory.{table} WHERE user_id = :u", u=user_id
-            )
-        return deleted
-
-    async def _delete(self, where: str, **values: Any) -> int:
-        """Delete rows and their vectors; `where` is a condition of ours."""
-        rows = await self._execute(
-            f"DELETE FROM aqueduct_memory.exchange WHERE {where} "
-            "RETURNING id, user_id, embedder",
-            **values,
-        )
-        gone: dict[str, list[str]] = defaultdict(list)
-        for row_id, user_id, label in rows:
-            if label:
-                name, _, dimension = label.rpartition(":")
-                embedder = Embedder(name, int(dimension))
-                gone[collection_name(user_id, embedder)].append(point_id(row_id))
-        for collection, ids in gone.items():
-            try:
-                await self._vectors.drop(collection, ids)
-            except VectorStoreError as error:
-                # They hold no text, and nothing leads from them to one any more.
-                postgres_log.warning("Vectors without an exchange stay: %s", error)
-        return len(rows)
-
-    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
-        rows = await self._execute(
-            "SELECT DISTINCT chat_id FROM aqueduct_memory.exchange "
-            "WHERE chat_id > :after ORDER BY chat_id LIMIT :n",
-            after=after,
-            n=limit,
-        )
-        return [row[0] for row in rows]
-
-    async def pending(
-        self, embedder: Embedder, limit: int
-    ) -> list[tuple[str, StoredExchange]]:
-        if not self._vectors.available():
-            return []
-        rows = await self._execute(
-            f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
-            "WHERE embedder IS DISTINCT FROM :e "
-            "ORDER BY embedder IS NOT NULL, asked_at DESC LIMIT :n",
-            e=embedder_label(embedder),
-            n=limit,
-        )
-        return [(row[-1], stored_row(row[:-1])) for row in rows]
-
-    async def set_vectors(
-        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
-    ) -> int:
-        by_user: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for user_id, row_id, _, vector in vectors:
-            by_user[user_id].append(
-                {
-                    "id": point_id(row_id),
-                    "text": "",  # texts stay in SQL, where they can be deleted
-                    "vector": vector.tolist(),
-                    "metadata": {"exchange": row_id},
-                }
-            )
-        for user_id, items in by_user.items():
-            await self._vectors.put(collection_name(user_id, embedder), items)
-        kept = 0
-        async with self._sessions() as session:
-            for _, row_id, digest, vector in vectors:
-                rows = await run_sql(
-                    session,
-                    "UPDATE aqueduct_memory.exchange SET embedder = :e, scale = :s "
-                    "WHERE id = :id AND digest = :digest RETURNING id",
-                    e=embedder_label(embedder),
-                    s=float(np.linalg.norm(vector)),
-                    id=row_id,
-                    digest=digest,
-                )
-                kept += len(rows)
-            await session.commit()
-        return kept
-
-    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
-        sql = (
-            "INSERT INTO aqueduct_memory.excluded VALUES (:u, :c) ON CONFLICT DO NOTHING"
-            if excluded
-            else "DELETE FROM aqueduct_memory.excluded WHERE user_id=:u AND chat_id=:c"
-        )
-        await self._execute(sql, u=user_id, c=chat_id)
-
-    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
-        return bool(
-            await self._execute(
-                "SELECT 1 FROM aqueduct_memory.excluded "
-                "WHERE user_id = :u AND chat_id = :c",
-                u=user_id,
-                c=chat_id,
-            )
-        )
-
-    async def count(self, user_id: str) -> int:
-        rows = await self._execute(
-            "SELECT count(*) FROM aqueduct_memory.exchange WHERE user_id = :u",
-            u=user_id,
-        )
-        return int(rows[0][0])
-
-    async def state(self, key: str) -> Any:
-        rows = await self._execute(
-            "SELECT value FROM aqueduct_memory.state WHERE name = :k", k=key
-        )
-        return json.loads(rows[0][0]) if rows else None
-
-    async def set_state(self, key: str, value: Any) -> None:
-        await self._execute(
-            "INSERT INTO aqueduct_memory.state VALUES (:k, :v) "
-            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            k=key,
-            v=json.dumps(value),
-        )
+# What FEATURE_SQL packs of each exchange, in network byte order.
+FEATURE_ROW = np.dtype(
+    [
+        ("id", ">i8"),
+        ("chat", ">i8"),
+        ("question", ">i8"),
+        ("asked_at", ">i8"),
+        ("length", ">i8"),
+        ("question_length", ">i8"),
+        ("collection", ">i8"),
+        ("scale", ">f8"),
+    ]
+)
 
 
 async def owner_prefix(session: Any, user_id: str, *, make: bool = False) -> str:
@@ -1354,18 +1110,458 @@ def stored_row(row: Sequence[Any]) -> StoredExchange:
     return StoredExchange(int(row[0]), Exchange(*row[1:]))
 
 
-def matches_of(ids: Any, hits: Sequence[Sequence[Any]], count: int) -> list[Matches]:
-    """The rows (term, id, in the question?) as one entry a term."""
-    asked: list[list[int]] = [[] for _ in range(count)]
-    anywhere: list[list[int]] = [[] for _ in range(count)]
-    for place, row_id, in_question in hits:
-        anywhere[place].append(row_id)
-        if in_question:
-            asked[place].append(row_id)
-    return [
-        Matches(np.searchsorted(ids, sorted(one)), np.searchsorted(ids, sorted(other)))
-        for one, other in zip(asked, anywhere, strict=True)
-    ]
+def unpack_candidates(
+    rows: NDArray[np.void],
+    hits: Sequence[Sequence[Any]],
+    terms: int,
+    compare: Compare,
+) -> Candidates:
+    """FEATURE_ROWs and what MATCH_SQL gave, as columns."""
+    ids, chats, questions, asked_at, lengths, question_lengths = (
+        rows[name].astype(np.int64)
+        for name in ("id", "chat", "question", "asked_at", "length", "question_length")
+    )
+    nowhere = np.zeros(0, np.int64)
+    matches = [Matches(nowhere, nowhere)] * terms
+    for term, anywhere, asked in hits:
+        matches[term] = Matches(places_of(asked, ids), places_of(anywhere, ids))
+    return Candidates(
+        ids, chats, questions, asked_at, lengths, question_lengths, matches, compare
+    )
+
+
+def places_of(packed: bytes | None, ids: Numbers) -> Numbers:
+    """Where the packed ids stand in `ids`, without what was stored since those were read."""
+    return np.flatnonzero(np.isin(ids, np.frombuffer(packed or b"", ">i8")))
+
+
+# --- shared/memory/postgres_vectors.py ---
+
+# As many hits as a recall can use; what lies beyond is taken for no better than these.
+NEAREST = 300
+
+# Runs one statement in a transaction of its own, and gives its rows.
+Execute = Callable[..., Awaitable[list[Any]]]
+
+postgres_log = logging.getLogger("aqueduct.memory.postgres")
+
+
+def collection_name(user_id: str, embedder: Embedder) -> str:
+    """A collection for each user and model.
+
+    Open WebUI's multi-tenant stores route by the beginning `user-memory-`; exactly
+    `user-memory-{user_id}` is its own.
+    """
+    label = embedder_label(embedder).encode()
+    model = blake2b(label, digest_size=4).hexdigest()
+    return f"user-memory-aq-{model}-{user_id}"
+
+
+def embedder_label(embedder: Embedder) -> str:
+    return f"{embedder.name}:{embedder.dimension}"
+
+
+def labelled_embedder(label: str) -> Embedder:
+    name, _, dimension = label.rpartition(":")
+    return Embedder(name, int(dimension))
+
+
+def point_id(row_id: int) -> str:
+    """The id of a row's vector: a UUID, as vector stores want it."""
+    return str(UUID(int=row_id))
+
+
+class VectorStore(Protocol):
+    """Where vectors are kept, by collection: `HostVectors` says what is what."""
+
+    def available(self) -> bool: ...
+
+    async def put(self, collection: str, items: Sequence[dict[str, Any]]) -> None: ...
+
+    async def nearest(
+        self, collection: str, vector: Sequence[float], limit: int
+    ) -> dict[str, float] | None: ...
+
+    async def drop(self, collection: str, ids: Sequence[str]) -> None: ...
+
+    async def remove(self, collection: str) -> None: ...
+
+
+class PostgresVectors:
+    """Collections of vectors; the table `collection` tells which there are."""
+
+    def __init__(self, execute: Execute, vectors: VectorStore) -> None:
+        self._execute = execute
+        self._vectors = vectors
+
+    def available(self) -> bool:
+        return self._vectors.available()
+
+    async def put(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> None:
+        """Keep what `MemoryStore.set_vectors` was given; raises VectorStoreError."""
+        by_user: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for user_id, row_id, _, vector in vectors:
+            by_user[user_id].append(
+                {
+                    "id": point_id(row_id),
+                    "text": "",  # texts stay in SQL, where they can be deleted
+                    "vector": vector.tolist(),
+                    "metadata": {"exchange": row_id},
+                }
+            )
+        for user_id, items in by_user.items():
+            # Noted first, so that no collection is ever unknown.
+            await self._execute(
+                "INSERT INTO aqueduct_memory.collection (user_id, embedder) "
+                "VALUES (:u, :e) ON CONFLICT DO NOTHING",
+                u=user_id,
+                e=embedder_label(embedder),
+            )
+            await self._vectors.put(collection_name(user_id, embedder), items)
+
+    async def cosines(
+        self,
+        user_id: str,
+        rows: NDArray[np.void],
+        keys: Mapping[str, int],
+        embedder: Embedder,
+        vector: Floats,
+    ) -> Floats:
+        """Cosines of FEATURE_ROWs, NaN without a vector of this model.
+
+        `keys` are numbers of the user's collections by their embedder's label.
+        """
+        dense = np.full(len(rows), np.nan, np.float32)
+        places = np.flatnonzero(
+            rows["collection"] == keys.get(embedder_label(embedder))
+        )
+        if not places.size:
+            return dense
+        collection = collection_name(user_id, embedder)
+        try:
+            near = await self._vectors.nearest(collection, vector.tolist(), NEAREST)
+        except VectorStoreError as error:
+            postgres_log.warning("Recall by words alone, no vectors: %s", error)
+            return dense
+        if near is None:
+            await self._were_lost(user_id)
+        if not near:
+            return dense
+        found = {UUID(item).int: score for item, score in near.items()}
+        dense[places] = min(found.values())
+        close = places[np.isin(rows["id"][places], list(found))]
+        dense[close] = [found[row_id] for row_id in rows["id"][close].tolist()]
+        # The store compares directions only; ours are means of two.
+        dense[places] *= rows["scale"][places]
+        return dense
+
+    async def _were_lost(self, user_id: str) -> None:
+        """Somebody has reset the vector store: have them made again."""
+        postgres_log.warning("No vectors of %s are left; they will be rebuilt", user_id)
+        await self._execute(
+            "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE user_id = :u",
+            u=user_id,
+        )
+
+    async def drop(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Drop the vectors of deleted rows (id, user, embedder's label or None)."""
+        gone: dict[str, list[str]] = defaultdict(list)
+        for row_id, user_id, label in rows:
+            if label:
+                collection = collection_name(user_id, labelled_embedder(label))
+                gone[collection].append(point_id(row_id))
+        for collection, ids in gone.items():
+            try:
+                await self._vectors.drop(collection, ids)
+            except VectorStoreError as error:
+                # They hold no text, and nothing leads from them to one any more.
+                postgres_log.warning("Vectors without an exchange stay: %s", error)
+
+    async def drop_user(self, user_id: str) -> None:
+        """Remove a user's collections, those of earlier models too."""
+        await self._remove(
+            await self._execute(
+                "SELECT user_id, embedder FROM aqueduct_memory.collection "
+                "WHERE user_id = :u",
+                u=user_id,
+            )
+        )
+
+    async def drop_others(self, embedder: Embedder) -> None:
+        """Remove the collections of all other models."""
+        label = embedder_label(embedder)
+        others = await self._execute(
+            "SELECT user_id, embedder FROM aqueduct_memory.collection "
+            "WHERE embedder <> :e",
+            e=label,
+        )
+        if not others:
+            return
+        # Whatever the present model did not take is to be asked for by the next one.
+        await self._execute(
+            "UPDATE aqueduct_memory.exchange SET embedder = NULL WHERE embedder <> :e",
+            e=label,
+        )
+        await self._remove(others)
+
+    async def _remove(self, collections: Sequence[Sequence[str]]) -> None:
+        """Remove collections (user, embedder's label), and the note of each."""
+        for user_id, label in collections:
+            name = collection_name(user_id, labelled_embedder(label))
+            try:
+                await self._vectors.remove(name)
+            except VectorStoreError as error:
+                # It is noted still, so that it is tried again.
+                postgres_log.warning("A collection of vectors stays: %s", error)
+                continue
+            await self._execute(
+                "DELETE FROM aqueduct_memory.collection "
+                "WHERE user_id = :u AND embedder = :e",
+                u=user_id,
+                e=label,
+            )
+
+
+# --- shared/memory/postgres_store.py ---
+
+Sessions = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class PostgresStore:
+    """See `MemoryStore`. Raises MemorySqlError; `set_vectors` may also raise
+    VectorStoreError, the others do without vectors then.
+
+    `sessions()` opens a SQLAlchemy AsyncSession.
+    """
+
+    def __init__(self, sessions: Sessions, vectors: VectorStore) -> None:
+        self._sessions = sessions
+        self._vectors = PostgresVectors(self._execute, vectors)
+
+    async def _execute(self, sql: str, **values: Any) -> list[Any]:
+        """One statement in a transaction of its own."""
+        async with self._sessions() as session:
+            rows = await run_sql(session, sql, **values)
+            await session.commit()
+        return rows
+
+    async def save(self, user_id: str, exchanges: Sequence[Exchange]) -> int:
+        saved = 0
+        async with self._sessions() as session:
+            prefix = await owner_prefix(session, user_id, make=True)
+            for exchange in exchanges:
+                values = exchange_values(exchange) | {"prefix": prefix}
+                saved += len(
+                    await run_sql(session, SAVE_SQL, user_id=user_id, **values)
+                )
+            await session.commit()
+        return saved
+
+    async def candidates(self, user_id: str, terms: Sequence[str]) -> Candidates:
+        async with self._sessions() as session:
+            prefix = await owner_prefix(session, user_id)
+            [[packed]] = await run_sql(session, FEATURE_SQL, user_id=user_id)
+            collections = await run_sql(session, COLLECTION_SQL, user_id=user_id)
+            hits = await run_sql(
+                session, MATCH_SQL, user_id=user_id, prefix=prefix, terms=list(terms)
+            )
+        rows = np.frombuffer(packed or b"", FEATURE_ROW)
+        keys = {label: key for key, label in collections}
+        compare = partial(self._vectors.cosines, user_id, rows, keys)
+        found: Candidates = await off_the_loop(
+            len(rows), unpack_candidates, rows, hits, len(terms), compare
+        )
+        return found
+
+    async def fetch(self, user_id: str, ids: Sequence[int]) -> list[StoredExchange]:
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[])) "
+            "ORDER BY asked_at, id",
+            u=user_id,
+            ids=list(ids),
+        )
+        return [stored_row(row) for row in rows]
+
+    async def listing(
+        self,
+        user_id: str,
+        chat_id: str | None = None,
+        limit: int = 1000,
+        after: int = 0,
+    ) -> list[StoredExchange]:
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS} FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id > :after AND "
+            "(CAST(:chat AS text) IS NULL OR chat_id = :chat) ORDER BY id LIMIT :n",
+            u=user_id,
+            after=after,
+            chat=chat_id,
+            n=limit,
+        )
+        return [stored_row(row) for row in rows]
+
+    async def forget(self, user_id: str, ids: Sequence[int]) -> int:
+        rows = await self._execute(
+            "SELECT question_id FROM aqueduct_memory.exchange "
+            "WHERE user_id = :u AND id = ANY(CAST(:ids AS bigint[]))",
+            u=user_id,
+            ids=list(ids),
+        )
+        questions = [row[0] for row in rows]
+        await self.skip(user_id, questions)
+        return await self._delete(
+            "user_id = :u AND question_id = ANY(CAST(:questions AS text[]))",
+            u=user_id,
+            questions=questions,
+        )
+
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        await self._execute(SKIP_SQL, u=user_id, questions=list(question_ids))
+
+    async def keep_only(
+        self, user_id: str, chat_id: str, question_ids: Sequence[str]
+    ) -> int:
+        return await self._delete(
+            "user_id = :u AND chat_id = :c "
+            "AND question_id <> ALL(CAST(:kept AS text[]))",
+            u=user_id,
+            c=chat_id,
+            kept=list(question_ids),
+        )
+
+    async def forget_message(self, chat_id: str, message_id: str) -> int:
+        return await self._delete(
+            "chat_id = :c AND (question_id = :m OR answer_id = :m)",
+            c=chat_id,
+            m=message_id,
+        )
+
+    async def forget_chats(self, chat_ids: Sequence[str]) -> int:
+        chats = list(chat_ids)
+        await self._execute(
+            "DELETE FROM aqueduct_memory.excluded WHERE chat_id = ANY(:c)", c=chats
+        )
+        return await self._delete("chat_id = ANY(:c)", c=chats)
+
+    async def forget_all(self, user_id: str) -> int:
+        return await self._forget_owned(user_id, "excluded")
+
+    async def forget_user(self, user_id: str) -> int:
+        return await self._forget_owned(user_id, "excluded", "left_out", "owner")
+
+    async def _forget_owned(self, user_id: str, *tables: str) -> int:
+        """Delete a user's exchanges, vectors, and what these tables hold of the user."""
+        deleted = await self._delete("user_id = :u", u=user_id)
+        for table in tables:
+            await self._execute(
+                f"DELETE FROM aqueduct_memory.{table} WHERE user_id = :u", u=user_id
+            )
+        await self._vectors.drop_user(user_id)
+        return deleted
+
+    async def _delete(self, where: str, **values: Any) -> int:
+        """Delete rows and their vectors; `where` is a condition of ours."""
+        rows = await self._execute(
+            f"DELETE FROM aqueduct_memory.exchange WHERE {where} "
+            "RETURNING id, user_id, embedder",
+            **values,
+        )
+        await self._vectors.drop(rows)
+        return len(rows)
+
+    async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
+        rows = await self._execute(
+            "SELECT DISTINCT chat_id FROM aqueduct_memory.exchange "
+            "WHERE chat_id > :after ORDER BY chat_id LIMIT :n",
+            after=after,
+            n=limit,
+        )
+        return [row[0] for row in rows]
+
+    async def pending(
+        self, embedder: Embedder, limit: int
+    ) -> list[tuple[str, StoredExchange]]:
+        if not self._vectors.available():
+            return []
+        rows = await self._execute(
+            f"SELECT {POSTGRES_COLUMNS}, user_id FROM aqueduct_memory.exchange "
+            "WHERE embedder IS DISTINCT FROM :e "
+            "ORDER BY embedder IS NOT NULL, asked_at DESC LIMIT :n",
+            e=embedder_label(embedder),
+            n=limit,
+        )
+        return [(row[-1], stored_row(row[:-1])) for row in rows]
+
+    async def set_vectors(
+        self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
+    ) -> int:
+        await self._vectors.put(embedder, vectors)
+        kept = 0
+        async with self._sessions() as session:
+            for _, row_id, digest, vector in vectors:
+                rows = await run_sql(
+                    session,
+                    "UPDATE aqueduct_memory.exchange SET embedder = :e, scale = :s "
+                    "WHERE id = :id AND digest = :digest RETURNING id",
+                    e=embedder_label(embedder),
+                    s=float(np.linalg.norm(vector)),
+                    id=row_id,
+                    digest=digest,
+                )
+                kept += len(rows)
+            await session.commit()
+        return kept
+
+    async def drop_other_vectors(self, embedder: Embedder) -> None:
+        await self._vectors.drop_others(embedder)
+
+    async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
+        sql = (
+            "INSERT INTO aqueduct_memory.excluded VALUES (:u, :c) ON CONFLICT DO NOTHING"
+            if excluded
+            else "DELETE FROM aqueduct_memory.excluded WHERE user_id=:u AND chat_id=:c"
+        )
+        await self._execute(sql, u=user_id, c=chat_id)
+
+    async def is_excluded(self, user_id: str, chat_id: str) -> bool:
+        return bool(
+            await self._execute(
+                "SELECT 1 FROM aqueduct_memory.excluded "
+                "WHERE user_id = :u AND chat_id = :c",
+                u=user_id,
+                c=chat_id,
+            )
+        )
+
+    async def count(self, user_id: str) -> int:
+        rows = await self._execute(
+            "SELECT count(*) FROM aqueduct_memory.exchange WHERE user_id = :u",
+            u=user_id,
+        )
+        return int(rows[0][0])
+
+    async def state(self, key: str) -> Any:
+        rows = await self._execute(
+            "SELECT value FROM aqueduct_memory.state WHERE name = :k", k=key
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: Any) -> None:
+        await self._execute(
+            "INSERT INTO aqueduct_memory.state VALUES (:k, :v) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            k=key,
+            v=json.dumps(value),
+        )
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        rows = await self._execute(
+            LEASE_SQL, name=name, holder=holder, seconds=float(seconds)
+        )
+        return bool(rows)
 
 
 # --- shared/memory/sqlite_rows.py ---
@@ -1673,6 +1869,9 @@ class SqliteStore:
         self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
     ) -> int:
         return int(await self._file.in_writer(write_vectors, embedder, vectors))
+
+    async def drop_other_vectors(self, embedder: Embedder) -> None:
+        """Nothing to do: a vector takes the place of the one before it."""
 
     async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
         sql = (

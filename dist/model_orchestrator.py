@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: d0c7f734b903a95e
+# Content hash: e8c6455519c7b310
 
 import asyncio
 import contextlib
@@ -134,17 +134,34 @@ class Errand:
     chats: tuple[str, ...]
     message_id: str
 
-    def as_meta(self) -> dict[str, Any]:
+    def as_meta(self, chat_id: str) -> dict[str, Any]:
+        """What a user message in this chat carries."""
         lists = {"models": list(self.models), "chats": list(self.chats)}
-        return {ERRAND_KEY: asdict(self) | lists}
+        return {ERRAND_KEY: {**asdict(self), **lists, "chat_id": chat_id}}
 
     @classmethod
-    def from_meta(cls, meta: Mapping[str, Any] | None) -> "Errand | None":
-        found = (meta or {}).get(ERRAND_KEY)
-        if not found:
+    def from_meta(cls, meta: Mapping[str, Any] | None, chat_id: str) -> "Errand | None":
+        found = dict((meta or {}).get(ERRAND_KEY) or {})
+        if not found or found.pop("chat_id", "") != chat_id:
             return None
         tuples = {"models": tuple(found["models"]), "chats": tuple(found["chats"])}
         return cls(**{**found, **tuples})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """For whom an answer is written: `errand` is None for a person.
+
+    `answer_id` is the answer itself, or the one above it that was asked for by a person
+    or a model, where Open WebUI has woken the model since, with the result of a
+    sub-agent or by a timer. `answered_at` is when that one was begun, `begun` when the
+    answer itself was; in seconds since 1970, or 0.
+    """
+
+    errand: Errand | None
+    answer_id: str
+    answered_at: int
+    begun: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +178,37 @@ class ErrandTurn:
     task_id: str
 
 
-async def errand_of(chat_id: str, answer_id: str) -> tuple[Errand | None, int]:
-    """For whom an answer is written, None for a person; and when it was begun."""
+async def asked_for(chat_id: str, answer_id: str) -> Asked:
+    """For whom an answer is written, and since when."""
     from open_webui.models.chats import Chats
 
     messages = await Chats.get_messages_map_by_chat_id(chat_id) or {}
-    answer = messages.get(answer_id) or {}
-    question = messages.get(str(answer.get("parentId") or "")) or {}
-    return Errand.from_meta(question.get("meta")), int(answer.get("timestamp") or 0)
+    first_id, question = first_asked(messages, answer_id)
+    times = [
+        int((messages.get(each) or {}).get("timestamp") or 0)
+        for each in (first_id, answer_id)
+    ]
+    errand = Errand.from_meta(question.get("meta"), chat_id)
+    return Asked(errand, first_id, *times)
+
+
+def first_asked(
+    messages: Mapping[str, Mapping[str, Any]], answer_id: str
+) -> tuple[str, Mapping[str, Any]]:
+    """The answer and its question, above all questions that Open WebUI itself put.
+
+    Such a question stands below the answer that set the timer, or sent a sub-agent.
+    """
+    seen: set[str] = set()
+    while answer_id not in seen:
+        seen.add(answer_id)
+        answer = messages.get(answer_id) or {}
+        question = messages.get(str(answer.get("parentId") or "")) or {}
+        above = str(question.get("parentId") or "")
+        if not (question.get("meta") or {}).get("internal") or above not in messages:
+            break
+        answer_id = above
+    return answer_id, question
 
 
 async def errand_turns(request: Any, user_id: str, errand: Errand) -> list[ErrandTurn]:
@@ -193,6 +233,8 @@ async def errand_turns(request: Any, user_id: str, errand: Errand) -> list[Erran
             asked.user_id == user_id,
             asked.created_at >= errand.started,
             asked.meta[(ERRAND_KEY, "root")].as_string() == errand.root,
+            # A copy of a chat is nothing that was asked.
+            asked.meta[(ERRAND_KEY, "chat_id")].as_string() == asked.chat_id,
         )
     )
     async with get_async_db() as session:
@@ -1190,12 +1232,16 @@ async def require_own_chat(caller: Caller) -> None:
 async def present_errand(caller: Caller) -> Errand:
     """For whom the caller is answering: depth 0 where that is a person."""
     await require_own_chat(caller)
-    errand, begun = await errand_of(caller.chat_id, caller.message_id)
+    asked = await asked_for(caller.chat_id, caller.message_id)
+    errand, limit = asked.errand, caller.limits.max_seconds
     # An answer that began when the errand's time was over is a person's: the question
     # of a model, which they let answer anew.
-    if errand is None or begun - errand.started > caller.limits.max_seconds:
-        root = caller.message_id or uuid4().hex
-        errand = Errand(root, begun or int(time.time()), 0, (), (), "")
+    if errand is None or asked.answered_at - errand.started > limit:
+        root, started = asked.answer_id, asked.answered_at
+        if asked.begun - started > limit:
+            # Woken when the time of what a person asked was over: a request of its own.
+            root, started = caller.message_id, asked.begun
+        errand = Errand(root or uuid4().hex, started or int(time.time()), 0, (), (), "")
     models = dict.fromkeys([*errand.models, caller.model_id])
     return replace(errand, models=tuple(models))
 
@@ -1698,7 +1744,7 @@ async def stop_asked(caller: Caller, answers: Iterable[ChatAnswer]) -> None:
     """Stop what is being written for a model; what the user has asked goes on."""
     running = [each for each in answers if each.status == "running"]
     asked = {
-        each.task_id: (await errand_of(each.chat_id, each.message_id))[0]
+        each.task_id: (await asked_for(each.chat_id, each.message_id)).errand
         for each in running
     }
     stopping = [task_id for task_id, errand in asked.items() if errand]
@@ -2720,7 +2766,7 @@ async def start_question(
     message = new_user_message(place.tip, join_parts(line, words.strip()), target.id)
     turn = NewTurn(
         chat_id=place.chat_id,
-        user_message=message | {"meta": errand.as_meta()},
+        user_message=message | {"meta": errand.as_meta(place.chat_id)},
         answerers=[Answerer(target.id)],
         session_id=session_for(caller, place.chat_id),
         language=caller.language,
@@ -3264,7 +3310,8 @@ def talk_desk(
         event_call=no_dialog,
     )
     settings = ButtonSettings(max_seconds=max(1, int(seconds_left(caller, errand))))
-    return ErrandDesk(press, settings, caller.person, caller.language, errand.as_meta())
+    meta = errand.as_meta(place.chat_id)
+    return ErrandDesk(press, settings, caller.person, caller.language, meta)
 
 
 async def silent_emit(event: dict[str, Any]) -> None:
