@@ -5,21 +5,30 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from shared.routing.breaker import BreakerRecord, Shut, after_failure, after_success
 from shared.routing.memory_queue import NO_RECORD, InProcessStore, failing_gate
-from shared.routing.redis_wire import REDIS_ERRORS, RedisWire, spec_json, ticket_json
+from shared.routing.redis_wire import (
+    REDIS_ERRORS,
+    RedisWire,
+    ScriptRefused,
+    batches,
+    pool_view,
+    spec_json,
+    ticket_json,
+)
 from shared.routing.settings import PoolSpec
 from shared.routing.store import LONGEST_PAUSE, PoolView, QueuePlace, Refusal
-from shared.routing.tickets import GateView, Grant, Standing, Ticket
+from shared.routing.tickets import Grant, Standing, Ticket
 
 # After its last sign of life, what a replica holds is free again.
 SLOT_LEASE_SECONDS = 7.5
 TELL_REDIS_SECONDS = 1.0
 STANDINGS_AT_ONCE = 50
 REJOIN_SECONDS = (0.5, 5.0)  # the first pause before asking a lost Redis, and the last
+REFUSED_SECONDS = 60.0  # the pause before asking one that does not run the script
 COUNTS_SECONDS = 3600  # the page shows an hour, also of a replica that is gone
 SHARE_SECONDS = 3.0  # from a request's end until its counts are told
 
@@ -39,6 +48,7 @@ class RedisStore:
         block_seconds: float = 2.0,
         lease_seconds: float = SLOT_LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        refused_seconds: float = REFUSED_SECONDS,
     ) -> None:
         self.replica = new_replica()
         self.places: dict[str, QueuePlace] = {}
@@ -52,6 +62,8 @@ class RedisStore:
         self._listener: asyncio.Task[None] | None = None
         self._telling: set[str] = set()
         self._next_beat = 0.0
+        self._pause = REJOIN_SECONDS[0]
+        self._refused = refused_seconds
         self._process = self.replica
         self._sharing: asyncio.TimerHandle | None = None
 
@@ -252,7 +264,6 @@ class RedisStore:
             self._listener = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        pause = REJOIN_SECONDS[0]
         task = asyncio.current_task()
         # The library makes an error of its own of a cancellation that hits a read.
         while task is not None and not task.cancelling():
@@ -260,11 +271,12 @@ class RedisStore:
                 if self._clock() >= self._next_beat:
                     await self._beat()
                 if not self.online:
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, REJOIN_SECONDS[1])
+                    await asyncio.sleep(self._pause)
+                    self._pause = min(self._pause * 2, REJOIN_SECONDS[1])
                     await self._rejoin()
                 letter = await self._wire.next_letter(self.replica, self._block)
-                pause = REJOIN_SECONDS[0]
+                if self.online:
+                    self._pause = REJOIN_SECONDS[0]
                 if letter is not None:
                     self._deliver(letter)
             except REDIS_ERRORS as error:
@@ -323,10 +335,18 @@ class RedisStore:
 
     def _lose(self, error: BaseException) -> None:
         """Go on without Redis, with the requests of this replica alone."""
+        refused = isinstance(error, ScriptRefused)
+        if refused:
+            self._pause = self._refused
         if not self.online:
             return
         self.online = False
-        redis_log.warning("Redis is gone, queues are local until it is back: %r", error)
+        if refused:
+            redis_log.error("Redis does not run routing, queues are local: %s", error)
+        else:
+            redis_log.warning(
+                "Redis is gone, queues are local until it is back: %r", error
+            )
         for place in list(self.places.values()):
             self._local.pool(place.spec).take_over(place)
 
@@ -376,23 +396,3 @@ def new_replica() -> str:
 
 def succeeding(record: BreakerRecord, now: float) -> tuple[BreakerRecord, None]:
     return after_success(record, now), None
-
-
-def batches(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
-
-
-def pool_view(spec: PoolSpec, seen: dict[str, Any]) -> PoolView:
-    """How a pool stands, from what the script saw; an empty list comes as {}."""
-    running = [int(count) for count in seen["running"]]
-    gates = (
-        GateView(g["name"], g["code"], g["seconds"], g["paused"], bool(g["probe"]))
-        for g in seen["gates"]
-    )
-    names = (upstream.id for upstream in spec.upstreams)
-    return PoolView(
-        tuple(int(count) for count in seen["waiting"]),
-        dict(zip(names, running, strict=False)),
-        tuple(gates),
-    )

@@ -4,19 +4,37 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from shared.routing.redis_commands import ROUTING_SCRIPT
 from shared.routing.settings import REQUEST_CLASSES, PoolSpec
-from shared.routing.tickets import Ticket
+from shared.routing.store import PoolView
+from shared.routing.tickets import GateView, Ticket
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+# What a server says whose place another one takes, or is about to take.
+MOVING_ERRORS = (ReadOnlyError, ClusterError, AskError, TryAgainError)
 CALL_SECONDS = 3.0
 SCRIPT_SHA = hashlib.sha1(ROUTING_SCRIPT.encode()).hexdigest()
+
+
+class ScriptRefused(RedisError):
+    """Redis is there, but does not run the script.
+
+    There is a fault in it or in what is stored, or Redis lacks memory or a right.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +42,8 @@ class RedisWire:
     """The script's commands through a redis.asyncio client.
 
     `root` begins all keys and holds their hash tag, as in `open-webui:aqueduct:
-    {routing}:`. Raises one of REDIS_ERRORS when Redis is gone or does not answer.
+    {routing}:`. Raises one of REDIS_ERRORS when Redis is gone or does not answer, and
+    ScriptRefused, which is one of them, when it answers no.
     """
 
     client: Any
@@ -35,10 +54,18 @@ class RedisWire:
         given = [self.root, pool, command, *arguments]
         async with asyncio.timeout(CALL_SECONDS):
             try:
-                text = await self.client.evalsha(SCRIPT_SHA, 1, *given)
-            except NoScriptError:  # Redis is new, or was restarted
-                text = await self.client.eval(ROUTING_SCRIPT, 1, *given)
+                text = await self._run(given)
+            except MOVING_ERRORS:
+                raise
+            except ResponseError as error:
+                raise ScriptRefused(str(error)) from error
         return None if text is None else json.loads(text)
+
+    async def _run(self, given: Sequence[Any]) -> Any:
+        try:
+            return await self.client.evalsha(SCRIPT_SHA, 1, *given)
+        except NoScriptError:  # Redis is new, or was restarted
+            return await self.client.eval(ROUTING_SCRIPT, 1, *given)
 
     async def next_letter(self, replica: str, seconds: float) -> Any:
         """Wait so long for what concerns this replica; None when there was nothing."""
@@ -101,3 +128,23 @@ def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
         "age": age,
     }
     return json.dumps(fields)
+
+
+def pool_view(spec: PoolSpec, seen: dict[str, Any]) -> PoolView:
+    """How a pool stands, from what the script saw; an empty list comes as {}."""
+    running = [int(count) for count in seen["running"]]
+    gates = (
+        GateView(g["name"], g["code"], g["seconds"], g["paused"], bool(g["probe"]))
+        for g in seen["gates"]
+    )
+    names = (upstream.id for upstream in spec.upstreams)
+    return PoolView(
+        tuple(int(count) for count in seen["waiting"]),
+        dict(zip(names, running, strict=False)),
+        tuple(gates),
+    )
+
+
+def batches(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

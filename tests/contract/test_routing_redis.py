@@ -316,6 +316,30 @@ async def test_without_redis_the_queue_is_local(server: RedisServer):
         await store.close()
 
 
+async def test_a_redis_that_does_not_run_the_script_is_not_called_gone(
+    client: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
+):
+    store = RedisStore(RedisWire(client, ROOT), LEASE / 3, refused_seconds=0.3)
+    await client.set(f"{ROOT}pool:waiting", "something else")
+    running = [await store.enter(SPEC, ticket()) for _ in range(2)]
+    waits = await store.enter(SPEC, ticket())
+    assert [p.grant is not None for p in running] == [True, True]
+    assert not waits.settled.done()
+    [line] = [r for r in caplog.records if r.name == "aqueduct.routing"]
+    assert line.levelname == "ERROR"
+    assert line.getMessage().startswith("Redis does not run routing")
+    assert "WRONGTYPE" in line.getMessage()
+    # Asked again and again, it says the same; nobody notices.
+    await until(lambda: caplog.text.count("does not run routing") >= 2)
+    assert "gone" not in caplog.text
+    await client.delete(f"{ROOT}pool:waiting")
+    await until_shared(store, 2)
+    await store.leave(running[0])
+    await settled(waits)
+    assert waits.grant is not None
+    await store.close()
+
+
 async def test_redis_restarted_in_the_middle():
     with RedisServer() as server:
         async with connected(server) as client:
