@@ -54,6 +54,13 @@ class HostVectors:
             if client is not None and await client.has_collection(collection):
                 await client.delete(collection, ids=list(ids))
 
+    async def remove(self, collection: str) -> None:
+        """Delete a collection, if it is there."""
+        with vector_errors():
+            client = vector_client()
+            if client is not None and await client.has_collection(collection):
+                await client.delete_collection(collection)
+
 
 @contextmanager
 def vector_errors() -> Iterator[None]:

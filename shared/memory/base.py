@@ -93,11 +93,15 @@ class MemoryStore(Protocol):
         ...
 
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
-        """Forget these for good: `save` will not take them in again."""
+        """Forget these for good, in copies of their chats too: see `skip`."""
         ...
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        """Have `save` never take this question in; what is stored of it stays."""
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        """Have `save` never take these questions in; what is stored of them stays.
+
+        It holds for every chat, also for those to come: the copy of a chat, and one
+        that is exported and imported, keeps the ids of its messages.
+        """
         ...
 
     async def keep_only(
@@ -113,8 +117,12 @@ class MemoryStore(Protocol):
 
     async def forget_chats(self, chat_ids: Sequence[str]) -> int: ...
 
+    async def forget_all(self, user_id: str) -> int:
+        """Forget all of a user's exchanges; what is to stay out still stays out."""
+        ...
+
     async def forget_user(self, user_id: str) -> int:
-        """Forget all of a user's exchanges, their settings too."""
+        """Forget all there is about a user, who is gone."""
         ...
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
@@ -139,6 +147,10 @@ class MemoryStore(Protocol):
         """
         ...
 
+    async def drop_other_vectors(self, embedder: Embedder) -> None:
+        """Let go of what earlier models made: all has a vector of this one."""
+        ...
+
     async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None: ...
 
     async def is_excluded(self, user_id: str, chat_id: str) -> bool: ...
@@ -150,3 +162,10 @@ class MemoryStore(Protocol):
         ...
 
     async def set_state(self, key: str, value: Any) -> None: ...
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Hold `name` alone for so long, or go on holding it; False if another does.
+
+        One conditional write, so that of two who ask at once one gets it.
+        """
+        ...

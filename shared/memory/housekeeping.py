@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from shared.host.saved_chats import (
     chat_owners,
@@ -28,8 +29,9 @@ from shared.memory.options import MemoryOptions
 BACKFILL_STATE = "backfill"
 PAGE = 50
 # One replica at a time reads old chats. Who has not reported for this long is gone, and
-# another one, or the same after a restart, goes on.
+# another one, or the same after a restart, goes on. The others ask so often.
 LEASE_SECONDS = 20
+LEASE_POLL_SECONDS = 2
 # What a chat raises that is not of the usual shape, as imported ones may be. It must
 # not keep those after it from being read; a database that fails may.
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
@@ -64,7 +66,9 @@ async def keep_house(name: str, event: Mapping[str, Any]) -> None:
             await (await open_memory()).forget_message(str(chat_id), subject)
     elif name == "chat.deleted":
         await (await open_memory()).forget_chats([subject])
-    elif name in ("chat.deleted_all", "user.deleted"):
+    elif name == "chat.deleted_all":
+        await (await open_memory()).forget_all(subject)
+    elif name == "user.deleted":
         await (await open_memory()).forget_user(subject)
     elif name == "folder.deleted":
         # The event names no chats, so all are looked at.
@@ -159,40 +163,40 @@ async def store_chat(
     )
 
 
-async def backfill_state(store: MemoryStore) -> dict[str, Any]:
-    """How far the backfill has come, as soon as nobody is at it."""
-    while True:
-        state = await store.state(BACKFILL_STATE) or {"after": "", "done": 0}
-        others = state.get("lease", 0) - time.time()
-        if state.get("finished") or others <= 0:
-            return dict(state)
-        await asyncio.sleep(others)
-
-
 async def backfill(store: MemoryStore) -> None:
     """Store the chats from before, in the order of their ids, once and for all.
 
     `state("backfill")` holds how far it has come, so that a restart goes on from there.
     """
+    holder = uuid4().hex
+    while not (await backfill_state(store)).get("finished"):
+        if await store.take_lease(BACKFILL_STATE, holder, LEASE_SECONDS):
+            await go_on_with_backfill(store, holder)
+        else:
+            await asyncio.sleep(LEASE_POLL_SECONDS)
+
+
+async def backfill_state(store: MemoryStore) -> dict[str, Any]:
+    return dict(await store.state(BACKFILL_STATE) or {"after": "", "done": 0})
+
+
+async def go_on_with_backfill(store: MemoryStore, holder: str) -> None:
+    """Store one chat after the other for as long as nobody else has the lease."""
     state = await backfill_state(store)
-    if state.get("finished"):
-        return
     options = await memory_options()
     state["total"] = await count_chats()
     while page := await chats_from(state["after"], PAGE):
         for chat_id, user_id in page:
             started = time.monotonic()
+            if not await store.take_lease(BACKFILL_STATE, holder, LEASE_SECONDS):
+                return
             try:
                 await store_chat(store, chat_id, user_id, options)
             except UNREADABLE:
                 housekeeping_log.exception("Passed over: chat %s", chat_id)
-            state |= {
-                "after": chat_id,
-                "done": state["done"] + 1,
-                "lease": time.time() + LEASE_SECONDS,
-            }
+            state |= {"after": chat_id, "done": state["done"] + 1}
             await store.set_state(BACKFILL_STATE, state)
             await asyncio.sleep(max(time.monotonic() - started, SHORTEST_REST))
         request_indexing(store)
-    await store.set_state(BACKFILL_STATE, state | {"finished": True, "lease": 0})
+    await store.set_state(BACKFILL_STATE, state | {"finished": True})
     housekeeping_log.info("Chats from before: all %d are stored", state["done"])

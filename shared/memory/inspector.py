@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from shared.host.chats import messages_by_id
 from shared.host.dialogs import run_script, show_toast, tab_language
 from shared.host.saved_chats import count_chats, is_saved_chat
 from shared.memory.base import MemoryStore
@@ -198,7 +199,9 @@ async def browse(see: Inspection, found: Sequence[StoredExchange]) -> None:
         text = f"{exchange_quote(left[chosen])}\n\n*{see.say('forget_hint')}*"
         if await see.confirm(see.say("forget_question"), text):
             count = await see.store.forget(see.user_id, [int(chosen)])
-            del left[chosen]
+            # Copies of it in other chats are gone as well.
+            stay = await see.store.fetch(see.user_id, [one.id for one in left.values()])
+            left = {str(one.id): one for one in left.values() if one in stay}
             await see.toast("forgotten", count=count)
 
 
@@ -255,7 +258,11 @@ async def forget_everything(see: Inspection) -> None:
 
 async def exclude_chat(see: Inspection) -> None:
     here = await see.store.listing(see.user_id, see.chat_id, limit=1_000_000)
+    said = (await messages_by_id(see.chat_id)).items()
+    questions = [key for key, one in said if one.get("role") == "user"]
     await see.store.exclude(see.user_id, see.chat_id, True)
+    # Of what is not stored yet too, so that a copy of this chat does not tell it.
+    await see.store.skip(see.user_id, questions)
     await see.store.forget(see.user_id, [one.id for one in here])
     await see.toast("chat_is_excluded")
 

@@ -129,6 +129,7 @@ async def index_pending(store: MemoryStore) -> None:
             if (embedder.name, stored.id, stored.exchange.digest) not in rejected
         ][:BATCH]
         if not waiting:
+            await store.drop_other_vectors(embedder)
             return
         vectors = await vectors_or_none(
             encode_content, embedding_works, [stored.exchange for _, stored in waiting]

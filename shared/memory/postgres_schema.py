@@ -63,6 +63,32 @@ POSTGRES_MIGRATIONS = (
     """,
     # Ids of vectors became UUIDs; the vectors are made anew.
     "UPDATE aqueduct_memory.exchange SET embedder = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    # `collection` tells which collections of vectors there are.
+    """
+    CREATE TABLE aqueduct_memory.left_out (
+        user_id text NOT NULL,
+        question_id text NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    );
+    INSERT INTO aqueduct_memory.left_out
+        SELECT DISTINCT user_id, question_id FROM aqueduct_memory.forgotten;
+    DROP TABLE aqueduct_memory.forgotten;
+    CREATE TABLE aqueduct_memory.collection (
+        key bigint GENERATED ALWAYS AS IDENTITY,
+        user_id text NOT NULL,
+        embedder text NOT NULL,
+        PRIMARY KEY (user_id, embedder)
+    );
+    INSERT INTO aqueduct_memory.collection (user_id, embedder)
+        SELECT DISTINCT user_id, embedder FROM aqueduct_memory.exchange
+        WHERE embedder IS NOT NULL;
+    CREATE TABLE aqueduct_memory.lease (
+        name text PRIMARY KEY,
+        holder text NOT NULL,
+        until timestamptz NOT NULL
+    )
+    """,
 )
 
 
@@ -81,8 +107,8 @@ SAVE_SQL = """
             FROM unnest(to_tsvector('english', :asked)))) AS question_words,
         array_to_tsvector(ARRAY(SELECT CAST(:prefix AS text) || lexeme
             FROM unnest(to_tsvector('english', :answered)))) AS answer_words) AS made
-    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.forgotten
-        WHERE user_id = :user_id AND chat_id = :chat_id AND question_id = :question_id)
+    WHERE NOT EXISTS (SELECT FROM aqueduct_memory.left_out
+        WHERE user_id = :user_id AND question_id = :question_id)
     ON CONFLICT (user_id, chat_id, question_id) DO UPDATE SET
         answer_id = excluded.answer_id, question = excluded.question,
         answer = excluded.answer, model = excluded.model, digest = excluded.digest,
@@ -93,22 +119,40 @@ SAVE_SQL = """
     RETURNING id
     """
 SKIP_SQL = """
-    INSERT INTO aqueduct_memory.forgotten (user_id, chat_id, question_id)
-    VALUES (:u, :c, :q) ON CONFLICT DO NOTHING
+    INSERT INTO aqueduct_memory.left_out (user_id, question_id)
+    SELECT :u, question_id FROM unnest(CAST(:questions AS text[])) AS asked (question_id)
+    ON CONFLICT DO NOTHING
     """
+# The time is the database's, which all replicas share.
+LEASE_SQL = """
+    INSERT INTO aqueduct_memory.lease AS held (name, holder, until)
+    VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :seconds))
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE held.holder = excluded.holder OR held.until <= clock_timestamp()
+    RETURNING name
+    """
+# Packed as FEATURE_ROW says; `collection` is 0 where there is no vector.
 FEATURE_SQL = """
-    SELECT id, chat, question_key, asked_at, length, question_length,
-        embedder, scale
-    FROM aqueduct_memory.exchange WHERE user_id = :user_id ORDER BY id
+    SELECT string_agg(int8send(id) || int8send(chat) || int8send(question_key)
+        || int8send(asked_at) || int8send(length) || int8send(question_length)
+        || int8send(coalesce(collection.key, 0)) || float8send(scale), '' ORDER BY id)
+    FROM aqueduct_memory.exchange LEFT JOIN aqueduct_memory.collection
+        USING (user_id, embedder)
+    WHERE user_id = :user_id
+    """
+COLLECTION_SQL = """
+    SELECT key, embedder FROM aqueduct_memory.collection WHERE user_id = :user_id
     """
 MATCH_SQL = """
-    SELECT term.place, exchange.id, exchange.question_words @@ term.query
+    SELECT term.place, string_agg(int8send(exchange.id), ''),
+        string_agg(int8send(exchange.id), '')
+            FILTER (WHERE exchange.question_words @@ term.query)
     FROM (SELECT place - 1 AS place,
             CAST(quote_literal(CAST(:prefix AS text) || lexeme) AS tsquery) AS query
           FROM unnest(CAST(:terms AS text[])) WITH ORDINALITY AS asked (word, place),
                unnest(to_tsvector('english', word))) AS term
     JOIN aqueduct_memory.exchange ON exchange.words @@ term.query
-    WHERE exchange.user_id = :user_id
+    WHERE exchange.user_id = :user_id GROUP BY term.place
     """
 
 

@@ -113,24 +113,28 @@ class MemoryCall:
         """Of a chat that is not paused."""
         return self.is_of_a_chat and not self.is_paused
 
+    @property
+    def may_recall(self) -> bool:
+        """As far as switches say; the chat itself may be somebody else's or left out."""
+        barred = is_barred(self.options, self.model)
+        return self.concerns_memory and self.personal.recall and not barred
+
 
 async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any]:
     """The body with its history cut, if so set; notes wait for `with_recalled_notes`.
 
     They are told no sooner because what comes between, searching the web and files,
-    searches for the text of the user's message.
+    searches for the text of the user's message. The history is cut only in a turn that
+    recalls, for what is cut could not come back in any other.
     """
     leave_out_unremembered(call)
-    if not call.concerns_memory:
-        return body
-    messages = await cut_history(body.get("messages") or [], call)
-    body = body | {"messages": messages}
-    if not call.personal.recall or is_barred(call.options, call.model):
+    if not call.may_recall:
         return body
     try:
         async with asyncio.timeout(call.options.max_wait_ms / 1000):
-            if not await in_own_chat(call):
+            if not await in_own_chat(call) or await in_excluded_chat(call):
                 return body
+            messages = await cut_history(body.get("messages") or [], call)
             told = await told_notes(messages, call)
             citations = await make_citations(told, call)
     except TimeoutError:
@@ -138,14 +142,13 @@ async def before_answer(body: dict[str, Any], call: MemoryCall) -> dict[str, Any
             "Recall took over %d ms and is left out", call.options.max_wait_ms
         )
         return body
-    if not told:
-        return body
-    can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
-    call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
-    call.metadata[CITATIONS_KEY] = citations
-    cite_at_the_end(call)
-    await say_recalled(len(told), call)
-    return body
+    if told:
+        can_look_up = RECALL_TOOL_ID in (call.metadata.get("tool_ids") or ())
+        call.metadata[NOTES_KEY] = notes_block(told, can_look_up)
+        call.metadata[CITATIONS_KEY] = citations
+        cite_at_the_end(call)
+        await say_recalled(len(told), call)
+    return body | {"messages": messages}
 
 
 def leave_out_unremembered(call: MemoryCall) -> None:
@@ -162,7 +165,7 @@ def leave_out_unremembered(call: MemoryCall) -> None:
 
 async def skip_question(call: MemoryCall) -> None:
     store = await open_memory()
-    await store.skip(call.user_id, call.chat_id, call.question_id)
+    await store.skip(call.user_id, [call.question_id])
 
 
 async def in_own_chat(call: MemoryCall) -> bool:
@@ -173,6 +176,15 @@ async def in_own_chat(call: MemoryCall) -> bool:
     """
     owner = (await chat_owners([call.chat_id])).get(call.chat_id)
     return owner is None or owner.user_id == call.user_id
+
+
+async def in_excluded_chat(call: MemoryCall) -> bool:
+    """Whether the user left this chat out; then the question stays out for good."""
+    store = await open_memory()
+    excluded = await store.is_excluded(call.user_id, call.chat_id)
+    if excluded and call.question_id:
+        in_background("leaving a question out", skip_question(call))
+    return excluded
 
 
 def with_recalled_notes(
@@ -189,8 +201,11 @@ def with_recalled_notes(
 async def cut_history(
     messages: Sequence[Mapping[str, Any]], call: MemoryCall
 ) -> list[dict[str, Any]]:
-    """The last exchanges only, unless Open WebUI shortens chats itself."""
-    keep = call.options.keep_exchanges
+    """The last exchanges only, unless Open WebUI shortens chats itself.
+
+    All of them for who is not remembered: nothing could be recalled of what is cut.
+    """
+    keep = call.options.keep_exchanges if call.personal.remember else 0
     if keep and await compaction_is_on():
         said: dict[str, bool] = shared_resource("memory_said", dict)
         if not said.get("compaction"):
@@ -209,8 +224,6 @@ async def told_notes(
 ) -> list[tuple[Note, str]]:
     """What is worth telling, within the budget and in order of time."""
     store = await open_memory()
-    if await store.is_excluded(call.user_id, call.chat_id):
-        return []
     scope = Scope(
         chat_id=call.chat_id,
         only_chat=not call.personal.other_chats,
@@ -328,9 +341,9 @@ async def store_branch(body: Mapping[str, Any], call: MemoryCall) -> None:
     )
     if not exchanges:
         return
-    store = await open_memory()
-    if await store.is_excluded(call.user_id, call.chat_id):
+    if await in_excluded_chat(call):
         return
+    store = await open_memory()
     await store.save(call.user_id, exchanges)
     # What the user has since worded anew is no longer what they said.
     branch = [str(one.get("id")) for one in own if one.get("role") == "user"]

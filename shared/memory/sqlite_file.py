@@ -75,6 +75,21 @@ SQLITE_MIGRATIONS = (
     """,
     # Vectors of 16-bit floats became packed ones; they are made anew.
     "UPDATE feature SET embedder = NULL, vector = NULL",
+    # What is to stay out is known by its message alone, for copies of chats keep it.
+    """
+    CREATE TABLE left_out (
+        user_id TEXT NOT NULL,
+        question_id TEXT NOT NULL,
+        PRIMARY KEY (user_id, question_id)
+    ) WITHOUT ROWID;
+    INSERT INTO left_out SELECT DISTINCT user_id, question_id FROM forgotten;
+    DROP TABLE forgotten;
+    CREATE TABLE lease (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 
 

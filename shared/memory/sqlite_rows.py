@@ -1,5 +1,6 @@
 """Rows of the memory's SQLite file: written, and taken out of every table."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
@@ -51,13 +52,11 @@ def save_rows(
     connection: sqlite3.Connection, user_id: str, exchanges: Sequence[Exchange]
 ) -> int:
     saved = 0
-    sql = (
-        "SELECT 1 FROM forgotten WHERE user_id = ? AND chat_id = ? AND question_id = ?"
-    )
+    sql = "SELECT 1 FROM left_out WHERE user_id = ? AND question_id = ?"
     for exchange in exchanges:
-        place = (exchange.chat_id, exchange.question_id)
-        if select(connection, sql, (user_id, *place)):
+        if select(connection, sql, (user_id, exchange.question_id)):
             continue
+        place = (exchange.chat_id, exchange.question_id)
         span = owner_range(connection, user_id)
         known = select(
             connection,
@@ -144,35 +143,54 @@ def drop_others(
     )
 
 
+def leave_out(
+    connection: sqlite3.Connection, user_id: str, question_ids: Iterable[str]
+) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO left_out (user_id, question_id) VALUES (?, ?)",
+        [(user_id, question_id) for question_id in question_ids],
+    )
+
+
 def forget_rows(
-    connection: sqlite3.Connection, user_id: str, ids: Iterable[int]
+    connection: sqlite3.Connection, user_id: str, ids: Sequence[int]
 ) -> int:
-    first, last = owner_range(connection, user_id)
-    deleted = 0
-    for row_id in ids:
-        if not first <= row_id <= last:
-            continue
-        connection.execute(
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "SELECT ?, chat_id, question_id FROM exchange WHERE id = ?",
-            (user_id, row_id),
-        )
-        deleted += delete_where(connection, "exchange.id = ?", (row_id,))
-    return deleted
+    span = owner_range(connection, user_id)
+    among = "exchange.id BETWEEN ? AND ? AND %s IN (SELECT value FROM json_each(?))"
+    sql = f"SELECT question_id FROM exchange WHERE {among % 'id'}"
+    rows = select(connection, sql, (*span, json.dumps(list(ids))))
+    questions = [question_id for (question_id,) in rows]
+    leave_out(connection, user_id, questions)
+    return delete_where(
+        connection, among % "question_id", (*span, json.dumps(questions))
+    )
 
 
 def forget_chat_rows(connection: sqlite3.Connection, chat_ids: Iterable[str]) -> int:
     deleted = 0
     for chat_id in chat_ids:
         deleted += delete_where(connection, "chat_id = ?", (chat_id,))
-        for table in ("excluded", "forgotten"):
-            connection.execute(f"DELETE FROM {table} WHERE chat_id = ?", (chat_id,))
+        connection.execute("DELETE FROM excluded WHERE chat_id = ?", (chat_id,))
     return deleted
 
 
-def forget_owner(connection: sqlite3.Connection, user_id: str) -> int:
+def forget_owned(
+    connection: sqlite3.Connection, user_id: str, tables: Iterable[str]
+) -> int:
+    """Delete a user's exchanges, and what these tables hold of the user."""
     span = owner_range(connection, user_id)
     deleted = delete_where(connection, "exchange.id BETWEEN ? AND ?", span)
-    for table in ("excluded", "forgotten", "owner"):
+    for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
     return deleted
+
+
+def take_lease_row(
+    connection: sqlite3.Connection, name: str, holder: str, now: float, until: float
+) -> bool:
+    sql = (
+        "INSERT INTO lease (name, holder, until) VALUES (?1, ?2, ?4) "
+        "ON CONFLICT (name) DO UPDATE SET holder = ?2, until = ?4 "
+        "WHERE holder = ?2 OR until <= ?3 RETURNING name"
+    )
+    return bool(select(connection, sql, (name, holder, now, until)))

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from functools import partial
@@ -25,12 +26,14 @@ from shared.memory.sqlite_rows import (
     delete_where,
     drop_others,
     forget_chat_rows,
-    forget_owner,
+    forget_owned,
     forget_rows,
+    leave_out,
     owner_range,
     save_rows,
     select,
     stored_exchange,
+    take_lease_row,
 )
 from shared.memory.vectors import pack_vector, unpack_vectors
 
@@ -76,12 +79,8 @@ class SqliteStore:
     async def forget(self, user_id: str, ids: Sequence[int]) -> int:
         return int(await self._file.in_writer(forget_rows, user_id, ids))
 
-    async def skip(self, user_id: str, chat_id: str, question_id: str) -> None:
-        sql = (
-            "INSERT OR IGNORE INTO forgotten (user_id, chat_id, question_id) "
-            "VALUES (?, ?, ?)"
-        )
-        await self._file.in_writer(select, sql, (user_id, chat_id, question_id))
+    async def skip(self, user_id: str, question_ids: Sequence[str]) -> None:
+        await self._file.in_writer(leave_out, user_id, question_ids)
 
     async def keep_only(
         self, user_id: str, chat_id: str, question_ids: Sequence[str]
@@ -101,8 +100,12 @@ class SqliteStore:
     async def forget_chats(self, chat_ids: Sequence[str]) -> int:
         return int(await self._file.in_writer(forget_chat_rows, chat_ids))
 
+    async def forget_all(self, user_id: str) -> int:
+        return int(await self._file.in_writer(forget_owned, user_id, ["excluded"]))
+
     async def forget_user(self, user_id: str) -> int:
-        return int(await self._file.in_writer(forget_owner, user_id))
+        tables = ("excluded", "left_out", "owner")
+        return int(await self._file.in_writer(forget_owned, user_id, tables))
 
     async def chat_ids(self, after: str = "", limit: int = 500) -> list[str]:
         sql = (
@@ -125,6 +128,9 @@ class SqliteStore:
         self, embedder: Embedder, vectors: Sequence[tuple[str, int, int, Floats]]
     ) -> int:
         return int(await self._file.in_writer(write_vectors, embedder, vectors))
+
+    async def drop_other_vectors(self, embedder: Embedder) -> None:
+        """Nothing to do: a vector takes the place of the one before it."""
 
     async def exclude(self, user_id: str, chat_id: str, excluded: bool) -> None:
         sql = (
@@ -150,6 +156,12 @@ class SqliteStore:
     async def set_state(self, key: str, value: Any) -> None:
         sql = "INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)"
         await self._file.in_writer(select, sql, (key, json.dumps(value)))
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        return bool(
+            await self._file.in_writer(take_lease_row, name, holder, now, now + seconds)
+        )
 
 
 def read_candidates(

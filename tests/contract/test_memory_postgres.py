@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from shared.host.vectors import VectorStoreError
 from shared.memory.postgres_schema import (
+    POSTGRES_MIGRATIONS,
     MemorySqlError,
     migrate_postgres,
     run_sql,
@@ -61,6 +63,10 @@ class VectorsInMemory:
         self._fail_if_broken()
         for one in ids:
             self.collections.get(collection, {}).pop(one, None)
+
+    async def remove(self, collection: str) -> None:
+        self._fail_if_broken()
+        self.collections.pop(collection, None)
 
     def _fail_if_broken(self) -> None:
         if self.broken:
@@ -156,6 +162,89 @@ async def test_a_collection_holds_one_user_and_no_text(store, vectors, model):
     assert len(names) == 2
     assert all(name.startswith("user-memory-aq-") for name in names)
     assert {name.rpartition("-")[2] for name in names} == {"ada", "bob"}
+
+
+async def test_collections_of_an_earlier_model_go_when_the_new_one_is_done(
+    store, vectors, model
+):
+    await store.save("ada", [CAT])
+    await store.save("bob", [BIKE])
+    await model.index(store)
+    earlier = set(vectors.collections)
+    other = BagOfWords("another", 32)
+    await other.index(store)
+    assert len(vectors.collections) == 4
+    vectors.broken = True
+    await store.drop_other_vectors(other.embedder)
+    vectors.broken = False
+    assert len(vectors.collections) == 4
+    await store.drop_other_vectors(other.embedder)
+    assert len(vectors.collections) == 2
+    assert not earlier & set(vectors.collections)
+    assert not np.isnan(await cosines(store, other, "cat")).any()
+    # Back to the first model: what it made is gone, and is made anew.
+    assert await model.index(store) == 2
+
+
+async def test_what_the_new_model_rejects_has_no_vector_any_more(store, vectors, model):
+    await store.save("ada", [CAT, BIKE])
+    await model.index(store)
+    cat, bike = await store.listing("ada")
+    other = BagOfWords("another", 32)
+    made = [("ada", cat.id, CAT.digest, np.array(other.vector(CAT.question)))]
+    await store.set_vectors(other.embedder, made)
+    await store.drop_other_vectors(other.embedder)
+    [pending] = await store.pending(model.embedder, 1)
+    assert pending == ("ada", bike)
+    assert np.isnan(await cosines(store, model, "tyre")).all()
+
+
+async def test_a_person_who_is_gone_leaves_no_collection(store, vectors, model):
+    await store.save("ada", [CAT])
+    await model.index(store)
+    await BagOfWords("another", 32).index(store)
+    assert len(vectors.collections) == 2
+    await store.forget_user("ada")
+    assert vectors.collections == {}
+
+
+async def test_of_two_replicas_one_gets_the_lease(server, store):
+    """The other waits for the first one's write, and is told no."""
+    url = server.url.replace("postgresql:", "postgresql+psycopg:")
+    engine = create_async_engine(url)
+    other = PostgresStore(partial(AsyncSession, engine), VectorsInMemory())
+    for number in range(20):
+        name = f"lease {number}"
+        taken = await asyncio.gather(
+            store.take_lease(name, "one", 60), other.take_lease(name, "other", 60)
+        )
+        assert sorted(taken) == [False, True]
+    await engine.dispose()
+
+
+async def test_tables_of_the_second_version_are_taken_over(server, vectors, model):
+    """What had been left out stays out, and the vectors' collections are known."""
+    url = server.url.replace("postgresql:", "postgresql+psycopg:")
+    engine = create_async_engine(url)
+    open_session = partial(AsyncSession, engine)
+    async with open_session() as session:
+        await run_sql(session, "DROP SCHEMA IF EXISTS aqueduct_memory CASCADE")
+        await run_sql(session, "CREATE SCHEMA aqueduct_memory")
+        await run_sql(session, "CREATE TABLE aqueduct_memory.version (version int)")
+        await run_sql(session, "INSERT INTO aqueduct_memory.version VALUES (2)")
+        for statement in ";\n".join(POSTGRES_MIGRATIONS[:2]).split(";\n"):
+            await run_sql(session, statement)
+        await run_sql(
+            session,
+            "INSERT INTO aqueduct_memory.forgotten VALUES ('ada', 'chat', :q)",
+            q=BIKE.question_id,
+        )
+        await session.commit()
+    await migrate_postgres(open_session)
+    store = PostgresStore(open_session, vectors)
+    assert await store.save("ada", [CAT, BIKE]) == 1
+    assert [one.exchange for one in await store.listing("ada")] == [CAT]
+    await engine.dispose()
 
 
 async def test_without_a_vector_store_words_still_find(store, vectors, model):

@@ -77,6 +77,8 @@ def test_a_store_keeps_finds_replaces_and_drops(name, tmp_path, request):
         "of another": {"4": 0.9},
         "replaced": {"1": 0.25, "2": 0.5, "3": -0.5},
         "dropped": {"1": 0.25, "3": -0.5},
+        "removed": None,
+        "beside it": {"1": 0.25, "3": -0.5},
         "reset": None,
         "put again": {"5": 0.75},
     }

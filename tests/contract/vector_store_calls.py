@@ -20,7 +20,7 @@ import numpy as np
 
 from shared.host.vectors import HostVectors
 from shared.memory.base import Embedder
-from shared.memory.postgres_store import collection_name, point_id
+from shared.memory.postgres_vectors import collection_name, point_id
 
 MODEL = Embedder("a-model", 384)
 ADA = collection_name("5d8e1d90-4a07-4b55-9c3f-0e9a3c1f7b11", MODEL)
@@ -89,6 +89,10 @@ async def calls() -> dict[str, Any]:
     seen["replaced"] = await settled(ADA, {1: 0.25, 2: 0.5, 3: -0.5})
     await store.drop(ADA, [point_id(2), point_id(9)])
     seen["dropped"] = await settled(ADA, {1: 0.25, 3: -0.5})
+    await store.remove(BOB)
+    await store.remove(BOB)
+    seen["removed"] = await settled(BOB, None)
+    seen["beside it"] = await settled(ADA, {1: 0.25, 3: -0.5})
     # What POST /api/v1/retrieval/reset/db does.
     ASYNC_VECTOR_DB_CLIENT.sync.reset()
     seen["reset"] = await settled(ADA, None)

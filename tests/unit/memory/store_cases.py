@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -53,8 +54,8 @@ class StoreCases:
         assert [one.exchange for one in await store.listing("ada")] == [again]
 
     async def test_a_skipped_question_is_not_taken_in(self, store):
-        await store.skip("ada", CAT.chat_id, CAT.question_id)
-        await store.skip("ada", CAT.chat_id, CAT.question_id)
+        await store.skip("ada", [CAT.question_id])
+        await store.skip("ada", [CAT.question_id])
         assert await store.save("ada", [CAT, BIKE]) == 1
         assert [one.exchange for one in await store.listing("ada")] == [BIKE]
         assert await store.save("bob", [CAT]) == 1
@@ -100,6 +101,30 @@ class StoreCases:
         assert CAT not in await find(store, model, "ada", "cat Ophelia")
         assert not (await query(store, "ophelia")).matches[0].anywhere.size
         assert await store.save("ada", [CAT]) == 0
+
+    async def test_copies_of_what_is_forgotten_go_with_it_and_stay_gone(
+        self, store, model
+    ):
+        """A chat that is cloned, forked or imported keeps the ids of its messages."""
+        copy = replace(CAT, chat_id="copy of cats")
+        await store.save("ada", [CAT, BIKE, copy])
+        await store.save("bob", [CAT])
+        cat = (await store.listing("ada", "cats"))[0]
+        assert await store.forget("ada", [cat.id]) == 2
+        assert texts(await store.listing("ada")) == [BIKE.question]
+        later = replace(CAT, chat_id="a later copy")
+        assert await store.save("ada", [copy, later]) == 0
+        assert await store.count("bob") == 1
+
+    async def test_what_is_to_stay_out_outlives_its_chat(self, store):
+        await store.save("ada", [BIKE])
+        await store.skip("ada", [CAT.question_id])
+        await store.forget_chats(["cats"])
+        assert await store.forget_all("ada") == 1
+        imported = replace(CAT, chat_id="imported")
+        assert await store.save("ada", [imported, BIKE]) == 1
+        await store.forget_user("ada")
+        assert await store.save("ada", [imported]) == 1
 
     async def test_a_branch_that_was_left_is_dropped_but_may_come_back(self, store):
         other = said("And a dog.", chat="cats", number=1)
@@ -187,6 +212,22 @@ class StoreCases:
         await store.set_state("backfill", {"done": 1})
         await store.set_state("backfill", {"done": 2})
         assert await store.state("backfill") == {"done": 2}
+
+    async def test_of_many_at_once_one_gets_the_lease(self, store):
+        names = "abcdefgh"
+        taken = await asyncio.gather(
+            *(store.take_lease("backfill", name, 60) for name in names)
+        )
+        assert sum(taken) == 1
+        holder = names[taken.index(True)]
+        other = names[taken.index(False)]
+        assert await store.take_lease("backfill", holder, 60)
+        assert not await store.take_lease("backfill", other, 60)
+        assert await store.take_lease("another", other, 60)
+        # Given back; a lease that runs out is no different.
+        assert await store.take_lease("backfill", holder, 0)
+        assert await store.take_lease("backfill", other, 60)
+        assert not await store.take_lease("backfill", holder, 60)
 
     async def test_languages_without_spaces_are_found(self, store, model):
         cat = said("我的猫叫小白，它害怕吸尘器。", "好名字。", chat="zh", number=1)

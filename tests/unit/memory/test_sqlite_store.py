@@ -11,10 +11,10 @@ import pytest
 
 from shared.memory.base import Embedder
 from shared.memory.sqlite_file import SQLITE_MIGRATIONS, NewerSchemaError, SqliteFile
-from shared.memory.sqlite_rows import save_rows
+from shared.memory.sqlite_rows import insert_row, next_exchange_id
 from shared.memory.sqlite_store import VECTORS_AT_ONCE, SqliteStore
 from shared.memory.vectors import unit_vector
-from tests.unit.memory.exchanges import BIKE, CAT, said
+from tests.unit.memory.exchanges import BIKE, CAT, SOUP, said
 from tests.unit.memory.store_cases import StoreCases, cosines, find
 
 
@@ -104,6 +104,18 @@ async def test_another_process_that_writes_does_not_keep_us_from_reading(
     assert await asyncio.gather(*waiting) == [1] * 8
 
 
+async def test_of_two_processes_one_gets_the_lease(store, sqlite_file):
+    file = SqliteFile(sqlite_file.path, {})
+    other = SqliteStore(file)
+    for number in range(20):
+        name = f"lease {number}"
+        taken = await asyncio.gather(
+            store.take_lease(name, "one", 60), other.take_lease(name, "other", 60)
+        )
+        assert sorted(taken) == [False, True]
+    file.close()
+
+
 async def test_a_full_disk_loses_only_what_did_not_fit(store, sqlite_file, model):
     """SQLite is told how many pages there are, which is how it sees a full disk."""
     await store.save("ada", [CAT, BIKE])
@@ -140,12 +152,18 @@ async def test_a_write_that_fails_half_way_leaves_nothing(store, sqlite_file):
 
 
 async def test_a_file_of_the_first_version_is_taken_over(tmp_path, model):
-    """Its texts stay, and its vectors, which were kept otherwise, are made anew."""
+    """Its texts stay; its vectors, which were kept otherwise, are made anew.
+
+    What had been left out stays out.
+    """
     path = tmp_path / "memory.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(SQLITE_MIGRATIONS[0])
         connection.execute("PRAGMA user_version = 1")
-        save_rows(connection, "ada", [CAT, BIKE])
+        for exchange in (CAT, BIKE):
+            insert_row(connection, next_exchange_id(connection, "ada"), exchange)
+        left_out = ("ada", SOUP.chat_id, SOUP.question_id)
+        connection.execute("INSERT INTO forgotten VALUES (?, ?, ?)", left_out)
         half_floats = b"\0" * 2 * model.embedder.dimension
         connection.execute(
             "UPDATE feature SET embedder = 1, vector = ?", (half_floats,)
@@ -155,6 +173,7 @@ async def test_a_file_of_the_first_version_is_taken_over(tmp_path, model):
     assert await find(store, model, "ada", "flat tyres", limit=1) == [BIKE]
     assert await model.index(store) == 2
     assert not np.isnan(await cosines(store, model, "tyre")).any()
+    assert await store.save("ada", [CAT, BIKE, SOUP]) == 0
     file.close()
 
 
