@@ -1,8 +1,8 @@
 """Turns that a model started for another one, as the database knows them.
 
-Each such turn carries on its user message, in `meta`, for whom it was started. So the
-limits and the guard against loops hold on every worker of the server, and in an answer
-that goes on after a pause.
+Each such turn carries on its user message, in `meta`, for whom it was started, and in
+which chat: a copy of the chat is a person's. So the limits and the guard against loops
+hold on every worker of the server, and in an answer that goes on after a pause.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,40 @@ class Errand:
     chats: tuple[str, ...]
     message_id: str
 
-    def as_meta(self) -> dict[str, Any]:
+    def as_meta(self, chat_id: str) -> dict[str, Any]:
+        """What a user message in this chat carries."""
         lists = {"models": list(self.models), "chats": list(self.chats)}
-        return {ERRAND_KEY: asdict(self) | lists}
+        return {ERRAND_KEY: {**asdict(self), **lists, "chat_id": chat_id}}
 
     @classmethod
-    def from_meta(cls, meta: Mapping[str, Any] | None) -> "Errand | None":
-        found = (meta or {}).get(ERRAND_KEY)
-        if not found:
+    def from_meta(cls, meta: Mapping[str, Any] | None, chat_id: str) -> "Errand | None":
+        found = dict((meta or {}).get(ERRAND_KEY) or {})
+        if not found or found.pop("chat_id", "") != chat_id:
             return None
         tuples = {"models": tuple(found["models"]), "chats": tuple(found["chats"])}
         return cls(**{**found, **tuples})
+
+
+def without_errand(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message that is to stand in another chat."""
+    meta = {k: v for k, v in (message.get("meta") or {}).items() if k != ERRAND_KEY}
+    return {**message, "meta": meta} if "meta" in message else dict(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """For whom an answer is written: `errand` is None for a person.
+
+    `answer_id` is the answer itself, or the one above it that was asked for by a person
+    or a model, where Open WebUI has woken the model since, with the result of a
+    sub-agent or by a timer. `answered_at` is when that one was begun, `begun` when the
+    answer itself was; in seconds since 1970, or 0.
+    """
+
+    errand: Errand | None
+    answer_id: str
+    answered_at: int
+    begun: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +81,37 @@ class ErrandTurn:
     task_id: str
 
 
-async def errand_of(chat_id: str, answer_id: str) -> tuple[Errand | None, int]:
-    """For whom an answer is written, None for a person; and when it was begun."""
+async def asked_for(chat_id: str, answer_id: str) -> Asked:
+    """For whom an answer is written, and since when."""
     from open_webui.models.chats import Chats
 
     messages = await Chats.get_messages_map_by_chat_id(chat_id) or {}
-    answer = messages.get(answer_id) or {}
-    question = messages.get(str(answer.get("parentId") or "")) or {}
-    return Errand.from_meta(question.get("meta")), int(answer.get("timestamp") or 0)
+    first_id, question = first_asked(messages, answer_id)
+    times = [
+        int((messages.get(each) or {}).get("timestamp") or 0)
+        for each in (first_id, answer_id)
+    ]
+    errand = Errand.from_meta(question.get("meta"), chat_id)
+    return Asked(errand, first_id, *times)
+
+
+def first_asked(
+    messages: Mapping[str, Mapping[str, Any]], answer_id: str
+) -> tuple[str, Mapping[str, Any]]:
+    """The answer and its question, above all questions that Open WebUI itself put.
+
+    Such a question stands below the answer that set the timer, or sent a sub-agent.
+    """
+    seen: set[str] = set()
+    while answer_id not in seen:
+        seen.add(answer_id)
+        answer = messages.get(answer_id) or {}
+        question = messages.get(str(answer.get("parentId") or "")) or {}
+        above = str(question.get("parentId") or "")
+        if not (question.get("meta") or {}).get("internal") or above not in messages:
+            break
+        answer_id = above
+    return answer_id, question
 
 
 async def errand_turns(request: Any, user_id: str, errand: Errand) -> list[ErrandTurn]:
@@ -90,6 +136,8 @@ async def errand_turns(request: Any, user_id: str, errand: Errand) -> list[Erran
             asked.user_id == user_id,
             asked.created_at >= errand.started,
             asked.meta[(ERRAND_KEY, "root")].as_string() == errand.root,
+            # A copy of a chat is nothing that was asked.
+            asked.meta[(ERRAND_KEY, "chat_id")].as_string() == asked.chat_id,
         )
     )
     async with get_async_db() as session:

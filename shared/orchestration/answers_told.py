@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AqueductError
-from shared.host.errands import Errand, errand_of, is_running, stop_everywhere
+from shared.host.errands import Errand, asked_for, is_running, stop_everywhere
 from shared.host.own_chats import own_chat
 from shared.host.saved_chats import public_address
 from shared.host.turns import chat_messages, stored_message, unbroken
@@ -190,7 +190,7 @@ async def stop_asked(caller: Caller, answers: Iterable[ChatAnswer]) -> None:
     """Stop what is being written for a model; what the user has asked goes on."""
     running = [each for each in answers if each.status == "running"]
     asked = {
-        each.task_id: (await errand_of(each.chat_id, each.message_id))[0]
+        each.task_id: (await asked_for(each.chat_id, each.message_id)).errand
         for each in running
     }
     stopping = [task_id for task_id, errand in asked.items() if errand]

@@ -218,7 +218,7 @@ async def start_question(
     message = new_user_message(place.tip, join_parts(line, words.strip()), target.id)
     turn = NewTurn(
         chat_id=place.chat_id,
-        user_message=message | {"meta": errand.as_meta()},
+        user_message=message | {"meta": errand.as_meta(place.chat_id)},
         answerers=[Answerer(target.id)],
         session_id=session_for(caller, place.chat_id),
         language=caller.language,

@@ -165,7 +165,8 @@ def talk_desk(
         event_call=no_dialog,
     )
     settings = ButtonSettings(max_seconds=max(1, int(seconds_left(caller, errand))))
-    return ErrandDesk(press, settings, caller.person, caller.language, errand.as_meta())
+    meta = errand.as_meta(place.chat_id)
+    return ErrandDesk(press, settings, caller.person, caller.language, meta)
 
 
 async def silent_emit(event: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from shared.errors import AqueductError
-from shared.host.errands import Errand, errand_of
+from shared.host.errands import Errand, asked_for
 from shared.host.own_chats import own_chat
 from shared.orchestration.caller import Caller
 
@@ -28,12 +28,16 @@ async def require_own_chat(caller: Caller) -> None:
 async def present_errand(caller: Caller) -> Errand:
     """For whom the caller is answering: depth 0 where that is a person."""
     await require_own_chat(caller)
-    errand, begun = await errand_of(caller.chat_id, caller.message_id)
+    asked = await asked_for(caller.chat_id, caller.message_id)
+    errand, limit = asked.errand, caller.limits.max_seconds
     # An answer that began when the errand's time was over is a person's: the question
     # of a model, which they let answer anew.
-    if errand is None or begun - errand.started > caller.limits.max_seconds:
-        root = caller.message_id or uuid4().hex
-        errand = Errand(root, begun or int(time.time()), 0, (), (), "")
+    if errand is None or asked.answered_at - errand.started > limit:
+        root, started = asked.answer_id, asked.answered_at
+        if asked.begun - started > limit:
+            # Woken when the time of what a person asked was over: a request of its own.
+            root, started = caller.message_id, asked.begun
+        errand = Errand(root or uuid4().hex, started or int(time.time()), 0, (), (), "")
     models = dict.fromkeys([*errand.models, caller.model_id])
     return replace(errand, models=tuple(models))
 

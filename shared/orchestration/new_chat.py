@@ -9,7 +9,9 @@ from uuid import uuid4
 
 from shared.errors import AqueductError
 from shared.host.dialogs import open_in_tab
+from shared.host.errands import without_errand
 from shared.host.new_chats import append_line, create_chat, delete_chat, plain_answer
+from shared.host.people import current_person
 from shared.host.turns import (
     Answerer,
     chat_messages,
@@ -81,21 +83,26 @@ async def press_new_chat(desk: Desk) -> None:
     title = f"{origin.title} · {names.get(model_id, model_id)}"
     chat_id = await open_chat(desk, origin, title, seed, content, model_id)
     if origin.stored:
-        onward = desk.line(
-            "onward_line",
-            link=chat_link(title, chat_id),
-            next=names.get(model_id, model_id),
-        )
-        # Gone while the model was set to work: the new chat stands all the same.
-        with contextlib.suppress(AqueductError):
-            await writable_chat(desk.press.chat_id, desk.person)
-            await append_line(
-                desk.person, desk.press.chat_id, desk.press.message_id, onward
-            )
+        link = chat_link(title, chat_id)
+        onward = desk.line("onward_line", link=link, next=names.get(model_id, model_id))
+        await tell_onward(desk, onward)
     await desk.remember([model_id])
     # Gone meanwhile to another page: the chat stands in the sidebar.
     with contextlib.suppress(AqueductError):
         await open_in_tab(desk.press.event_call, f"/c/{chat_id}")
+
+
+async def tell_onward(desk: Desk, line: str) -> None:
+    """Write where it goes on into the old chat, if this user may still write to it.
+
+    If not, because the right went while the model was set to work, the new chat stands
+    all the same.
+    """
+    press = desk.press
+    with contextlib.suppress(AqueductError):
+        person = await current_person(desk.person.id)
+        await writable_chat(press.chat_id, person)
+        await append_line(person, press.chat_id, press.message_id, line)
 
 
 async def find_origin(desk: Desk) -> Origin:
@@ -134,7 +141,10 @@ def origin_fields(
 
 
 def seeded(branch: Branch) -> Branch:
-    """The branch alone: where several models answered, the one that is on it."""
+    """The branch alone: where several models answered, the one that is on it.
+
+    What was asked on an errand is not asked on one again.
+    """
     answering = {
         message.get("parentId"): message.get("model")
         for message in branch
@@ -146,7 +156,7 @@ def seeded(branch: Branch) -> Branch:
             if message.get("role") == "user" and answering.get(message["id"])
             else {**message, "modelIdx": 0, "done": True}
         )
-        for message in branch
+        for message in map(without_errand, branch)
     ]
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from shared.errors import AqueductError
+from shared.host.errands import Errand, asked_for
 from shared.orchestration.desk import ButtonSettings, Desk, Press
 from shared.orchestration.service import BUTTONS
 
@@ -295,6 +296,60 @@ async def makes_no_chat_from_one_that_is_gone(person: Any) -> None:
     assert after == before - {scene.chat_id}
 
 
+async def writes_only_where_it_still_may(owner: Any, guest: Any) -> None:
+    """A guest's right to write goes while the model of the new chat is set to work."""
+    from open_webui.models.access_grants import AccessGrants
+    from open_webui.models.shared_chats import SharedChats
+
+    unshare = SharedChats.delete_by_chat_id
+    forbid = partial(AccessGrants.set_access_grants, "shared_chat", access_grants=[])
+    for withdraw in (None, unshare, forbid):
+        scene = await new_scene(owner)
+        await share(scene.chat_id, owner, guest)
+        scene.person = guest
+        if withdraw:
+            scene.at_the_start = partial(withdraw, scene.chat_id)
+        await scene.press("new_chat", "a", random.Random(0))
+        [new_id] = scene.chat_ids[1:]
+        assert (await stored_chat(new_id))["history"]["messages"]
+        told = (await stored_chat(scene.chat_id))["history"]["messages"]["a"]["content"]
+        assert told == "!" if withdraw else new_id in told, told
+
+
+async def share(chat_id: str, owner: Any, guest: Any) -> None:
+    """Let a guest go on in a chat."""
+    from open_webui.models.access_grants import AccessGrants
+    from open_webui.models.shared_chats import SharedChats
+
+    grant = {"principal_type": "user", "principal_id": guest.id, "permission": "read"}
+    await SharedChats.create(chat_id, owner.id, share_mode="continue")
+    await AccessGrants.set_access_grants("shared_chat", chat_id, [grant])
+
+
+async def leaves_errands_behind(person: Any) -> None:
+    """A new chat out of a model's errand is a person's; other notes come along."""
+    from open_webui.models.chats import Chats
+
+    scene = await new_scene(person)
+    errand = Errand("root", 1, 1, ("top", "one"), ("above",), "m")
+    meta = errand.as_meta(scene.chat_id) | {"other": "note"}
+    await Chats.upsert_message_to_chat_by_id_and_message_id(
+        scene.chat_id, "q", {"meta": meta}
+    )
+    await scene.press("new_chat", "a", AsIs())
+    [new_id] = scene.chat_ids[1:]
+    question = (await Chats.get_messages_map_by_chat_id(new_id) or {})["q"]
+    assert question["meta"] == {"other": "note"}
+    assert (await asked_for(scene.chat_id, "a")).errand == errand
+
+
+class AsIs(random.Random):
+    """Picks the first of everything; of the ways to take a branch along, as it is."""
+
+    def choice(self, seq: Sequence[Any]) -> Any:
+        return seq[0]
+
+
 async def new_scene(person: Any) -> Scene:
     """A chat with one question and its answer."""
     from open_webui.models.chats import ChatForm, Chats
@@ -337,6 +392,9 @@ def main() -> None:
 
         runner.run(keeps_what_others_change(person))
         runner.run(makes_no_chat_from_one_that_is_gone(person))
+        runner.run(leaves_errands_behind(person))
+        adding = Users.insert_new_user("g", "G", "g@example.org", role="admin")
+        runner.run(writes_only_where_it_still_may(person, runner.run(adding)))
         trees_stay_trees()
 
 

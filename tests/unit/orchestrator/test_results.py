@@ -115,8 +115,11 @@ def test_an_errand_goes_down_one_step():
     top = Errand("root", 5, 0, ("me",), (), "")
     below = next_errand(caller(), top, ["luna"])
     assert below == Errand("root", 5, 1, ("me", "luna"), ("c",), "m")
-    assert Errand.from_meta(json.loads(json.dumps(below.as_meta()))) == below
-    assert Errand.from_meta({"task_id": "1"}) is Errand.from_meta(None) is None
+    meta = json.loads(json.dumps(below.as_meta("chat")))
+    assert Errand.from_meta(meta, "chat") == below
+    assert Errand.from_meta(meta, "copy of the chat") is None
+    assert Errand.from_meta({"task_id": "1"}, "chat") is None
+    assert Errand.from_meta(None, "chat") is None
 
 
 def test_an_errand_is_refused_at_the_bottom_and_in_a_circle():
