@@ -68,15 +68,11 @@ async def answer(
         gone = partial(sentence_for, call.language, {"agent": model_id})
         return await respond(unknown_agent(), call, model_id, gone)
     first = chain[0]
-    sentence = own_sentence(call, first)
-    plan = pool_of_call(config, chain, first)
-    if call.task:
-        events = task_events(first, call, call.task, plan, sentence)
-    elif len(chain) == 1:
-        events = turn_events(first, call, plan)
+    if len(chain) == 1:
+        events = agent_events(first, call, pool_of_call(config, chain, first))
     else:
         events = first_answer(candidates(config, chain, call, entry))
-    return await respond(events, call, first.agent.id, sentence)
+    return await respond(events, call, first.agent.id, own_sentence(call, first))
 
 
 def own_sentence(call: PipeRequest, entry: AgentEntry) -> Sentence:
@@ -102,7 +98,7 @@ def candidates(
         notice = sentence_for(call.language, {}, "answered_by", fields)
         pool = config.plans[first.id].spec.name
         yield Candidate(
-            partial(turn_events, entry, call, pool_of_call(config, chain, entry)),
+            partial(agent_events, entry, call, pool_of_call(config, chain, entry)),
             names_of(entry),
             (Handover(agent.id, agent.label), Status(notice, True)),
             partial(count_fallback, pool, agent.id),
@@ -113,6 +109,16 @@ async def unknown_agent() -> AsyncGenerator[AgentEvent, None]:
     """The events of an agent that is no longer configured."""
     raise AqueductError("unknown_agent")
     yield  # makes this a generator, like a backend's
+
+
+def agent_events(
+    entry: AgentEntry, call: PipeRequest, plan: PoolPlan | None
+) -> AsyncGenerator[AgentEvent, None]:
+    """What one agent says to this call: to a task, or to a turn."""
+    if call.task:
+        sentence = own_sentence(call, entry)
+        return task_events(entry, call, call.task, plan, sentence)
+    return turn_events(entry, call, plan)
 
 
 async def turn_events(

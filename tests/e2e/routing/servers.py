@@ -57,6 +57,7 @@ async def say_nothing(exchange: Exchange) -> None:
 
 
 WELL = 200
+NOBODY = "http://127.0.0.1:9/v1"  # the port of `discard`, which nothing listens to
 
 
 class Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -13,7 +14,7 @@ from openai import AsyncOpenAI
 
 from tests.e2e.agents.answers import eventually
 from tests.e2e.routing.conftest import Configure, Start
-from tests.e2e.routing.servers import Model, agent
+from tests.e2e.routing.servers import NOBODY, Model, agent
 from tests.e2e.routing.test_routing_chats import QUICK, new_id
 from tests.webui import WebUI
 
@@ -131,3 +132,21 @@ async def test_the_last_error_tells_a_program_what_to_do(
         await ask(client, name, "one")
     assert raised.value.response.headers["retry-after"] == "60"
     assert "did not accept its key (401)" in raised.value.message
+
+
+async def test_a_title_comes_from_the_backup_when_the_agent_is_not_there(
+    suite_installed: WebUI, start: Start, configure: Configure
+):
+    gone, well = Model("Gone"), await start(Model("Well"))
+    gone.url = NOBODY
+    name, backup = new_id(), new_id()
+    configure(agent(name, gone, retry=QUICK, fallback=[backup]), agent(backup, well))
+    task = {
+        "model": f"agents.{name}",
+        "messages": [{"role": "user", "content": "What can I cook?"}],
+    }
+    with suite_installed.client() as admin:
+        path = "/api/v1/tasks/title/completions"
+        answer = await asyncio.to_thread(admin.post, path, json=task)
+    [choice] = answer.raise_for_status().json()["choices"]
+    assert json.loads(choice["message"]["content"]) == {"title": "Dinner"}

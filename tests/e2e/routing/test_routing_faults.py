@@ -11,6 +11,7 @@ from devkit.chat_socket import ChatSocket
 from tests.e2e.agents.answers import error, eventually, shimmering
 from tests.e2e.routing.conftest import Configure, Start
 from tests.e2e.routing.servers import (
+    NOBODY,
     WELL,
     Model,
     agent,
@@ -60,7 +61,7 @@ async def test_another_server_answers_for_one_that_is_not_there(
 ):
     well, name = await start(Model("Well")), new_id()
     gone = Model("Gone")
-    gone.url = "http://127.0.0.1:9/v1"  # the port of `discard`, which nobody runs
+    gone.url = NOBODY
     configure(agent(name, gone, well, retry=QUICK))
     answer = await (await chats.send(f"agents.{name}", "one")).answer()
     assert answer["content"] == "Well answers."
