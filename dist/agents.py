@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: cea831d35c342e9d
+# Content hash: 9d223c03f5812cc6
 
 import asyncio
 import base64
@@ -1438,6 +1438,30 @@ def part_file(part: Mapping[str, Any]) -> FileOutput | None:
     return FileOutput(link, mime, str(name or "")) if is_link(link) else None
 
 
+# --- shared/backends/encoding.py ---
+
+# Bytes that make whole groups of three, and their characters in groups of four.
+PIECE_BYTES = 3 * 64 * 1024
+PIECE_CHARS = 4 * 64 * 1024
+
+
+def encode_base64(data: bytes) -> str:
+    """Bytes as base64."""
+    starts = range(0, len(data), PIECE_BYTES)
+    pieces = [base64.b64encode(data[start : start + PIECE_BYTES]) for start in starts]
+    return b"".join(pieces).decode()
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes of base64, also of one with line breaks; raises binascii.Error."""
+    starts = range(0, len(text), PIECE_CHARS)
+    pieces = (text[start : start + PIECE_CHARS] for start in starts)
+    try:
+        return b"".join([base64.b64decode(piece, validate=True) for piece in pieces])
+    except binascii.Error:
+        return base64.b64decode(text)
+
+
 # --- shared/backends/transcript.py ---
 
 SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool result"}
@@ -1448,12 +1472,29 @@ NOW_HEADING = "Now the user says"
 
 @dataclass(frozen=True, slots=True)
 class TurnFile:
-    """A file the user sent: its bytes, or where they are."""
+    """A file the user sent; its `url` is a data URL, or says where it is."""
 
     name: str
     mime_type: str
-    data: bytes | None = field(default=None, repr=False)
-    url: str = field(default="", repr=False)
+    url: str = field(repr=False)
+
+    @property
+    def inline(self) -> bool:
+        """Whether its bytes are here."""
+        return self.url.startswith("data:")
+
+    @property
+    def encoded(self) -> str:
+        """The bytes of an inline file as base64, as they came."""
+        return self.url.partition(",")[2]
+
+    def read(self) -> bytes | None:
+        """The bytes, where they are here and readable. Slow: call it in a thread."""
+        if not self.inline:
+            return None
+        with suppress(binascii.Error):
+            return decode_base64(self.encoded)
+        return None
 
 
 def message_text(message: Mapping[str, Any]) -> str:
@@ -1491,18 +1532,14 @@ def message_files(message: Mapping[str, Any]) -> tuple[TurnFile, ...]:
 
 def turn_file(name: str, url: str) -> TurnFile:
     """A file from its address; a name without an ending gets that of its type."""
-    head, comma, encoded = url.partition(",")
-    if not (comma and head.startswith("data:")):
+    if not url.startswith("data:"):
         mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
-        return TurnFile(name, mime or "application/octet-stream", url=url)
+        return TurnFile(name, mime or "application/octet-stream", url)
+    head = url[: url.find(",")]
     mime = head[5:].split(";")[0] or "text/plain"
     if "." not in name:
         name += mimetypes.guess_extension(mime) or ""
-    try:
-        data = base64.b64decode(encoded, validate=False)
-    except binascii.Error:
-        data = None
-    return TurnFile(name, mime, data=data, url=url)
+    return TurnFile(name, mime, url)
 
 
 def transcript(messages: Iterable[Mapping[str, Any]]) -> str:
@@ -1630,14 +1667,14 @@ class A2AInterface:
         return {"text": text}
 
     def _file_part(self, file: TurnFile) -> dict[str, Any]:
-        encoded = file.url.partition(",")[2] if file.data is not None else ""
+        encoded = file.encoded if file.inline else ""
         if not self.legacy:
             place = {"raw": encoded} if encoded else {"url": file.url}
             return {**place, "mediaType": file.mime_type, "filename": file.name}
         named = {"mimeType": file.mime_type, "name": file.name}
         if self.rest:
             # The protocol's own SDK encodes the text of an encoding once more.
-            twice = base64.b64encode(encoded.encode()).decode()
+            twice = encode_base64(encoded.encode())
             field = "fileWithBytes" if encoded else "fileWithUri"
             return {"file": {field: twice or file.url, **named}}
         field = "bytes" if encoded else "uri"
@@ -3073,7 +3110,7 @@ async def answer_turn(
     connection: A2AConnection, decoder: A2ADecoder, turn: Turn
 ) -> AsyncGenerator[AgentEvent, None]:
     """The agent's answer; whenever it asks something, the user is asked."""
-    message = first_message(connection.interface, turn)
+    message = await asyncio.to_thread(first_message, connection.interface, turn)
     for _ in range(MAX_QUESTIONS):
         async with aclosing(follow_task(connection, decoder, message)) as events:
             async for event in events:
@@ -3950,7 +3987,7 @@ def read_plain_file(path: Path, limit: int) -> bytes | None:
 def file_output(name: str, data: bytes) -> FileOutput:
     """A file as an attachment of the answer."""
     mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    url = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
+    url = f"data:{mime_type};base64,{encode_base64(data)}"
     return FileOutput(url=url, mime_type=mime_type, name=name, size=len(data))
 
 
@@ -4394,31 +4431,32 @@ async def file_blocks(
     file: TurnFile, capabilities: Mapping[str, Any], workspace: Workspace | None
 ) -> list[AcpBlock]:
     """One file: seen at once where the agent can, and lying in the workspace."""
-    if file.data is None:
+    data = await asyncio.to_thread(file.read)
+    if data is None:
         return [{"type": "resource_link", "uri": file.url, "name": file.name}]
     found: list[AcpBlock] = []
     kind = file.mime_type.partition("/")[0]
     if kind in ("image", "audio") and capabilities.get(kind):
-        data = base64.b64encode(file.data).decode()
-        found.append({"type": kind, "mimeType": file.mime_type, "data": data})
+        shown = {"mimeType": file.mime_type, "data": file.encoded}
+        found.append({"type": kind, **shown})
     if workspace is not None:
-        path = await asyncio.to_thread(workspace.save, file.name, file.data)
+        path = await asyncio.to_thread(workspace.save, file.name, data)
         link = {"type": "resource_link", "uri": path.as_uri(), "name": path.name}
         found.append({**link, "mimeType": file.mime_type})
     elif not found and capabilities.get("embeddedContext"):
-        found.append(embedded_file(file.name, file.mime_type, file.data))
+        found.append(embedded_file(file, data))
     if not found:
         found.append({"type": "text", "text": f"[{file.name} cannot be shown here]"})
     return found
 
 
-def embedded_file(name: str, mime_type: str, data: bytes) -> AcpBlock:
-    """A file inside the prompt, as text where it is text."""
-    resource = {"uri": f"file:///{name}", "mimeType": mime_type}
+def embedded_file(file: TurnFile, data: bytes) -> AcpBlock:
+    """A file inside the prompt, as text where its bytes are text."""
+    resource = {"uri": f"file:///{file.name}", "mimeType": file.mime_type}
     try:
         resource["text"] = data.decode()
     except UnicodeDecodeError:
-        resource["blob"] = base64.b64encode(data).decode()
+        resource["blob"] = file.encoded
     return {"type": "resource", "resource": resource}
 
 
@@ -5221,9 +5259,8 @@ def user_content(turn: Turn) -> dict[str, Any]:
     for message in news:
         for file in message_files(message) if message.get("role") == "user" else ():
             kind = {"mimeType": file.mime_type, "displayName": file.name}
-            encoded = file.url.partition(",")[2]
-            if file.data is not None:
-                parts.append({"inlineData": {**kind, "data": encoded}})
+            if file.inline:
+                parts.append({"inlineData": {**kind, "data": file.encoded}})
             else:
                 parts.append({"fileData": {**kind, "fileUri": file.url}})
     return {"role": "user", "parts": parts}
@@ -5841,18 +5878,18 @@ def attachment_block(file: TurnFile) -> dict[str, Any]:
     """An attachment: pictures, PDF and text; the model is told of any other by name."""
     kind = "image" if file.mime_type in ANTHROPIC_PICTURES else "document"
     readable = kind == "image" or file.mime_type == "application/pdf"
-    if file.data is None and readable:
+    if not file.inline and readable:
         return {"type": kind, "source": {"type": "url", "url": file.url}}
-    if file.data is not None and file.mime_type.startswith("text/"):
-        text = file.data.decode("utf-8", "replace")
+    if file.inline and file.mime_type.startswith("text/"):
+        text = (file.read() or b"").decode("utf-8", "replace")
         source = {"type": "text", "media_type": "text/plain", "data": text}
         return {"type": "document", "source": source, "title": file.name}
-    if file.data is None or not readable:
+    if not file.inline or not readable:
         return anthropic_text(f"(A file that cannot be read: {file.name}.)")
     source = {
         "type": "base64",
         "media_type": file.mime_type,
-        "data": base64.b64encode(file.data).decode(),
+        "data": file.encoded,
     }
     return {"type": kind, "source": source}
 
@@ -6154,8 +6191,10 @@ class AnthropicBackend:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
         decoder = AnthropicDecoder()
-        body = anthropic_body(
-            self.model, turn, self._kept_of(turn), self.server_tools, self.cache
+        kept = self._kept_of(turn)
+        # In a thread, as it decodes files.
+        body = await asyncio.to_thread(
+            anthropic_body, self.model, turn, kept, self.server_tools, self.cache
         )
         asked = list(body["messages"])
         for _ in range(MAX_PAUSES):
@@ -6820,12 +6859,12 @@ def new_decoder(settings: CliSettings) -> CliDecoder:
 async def prompt_text(turn: Turn, workspace: Workspace) -> str:
     """What the program is told; files lie in its folder and are named."""
     messages = turn.news() if session_of(turn) else turn.messages
-    names = [
-        (await asyncio.to_thread(workspace.save, file.name, file.data)).name
-        for message in messages
-        for file in await asyncio.to_thread(message_files, message)
-        if file.data is not None
-    ]
+    names = []
+    for file in (file for message in messages for file in message_files(message)):
+        data = await asyncio.to_thread(file.read)
+        if data is not None:
+            path = await asyncio.to_thread(workspace.save, file.name, data)
+            names.append(path.name)
     listed = "\n".join(f"- {name}" for name in names)
     files = f"\n\nFiles in the working folder:\n{listed}" if names else ""
     return transcript(messages) + files
@@ -7876,9 +7915,9 @@ def letta_messages(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
     parts: list[dict[str, Any]] = []
     names: list[str] = []
     for file in (file for message in told for file in message_files(message)):
-        if file.mime_type in LETTA_PICTURES and file.data is not None:
-            _, _, data = file.url.partition(",")
-            source = {"type": "base64", "media_type": file.mime_type, "data": data}
+        if file.mime_type in LETTA_PICTURES and file.inline:
+            source = {"type": "base64", "media_type": file.mime_type}
+            source["data"] = file.encoded
             parts.append({"type": "image", "source": source})
         else:
             names.append(file.name)
@@ -11827,8 +11866,8 @@ def translate(
 
 # The cause of a pause that a server asked for: 429, 503, or words to that effect.
 BUSY_SERVER = "busy_server"
-# What may still be taken back: nobody has read a word yet.
-UNSAID = (Status, SessionState, Usage)
+# What is not told before the first word: of an attempt that fails nothing may stay.
+UNSAID = (SessionState, Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -11863,7 +11902,7 @@ class RoutedCall:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one call has come. `status` is a line that still shimmers.
+    """How far one call has come. `status` is a line of ours that still shimmers.
 
     `excluded` are upstreams not to be asked next, `hopeless` those never to be asked
     again: their failure will not pass.
@@ -12034,7 +12073,12 @@ class Router:
                 async for event in events:
                     if isinstance(event, Usage):
                         answer.tokens = output_tokens(event.counts)
-                    if not progress.said:
+                    if progress.said:
+                        yield event
+                    elif isinstance(event, Status):
+                        progress.status = ""  # it stands in the place of ours
+                        yield event
+                    else:
                         answer.held.append(event)
                         if isinstance(event, UNSAID):
                             continue
@@ -12042,8 +12086,6 @@ class Router:
                         counts.first_token(answer.first - begun)
                         for held in await self._begins(counts, place, progress, answer):
                             yield held
-                    else:
-                        yield event
             for held in await self._begins(counts, place, progress, answer):
                 yield held
             answer.outcome = ""
@@ -14239,13 +14281,14 @@ async def stored_file(
     file: FileOutput, request: Any, user: Mapping[str, Any]
 ) -> FileOutput | None:
     """The same file, with its id in the storage."""
-    read = await asyncio.to_thread(turn_file, file.name or "file", file.url)
-    if read.data is None or len(read.data) > MAX_FILE_BYTES:
+    read = turn_file(file.name or "file", file.url)
+    data = await asyncio.to_thread(read.read)
+    if data is None or len(data) > MAX_FILE_BYTES:
         return None
-    file_id = await save_user_file(request, user, read.name, file.mime_type, read.data)
+    file_id = await save_user_file(request, user, read.name, file.mime_type, data)
     if file_id is None:
         return None
-    return replace(file, name=read.name, file_id=file_id, size=len(read.data))
+    return replace(file, name=read.name, file_id=file_id, size=len(data))
 
 
 # --- shared/agents/dialog_texts.py ---
@@ -17870,8 +17913,7 @@ async def attach_files(
             return dict(body)
         name, mime, data = found
         room -= len(data)
-        encoded = await asyncio.to_thread(base64.b64encode, data)
-        url = f"data:{mime};base64,{encoded.decode()}"
+        url = f"data:{mime};base64,{await asyncio.to_thread(encode_base64, data)}"
         parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
     said = (metadata.get("user_message") or {}).get("content")
     messages = [dict(message) for message in body.get("messages") or ()]

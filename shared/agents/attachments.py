@@ -39,10 +39,11 @@ async def stored_file(
     file: FileOutput, request: Any, user: Mapping[str, Any]
 ) -> FileOutput | None:
     """The same file, with its id in the storage."""
-    read = await asyncio.to_thread(turn_file, file.name or "file", file.url)
-    if read.data is None or len(read.data) > MAX_FILE_BYTES:
+    read = turn_file(file.name or "file", file.url)
+    data = await asyncio.to_thread(read.read)
+    if data is None or len(data) > MAX_FILE_BYTES:
         return None
-    file_id = await save_user_file(request, user, read.name, file.mime_type, read.data)
+    file_id = await save_user_file(request, user, read.name, file.mime_type, data)
     if file_id is None:
         return None
-    return replace(file, name=read.name, file_id=file_id, size=len(read.data))
+    return replace(file, name=read.name, file_id=file_id, size=len(data))

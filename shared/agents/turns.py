@@ -1,13 +1,13 @@
 """From Open WebUI's request to the turn an agent is given."""
 
 import asyncio
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.agents.config import AgentConfig
 from shared.backends.base import Turn
 from shared.backends.dialogs import NOBODY, Dialogs
+from shared.backends.encoding import encode_base64
 from shared.host.files import read_user_file
 
 # What Open WebUI keeps in a request for itself; everything else is a parameter.
@@ -193,8 +193,7 @@ async def attach_files(
             return dict(body)
         name, mime, data = found
         room -= len(data)
-        encoded = await asyncio.to_thread(base64.b64encode, data)
-        url = f"data:{mime};base64,{encoded.decode()}"
+        url = f"data:{mime};base64,{await asyncio.to_thread(encode_base64, data)}"
         parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
     said = (metadata.get("user_message") or {}).get("content")
     messages = [dict(message) for message in body.get("messages") or ()]

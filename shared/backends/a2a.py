@@ -198,7 +198,7 @@ async def answer_turn(
     connection: A2AConnection, decoder: A2ADecoder, turn: Turn
 ) -> AsyncGenerator[AgentEvent, None]:
     """The agent's answer; whenever it asks something, the user is asked."""
-    message = first_message(connection.interface, turn)
+    message = await asyncio.to_thread(first_message, connection.interface, turn)
     for _ in range(MAX_QUESTIONS):
         async with aclosing(follow_task(connection, decoder, message)) as events:
             async for event in events:

@@ -5,13 +5,13 @@ written as protobuf's JSON, over JSON-RPC as plain JSON with `kind`; in 1.0 both
 protobuf's JSON.
 """
 
-import base64
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from shared.backends.addresses import path_part
+from shared.backends.encoding import encode_base64
 from shared.backends.payloads import error_detail, must_be_object
 from shared.backends.transcript import TurnFile
 from shared.errors import UpstreamBroken, UpstreamUnreachable
@@ -114,14 +114,14 @@ class A2AInterface:
         return {"text": text}
 
     def _file_part(self, file: TurnFile) -> dict[str, Any]:
-        encoded = file.url.partition(",")[2] if file.data is not None else ""
+        encoded = file.encoded if file.inline else ""
         if not self.legacy:
             place = {"raw": encoded} if encoded else {"url": file.url}
             return {**place, "mediaType": file.mime_type, "filename": file.name}
         named = {"mimeType": file.mime_type, "name": file.name}
         if self.rest:
             # The protocol's own SDK encodes the text of an encoding once more.
-            twice = base64.b64encode(encoded.encode()).decode()
+            twice = encode_base64(encoded.encode())
             field = "fileWithBytes" if encoded else "fileWithUri"
             return {"file": {field: twice or file.url, **named}}
         field = "bytes" if encoded else "uri"

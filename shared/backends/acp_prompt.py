@@ -5,7 +5,6 @@ every agent, pictures and embedded files by those whose capabilities say so.
 """
 
 import asyncio
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,31 +40,32 @@ async def file_blocks(
     file: TurnFile, capabilities: Mapping[str, Any], workspace: Workspace | None
 ) -> list[AcpBlock]:
     """One file: seen at once where the agent can, and lying in the workspace."""
-    if file.data is None:
+    data = await asyncio.to_thread(file.read)
+    if data is None:
         return [{"type": "resource_link", "uri": file.url, "name": file.name}]
     found: list[AcpBlock] = []
     kind = file.mime_type.partition("/")[0]
     if kind in ("image", "audio") and capabilities.get(kind):
-        data = base64.b64encode(file.data).decode()
-        found.append({"type": kind, "mimeType": file.mime_type, "data": data})
+        shown = {"mimeType": file.mime_type, "data": file.encoded}
+        found.append({"type": kind, **shown})
     if workspace is not None:
-        path = await asyncio.to_thread(workspace.save, file.name, file.data)
+        path = await asyncio.to_thread(workspace.save, file.name, data)
         link = {"type": "resource_link", "uri": path.as_uri(), "name": path.name}
         found.append({**link, "mimeType": file.mime_type})
     elif not found and capabilities.get("embeddedContext"):
-        found.append(embedded_file(file.name, file.mime_type, file.data))
+        found.append(embedded_file(file, data))
     if not found:
         found.append({"type": "text", "text": f"[{file.name} cannot be shown here]"})
     return found
 
 
-def embedded_file(name: str, mime_type: str, data: bytes) -> AcpBlock:
-    """A file inside the prompt, as text where it is text."""
-    resource = {"uri": f"file:///{name}", "mimeType": mime_type}
+def embedded_file(file: TurnFile, data: bytes) -> AcpBlock:
+    """A file inside the prompt, as text where its bytes are text."""
+    resource = {"uri": f"file:///{file.name}", "mimeType": file.mime_type}
     try:
         resource["text"] = data.decode()
     except UnicodeDecodeError:
-        resource["blob"] = base64.b64encode(data).decode()
+        resource["blob"] = file.encoded
     return {"type": "resource", "resource": resource}
 
 

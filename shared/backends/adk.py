@@ -151,9 +151,8 @@ def user_content(turn: Turn) -> dict[str, Any]:
     for message in news:
         for file in message_files(message) if message.get("role") == "user" else ():
             kind = {"mimeType": file.mime_type, "displayName": file.name}
-            encoded = file.url.partition(",")[2]
-            if file.data is not None:
-                parts.append({"inlineData": {**kind, "data": encoded}})
+            if file.inline:
+                parts.append({"inlineData": {**kind, "data": file.encoded}})
             else:
                 parts.append({"fileData": {**kind, "fileUri": file.url}})
     return {"role": "user", "parts": parts}

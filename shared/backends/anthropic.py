@@ -1,5 +1,6 @@
 """The Anthropic backend: Claude's models by the Messages API, at Anthropic or a gateway."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -61,8 +62,10 @@ class AnthropicBackend:
     async def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
         decoder = AnthropicDecoder()
-        body = anthropic_body(
-            self.model, turn, self._kept_of(turn), self.server_tools, self.cache
+        kept = self._kept_of(turn)
+        # In a thread, as it decodes files.
+        body = await asyncio.to_thread(
+            anthropic_body, self.model, turn, kept, self.server_tools, self.cache
         )
         asked = list(body["messages"])
         for _ in range(MAX_PAUSES):

@@ -4,7 +4,6 @@ Format: docs.claude.com, "Create a Message", "Tool use", "Extended thinking" and
 "Prompt caching".
 """
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -195,18 +194,18 @@ def attachment_block(file: TurnFile) -> dict[str, Any]:
     """An attachment: pictures, PDF and text; the model is told of any other by name."""
     kind = "image" if file.mime_type in ANTHROPIC_PICTURES else "document"
     readable = kind == "image" or file.mime_type == "application/pdf"
-    if file.data is None and readable:
+    if not file.inline and readable:
         return {"type": kind, "source": {"type": "url", "url": file.url}}
-    if file.data is not None and file.mime_type.startswith("text/"):
-        text = file.data.decode("utf-8", "replace")
+    if file.inline and file.mime_type.startswith("text/"):
+        text = (file.read() or b"").decode("utf-8", "replace")
         source = {"type": "text", "media_type": "text/plain", "data": text}
         return {"type": "document", "source": source, "title": file.name}
-    if file.data is None or not readable:
+    if not file.inline or not readable:
         return anthropic_text(f"(A file that cannot be read: {file.name}.)")
     source = {
         "type": "base64",
         "media_type": file.mime_type,
-        "data": base64.b64encode(file.data).decode(),
+        "data": file.encoded,
     }
     return {"type": kind, "source": source}
 

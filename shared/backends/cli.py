@@ -287,12 +287,12 @@ def new_decoder(settings: CliSettings) -> CliDecoder:
 async def prompt_text(turn: Turn, workspace: Workspace) -> str:
     """What the program is told; files lie in its folder and are named."""
     messages = turn.news() if session_of(turn) else turn.messages
-    names = [
-        (await asyncio.to_thread(workspace.save, file.name, file.data)).name
-        for message in messages
-        for file in await asyncio.to_thread(message_files, message)
-        if file.data is not None
-    ]
+    names = []
+    for file in (file for message in messages for file in message_files(message)):
+        data = await asyncio.to_thread(file.read)
+        if data is not None:
+            path = await asyncio.to_thread(workspace.save, file.name, data)
+            names.append(path.name)
     listed = "\n".join(f"- {name}" for name in names)
     files = f"\n\nFiles in the working folder:\n{listed}" if names else ""
     return transcript(messages) + files

@@ -256,9 +256,9 @@ def letta_messages(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
     parts: list[dict[str, Any]] = []
     names: list[str] = []
     for file in (file for message in told for file in message_files(message)):
-        if file.mime_type in LETTA_PICTURES and file.data is not None:
-            _, _, data = file.url.partition(",")
-            source = {"type": "base64", "media_type": file.mime_type, "data": data}
+        if file.mime_type in LETTA_PICTURES and file.inline:
+            source = {"type": "base64", "media_type": file.mime_type}
+            source["data"] = file.encoded
             parts.append({"type": "image", "source": source})
         else:
             names.append(file.name)

@@ -1,11 +1,13 @@
 """Messages as what agents take that do not speak Chat Completions."""
 
-import base64
 import binascii
 import mimetypes
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from shared.backends.encoding import decode_base64
 
 SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool result"}
 SYSTEM_HEADING = "Instructions"
@@ -15,12 +17,29 @@ NOW_HEADING = "Now the user says"
 
 @dataclass(frozen=True, slots=True)
 class TurnFile:
-    """A file the user sent: its bytes, or where they are."""
+    """A file the user sent; its `url` is a data URL, or says where it is."""
 
     name: str
     mime_type: str
-    data: bytes | None = field(default=None, repr=False)
-    url: str = field(default="", repr=False)
+    url: str = field(repr=False)
+
+    @property
+    def inline(self) -> bool:
+        """Whether its bytes are here."""
+        return self.url.startswith("data:")
+
+    @property
+    def encoded(self) -> str:
+        """The bytes of an inline file as base64, as they came."""
+        return self.url.partition(",")[2]
+
+    def read(self) -> bytes | None:
+        """The bytes, where they are here and readable. Slow: call it in a thread."""
+        if not self.inline:
+            return None
+        with suppress(binascii.Error):
+            return decode_base64(self.encoded)
+        return None
 
 
 def message_text(message: Mapping[str, Any]) -> str:
@@ -58,18 +77,14 @@ def message_files(message: Mapping[str, Any]) -> tuple[TurnFile, ...]:
 
 def turn_file(name: str, url: str) -> TurnFile:
     """A file from its address; a name without an ending gets that of its type."""
-    head, comma, encoded = url.partition(",")
-    if not (comma and head.startswith("data:")):
+    if not url.startswith("data:"):
         mime = mimetypes.guess_type(name)[0] or mimetypes.guess_type(url)[0]
-        return TurnFile(name, mime or "application/octet-stream", url=url)
+        return TurnFile(name, mime or "application/octet-stream", url)
+    head = url[: url.find(",")]
     mime = head[5:].split(";")[0] or "text/plain"
     if "." not in name:
         name += mimetypes.guess_extension(mime) or ""
-    try:
-        data = base64.b64decode(encoded, validate=False)
-    except binascii.Error:
-        data = None
-    return TurnFile(name, mime, data=data, url=url)
+    return TurnFile(name, mime, url)
 
 
 def transcript(messages: Iterable[Mapping[str, Any]]) -> str:

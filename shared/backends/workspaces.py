@@ -1,6 +1,5 @@
 """The folder an agent works in: what goes in, and what comes out of it."""
 
-import base64
 import contextlib
 import hashlib
 import mimetypes
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.backends.encoding import encode_base64
 from shared.events import FileOutput
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -144,5 +144,5 @@ def read_plain_file(path: Path, limit: int) -> bytes | None:
 def file_output(name: str, data: bytes) -> FileOutput:
     """A file as an attachment of the answer."""
     mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    url = f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
+    url = f"data:{mime_type};base64,{encode_base64(data)}"
     return FileOutput(url=url, mime_type=mime_type, name=name, size=len(data))

@@ -52,20 +52,17 @@ def test_images_and_files_are_read_from_their_data_urls():
         {"type": "image_url", "image_url": {"url": "https://example.org/cat.jpg"}},
     ]
     image, text, linked = message_files(said("user", parts))
-    assert (image.name, image.mime_type, image.data) == (
-        "image-1.png",
-        "image/png",
-        PIXEL,
-    )
-    assert (text.name, text.mime_type, text.data) == ("a.txt", "text/plain", b"hi")
-    assert (linked.data, linked.url) == (None, "https://example.org/cat.jpg")
+    assert (image.name, image.mime_type) == ("image-1.png", "image/png")
+    assert image.read() == PIXEL
+    assert (text.name, text.mime_type, text.read()) == ("a.txt", "text/plain", b"hi")
+    assert (linked.read(), linked.url) == (None, "https://example.org/cat.jpg")
     assert linked.mime_type == "image/jpeg"
 
 
 def test_a_broken_data_url_has_no_data():
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,a"}}
     [file] = message_files(said("user", [part]))
-    assert file.data is None
+    assert file.read() is None
 
 
 BRANCH = (
