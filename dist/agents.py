@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 9d223c03f5812cc6
+# Content hash: de7ef17f12cbff94
 
 import asyncio
 import base64
@@ -592,6 +592,7 @@ class FileOutput:
     """A file or an image the agent made; `url` is http(s) or a data URL.
 
     `file_id` and `size` (bytes) are those of Open WebUI's storage, once it is there.
+    One without a `url` was made, but there is no room for it.
     """
 
     url: str
@@ -3917,17 +3918,21 @@ class Workspace:
         return dict(plain_files(self.folder))
 
     def made_since(self, before: Snapshot) -> list[FileOutput]:
-        """Files that are new or changed, as long as there is room for them."""
+        """Files that are new or changed; where there is no room, their names alone."""
         outputs: list[FileOutput] = []
+        left_out: list[FileOutput] = []
         room = MAX_BYTES_OUT
         for name, seen in sorted(plain_files(self.folder)):
-            if before.get(name) == seen or len(outputs) == MAX_FILES_OUT:
+            if before.get(name) == seen:
+                continue
+            if len(outputs) == MAX_FILES_OUT or seen[1] > room:
+                left_out.append(FileOutput("", "", name, size=seen[1]))
                 continue
             data = read_plain_file(self.folder / name, room)
             if data is not None:
                 room -= len(data)
                 outputs.append(file_output(name, data))
-        return outputs
+        return [*outputs, *left_out]
 
 
 def is_lasting_chat(chat_id: str) -> bool:
@@ -14190,13 +14195,21 @@ def user_model(user: Mapping[str, Any]) -> Any:
 # --- shared/host/files.py ---
 
 
+@dataclass(frozen=True, slots=True)
+class UserFile:
+    """A stored file; `data` is None where it is larger than it may be."""
+
+    name: str
+    mime_type: str
+    data: bytes | None = field(repr=False)
+
+
 async def read_user_file(
     file_id: str, user: Mapping[str, Any], limit: int
-) -> tuple[str, str, bytes] | None:
-    """Name, MIME type and bytes of a stored file this user may read.
+) -> UserFile | None:
+    """A stored file of at most `limit` bytes that this user may read.
 
-    None where there is no such file, it is not this user's to read, or it is
-    larger than `limit` bytes.
+    None where there is no such file, or it is not this user's to read.
     """
     from open_webui.models.files import Files
     from open_webui.storage.provider import Storage
@@ -14211,18 +14224,17 @@ async def read_user_file(
     ):
         return None
     path = Path(await asyncio.to_thread(Storage.get_file, file.path))
-    data = await asyncio.to_thread(read_within, path, limit)
-    if data is None:
+    try:
+        data = await asyncio.to_thread(read_within, path, limit)
+    except OSError:
         return None
     mime = (file.meta or {}).get("content_type") or mimetypes.guess_type(path.name)[0]
-    return file.filename, mime or "application/octet-stream", data
+    return UserFile(file.filename, mime or "application/octet-stream", data)
 
 
 def read_within(path: Path, limit: int) -> bytes | None:
-    """The file's bytes, or None where it is gone or larger than `limit`."""
-    if not path.is_file() or path.stat().st_size > limit:
-        return None
-    return path.read_bytes()
+    """The file's bytes, or None where it is larger than `limit`."""
+    return path.read_bytes() if path.stat().st_size <= limit else None
 
 
 async def save_user_file(
@@ -14252,29 +14264,92 @@ async def save_user_file(
 
 # --- shared/agents/attachments.py ---
 
-MAX_FILE_BYTES = 20 * 1024 * 1024
+MAX_FILES_MIB = 20
+MAX_FILES_BYTES = MAX_FILES_MIB * 1024 * 1024
+MAX_NAMES_SHOWN = 5
+
+
+async def attach_files(
+    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """The request with the user's files as `file` parts of the last user message.
+
+    Format: OpenAI API reference, file inputs: {type: file, file: {filename,
+    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
+    The request stays as it is where a file is gone, and where the files are over
+    20 MiB together, which the second value tells.
+    """
+    parts: list[dict[str, Any]] = []
+    room = MAX_FILES_BYTES
+    for entry in metadata.get("files") or ():
+        file_id = entry.get("id") or (entry.get("file") or {}).get("id")
+        if entry.get("type") != "file" or not file_id:
+            continue
+        found = await read_user_file(file_id, user, room)
+        if found is None or found.data is None:
+            return dict(body), found is not None
+        room -= len(found.data)
+        encoded = await asyncio.to_thread(encode_base64, found.data)
+        url = f"data:{found.mime_type};base64,{encoded}"
+        file = {"filename": found.name, "file_data": url}
+        parts.append({"type": "file", "file": file})
+    said = (metadata.get("user_message") or {}).get("content")
+    messages = [dict(message) for message in body.get("messages") or ()]
+    for message in reversed(messages):
+        if message.get("role") == "user" and parts:
+            content = message.get("content") or ""
+            if isinstance(content, str):
+                content = [{"type": "text", "text": content}]
+            if isinstance(said, str):
+                content = [with_text(part, said) for part in content]
+            message["content"] = [*content, *parts]
+            break
+    return {**body, "messages": messages}, False
+
+
+def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+    """A text part with other text; parts of other kinds as they are."""
+    return {**part, "text": text} if part.get("type") == "text" else part
 
 
 async def store_files(
-    events: AsyncGenerator[AgentEvent, None], request: Any, user: Mapping[str, Any]
+    events: AsyncGenerator[AgentEvent, None],
+    request: Any,
+    user: Mapping[str, Any],
+    sentence: Sentence,
 ) -> AsyncGenerator[AgentEvent, None]:
     """The events, the files among them put into Open WebUI's storage.
 
     Images stay as they are, since Open WebUI stores those itself. A file that it does
-    not take, or of over 20 MiB, is left out.
+    not take, of over 20 MiB, or for which the agent's folder had no room, is left out,
+    and a line at the end tells its name.
     """
+    left_out: list[str] = []
     async with aclosing(events):
         async for event in events:
-            if isinstance(event, FileOutput) and is_inline_file(event):
-                stored = await stored_file(event, request, user)
-                if stored is not None:
+            if isinstance(event, FileOutput) and must_be_stored(event):
+                if stored := await stored_file(event, request, user):
                     yield stored
-            else:
-                yield event
+                elif not event.url.endswith(","):  # nobody misses an empty file
+                    left_out.append(event.name)
+                continue
+            if isinstance(event, Finished) and left_out:
+                names = {"names": shown_names(left_out)}
+                yield Status(sentence("files_left_out", names), done=True)
+            yield event
 
 
-def is_inline_file(file: FileOutput) -> bool:
-    return file.url.startswith("data:") and not file.mime_type.startswith("image/")
+def must_be_stored(file: FileOutput) -> bool:
+    """Whether Open WebUI would not store a file by itself, or there is none."""
+    inline = file.url.startswith("data:")
+    return not file.url or (inline and not file.mime_type.startswith("image/"))
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = len(names) - MAX_NAMES_SHOWN
+    shown = ", ".join(names[:MAX_NAMES_SHOWN])
+    return f"{shown}, … (+{more})" if more > 0 else shown
 
 
 async def stored_file(
@@ -14283,7 +14358,7 @@ async def stored_file(
     """The same file, with its id in the storage."""
     read = turn_file(file.name or "file", file.url)
     data = await asyncio.to_thread(read.read)
-    if data is None or len(data) > MAX_FILE_BYTES:
+    if data is None or len(data) > MAX_FILES_BYTES:
         return None
     file_id = await save_user_file(request, user, read.name, file.mime_type, data)
     if file_id is None:
@@ -17768,7 +17843,6 @@ HOST_KEYS = frozenset(
     }
 )
 MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
-MAX_ATTACHED_BYTES = 20 * 1024 * 1024
 
 
 def build_turn(
@@ -17891,47 +17965,6 @@ def add_system_prompt(
             content = [{"type": "text", "text": system}, *(content or [])]
         return [{**messages[0], "content": content}, *messages[1:]]
     return [{"role": "system", "content": system}, *messages]
-
-
-async def attach_files(
-    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The request with the user's files as `file` parts of the last user message.
-
-    Format: OpenAI API reference, file inputs: {type: file, file: {filename,
-    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
-    Once the files are over 20 MiB together, the request stays as it is.
-    """
-    parts: list[dict[str, Any]] = []
-    room = MAX_ATTACHED_BYTES
-    for entry in metadata.get("files") or ():
-        file_id = entry.get("id") or (entry.get("file") or {}).get("id")
-        if entry.get("type") != "file" or not file_id:
-            continue
-        found = await read_user_file(file_id, user, room)
-        if found is None:
-            return dict(body)
-        name, mime, data = found
-        room -= len(data)
-        url = f"data:{mime};base64,{await asyncio.to_thread(encode_base64, data)}"
-        parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
-    said = (metadata.get("user_message") or {}).get("content")
-    messages = [dict(message) for message in body.get("messages") or ()]
-    for message in reversed(messages):
-        if message.get("role") == "user" and parts:
-            content = message.get("content") or ""
-            if isinstance(content, str):
-                content = [{"type": "text", "text": content}]
-            if isinstance(said, str):
-                content = [with_text(part, said) for part in content]
-            message["content"] = [*content, *parts]
-            break
-    return {**body, "messages": messages}
-
-
-def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    """A text part with other text; parts of other kinds as they are."""
-    return {**part, "text": text} if part.get("type") == "text" else part
 
 
 # --- shared/agents/tasks.py ---
@@ -18273,6 +18306,26 @@ A2A_TEXTS: dict[str, dict[str, str]] = {
         "es": "Esto se detuvo por parte de {agent}.{detail}",
         "fr": "Ceci a été arrêté du côté de {agent}.{detail}",
         "zh": "此任务已在 {agent} 一侧停止。{detail}",
+    },
+}
+
+
+# --- shared/agents/texts_files.py ---
+
+FILE_TEXTS: dict[str, dict[str, str]] = {
+    "files_not_given": {
+        "en": "The files are over {limit} MiB together, so {agent} got only the text found in them.",
+        "de": "Die Dateien sind zusammen größer als {limit} MiB, daher hat {agent} nur den darin gefundenen Text bekommen.",
+        "es": "Los archivos superan juntos {limit} MiB, por lo que {agent} solo recibió el texto encontrado en ellos.",
+        "fr": "Les fichiers dépassent ensemble {limit} Mio, {agent} n'a donc reçu que le texte qu'ils contiennent.",
+        "zh": "文件合计超过 {limit} MiB，{agent} 只收到了其中提取的文字。",
+    },
+    "files_left_out": {
+        "en": "Not attached, as they are too large or too many: {names}",
+        "de": "Nicht angehängt, weil zu groß oder zu viele: {names}",
+        "es": "No se adjuntaron, por ser demasiado grandes o demasiados: {names}",
+        "fr": "Non joints, car trop volumineux ou trop nombreux : {names}",
+        "zh": "因过大或过多而未附上：{names}",
     },
 }
 
@@ -18826,6 +18879,7 @@ PIPE_TEXTS = {
     **AGENT_TEXTS,
     **PROGRAM_TEXTS,
     **A2A_TEXTS,
+    **FILE_TEXTS,
     **DIALOG_TEXTS,
     **RECOVERY_TEXTS,
     **ROUTING_TEXTS,
@@ -18905,11 +18959,17 @@ async def turn_events(
     agent = entry.agent
     sentence = own_sentence(call, entry)
     run = agent_run(entry, plan, call, sentence)
-    turn = await prepare_turn(agent, call, sentence)
+    body, too_large = call.body, False
+    if agent.files == "attach":
+        body, too_large = await attach_files(body, call.metadata, call.user)
+    if too_large:
+        limit = {"limit": MAX_FILES_MIB}
+        yield Status(sentence("files_not_given", limit), done=True)
+    turn = await prepare_turn(agent, call, sentence, body)
     if agent.recover_tool_calls:
         run = partial(run_recovering, run, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
-    answered = store_files(answered, call.request, call.user)
+    answered = store_files(answered, call.request, call.user, sentence)
     answered = warn_of_login(answered, agent, sentence)
     place = kept_session_place(agent, call)
     async with aclosing(answered) as events:
@@ -18932,16 +18992,13 @@ def run_recovering(
 
 
 async def prepare_turn(
-    agent: AgentConfig, call: PipeRequest, sentence: Sentence
+    agent: AgentConfig, call: PipeRequest, sentence: Sentence, body: Mapping[str, Any]
 ) -> Turn:
-    """The turn with its session, files, and a way to ask the user."""
-    body = call.body
+    """The turn with its session and a way to ask the user."""
     place = kept_session_place(agent, call)
     session, forks = None, False
     if agent.session:
         session, forks = await parent_session(place, call.metadata)
-    if agent.files == "attach":
-        body = await attach_files(body, call.metadata, call.user)
     grants: Grants = shared_resource("approvals", dict)
     dialogs = ChatDialogs(
         agent.approvals,

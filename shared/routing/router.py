@@ -23,8 +23,8 @@ from shared.texts import Sentence
 
 # The cause of a pause that a server asked for: 429, 503, or words to that effect.
 BUSY_SERVER = "busy_server"
-# What may still be taken back: nobody has read a word yet.
-UNSAID = (Status, SessionState, Usage)
+# What is not told before the first word: of an attempt that fails nothing may stay.
+UNSAID = (SessionState, Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class RoutedCall:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one call has come. `status` is a line that still shimmers.
+    """How far one call has come. `status` is a line of ours that still shimmers.
 
     `excluded` are upstreams not to be asked next, `hopeless` those never to be asked
     again: their failure will not pass.
@@ -230,7 +230,12 @@ class Router:
                 async for event in events:
                     if isinstance(event, Usage):
                         answer.tokens = output_tokens(event.counts)
-                    if not progress.said:
+                    if progress.said:
+                        yield event
+                    elif isinstance(event, Status):
+                        progress.status = ""  # it stands in the place of ours
+                        yield event
+                    else:
                         answer.held.append(event)
                         if isinstance(event, UNSAID):
                             continue
@@ -238,8 +243,6 @@ class Router:
                         counts.first_token(answer.first - begun)
                         for held in await self._begins(counts, place, progress, answer):
                             yield held
-                    else:
-                        yield event
             for held in await self._begins(counts, place, progress, answer):
                 yield held
             answer.outcome = ""

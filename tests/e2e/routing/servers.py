@@ -27,6 +27,27 @@ async def say(exchange: Exchange, text: str) -> None:
     await exchange.send(chunk({}, "stop") + "data: [DONE]\n\n")
 
 
+async def say_step(exchange: Exchange, step: str) -> None:
+    """Begin an answer as an AG-UI agent does that works on something."""
+    await exchange.head()
+    ids = {"threadId": "1", "runId": "1"}
+    await send_json(exchange, {"type": "RUN_STARTED", **ids})
+    await send_json(exchange, {"type": "STEP_STARTED", "stepName": step})
+
+
+async def end_step(exchange: Exchange, step: str, text: str) -> None:
+    """Say that it is done, and the answer."""
+    await send_json(exchange, {"type": "STEP_FINISHED", "stepName": step})
+    message = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "1", "role": "assistant"}
+    await send_json(exchange, {**message, "delta": text})
+    ids = {"threadId": "1", "runId": "1"}
+    await send_json(exchange, {"type": "RUN_FINISHED", **ids})
+
+
+async def send_json(exchange: Exchange, payload: dict[str, Any]) -> None:
+    await exchange.send(f"data: {orjson.dumps(payload).decode()}\n\n")
+
+
 async def refuse(exchange: Exchange, status: int, **headers: str) -> None:
     """Answer with an error, as OpenAI's servers word it."""
     error = {"error": {"message": f"This is a {status}."}}
@@ -37,7 +58,7 @@ async def overloaded(exchange: Exchange) -> None:
     """Begin an answer well, as servers behind a proxy do, and say no in its stream."""
     await exchange.head()
     error = {"message": "Overloaded", "type": "overloaded_error"}
-    await exchange.send(f"data: {orjson.dumps({'error': error}).decode()}\n\n")
+    await send_json(exchange, {"error": error})
 
 
 async def hang_up(exchange: Exchange) -> None:

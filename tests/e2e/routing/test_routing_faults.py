@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,13 +17,15 @@ from tests.e2e.routing.servers import (
     WELL,
     Model,
     agent,
+    end_step,
     hang_up,
     hang_up_later,
     overloaded,
     say_nothing,
+    say_step,
 )
 from tests.e2e.routing.test_routing_chats import QUICK, lines, new_id
-from tests.unit.backends.upstream import Script
+from tests.unit.backends.upstream import Exchange, Script
 from tests.webui import WebUI
 
 ONCE = QUICK | {"attempts": 1}
@@ -158,3 +162,51 @@ async def test_a_server_that_is_ill_is_asked_how_it_is_before_it_is_asked_anythi
     assert answer["content"] == "A answers."
     assert standing(name)["breaker"] == "closed"
     assert model.asked == ["one", "three"]
+
+
+async def test_what_an_agent_does_before_its_first_word_is_shown_at_once(
+    chats: ChatSocket, start: Start, configure: Configure
+):
+    go = asyncio.Event()
+
+    async def works(exchange: Exchange) -> None:
+        await say_step(exchange, "Reading")
+        await go.wait()
+        await end_step(exchange, "Reading", "Done.")
+
+    model, name = await start(Model("A", works)), new_id()
+    configure(agent(name, model, backend="agui", concurrency=1))
+    turn = await chats.send(f"agents.{name}", "one")
+    async for event in turn.events():
+        if event["type"] == "status":
+            break
+    assert event["data"] == {"description": "Reading", "done": False}
+    go.set()
+    answer = await turn.answer()
+    assert answer["content"] == "Done."
+    assert shimmering(answer) == []
+
+
+async def test_after_the_work_of_one_that_failed_a_line_says_so(
+    chats: ChatSocket, start: Start, configure: Configure
+):
+    async def fails(exchange: Exchange) -> None:
+        await say_step(exchange, "Reading")
+
+    async def works(exchange: Exchange) -> None:
+        await say_step(exchange, "Writing")
+        await end_step(exchange, "Writing", "Done.")
+
+    ill, well, name = Model("Ill", fails), Model("Well", works), new_id()
+    configure(
+        agent(name, await start(ill), await start(well), backend="agui", retry=QUICK)
+    )
+    answer = await (await chats.send(f"agents.{name}", "one")).answer()
+    assert answer["content"] == "Done."
+    assert shimmering(answer) == []
+    host = urlsplit(ill.url).netloc
+    assert list(dict.fromkeys(lines(answer))) == [
+        "Reading",
+        f"{host} could not answer; trying again",
+        "Writing",
+    ]

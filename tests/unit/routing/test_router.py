@@ -267,6 +267,32 @@ async def test_what_may_pass_is_tried_again(failure):
     assert bench.running == 0
 
 
+async def test_what_an_upstream_does_is_told_before_its_first_word():
+    go = asyncio.Event()
+    work = [SessionState({"a": 1}), Status("Reading"), go, TextDelta("Hi"), Finished()]
+    bench = Bench(Upstream("a", [DOWN], work))
+    events = bench.router.run(bench.call())
+    retrying = await anext(events)
+    assert retrying == Status("a could not answer; trying again")
+    assert await anext(events) == Status("Reading")
+    go.set()
+    # Its line is its own affair; ours was replaced by it.
+    rest = [event async for event in events]
+    assert rest == [SessionState({"a": 1}), TextDelta("Hi"), Finished()]
+
+
+async def test_of_an_attempt_that_failed_only_its_status_was_told():
+    failing = [SessionState({"a": 1}), Status("Reading"), DOWN]
+    bench = Bench(Upstream("a", failing, [TextDelta("Hi"), Finished()]))
+    assert await bench.said() == [
+        Status("Reading"),
+        Status("a could not answer; trying again"),
+        Status("a could not answer; trying again", True),
+        TextDelta("Hi"),
+        Finished(),
+    ]
+
+
 @pytest.mark.parametrize(
     "failure", [refusing(400), refusing(401), refusing(404), refusing(422)]
 )
