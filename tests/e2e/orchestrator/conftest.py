@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -135,11 +136,15 @@ def quiet_user(stage: WebUI, name: str) -> Account:
 
 
 class Stage(Tab):
-    """A tab that talks to the Orchestrator, and answers its dialogs with `agrees`."""
+    """A tab that talks to the Orchestrator, and answers its dialogs with `agrees`.
+
+    With `agree_with` it agrees, at the moment when the other tabs there do.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.agrees: bool = False
+        self.agree_with: asyncio.Barrier | None = None
         self.asked: list[str] = []
 
     async def say(self, text: str, **more: Any) -> Turn:
@@ -163,7 +168,9 @@ class Stage(Tab):
         event = message.get("data") or {}
         if event.get("type") == "confirmation":
             self.asked.append(event["data"]["message"])
-            return self.agrees
+            if self.agree_with:
+                await self.agree_with.wait()
+            return self.agrees or bool(self.agree_with)
         return await super()._receive(message, *rest)
 
 

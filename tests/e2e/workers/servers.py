@@ -29,9 +29,12 @@ class Workers:
 
 
 @contextmanager
-def two_workers(folder: Path, demo: DemoAgent, slow_url: str) -> Iterator[Workers]:
+def two_workers(folder: Path, demo: DemoAgent) -> Iterator[Workers]:
     """Start everything, install the suite, and add a user."""
     with ExitStack() as running:
+        slow = DemoAgent(folder / "slow.log", pace=0.15)
+        running.callback(slow.stop)
+        slow.start()
         redis = running.enter_context(RedisServer())
         database = running.enter_context(PostgresServer()).url
         env = {
@@ -51,7 +54,7 @@ def two_workers(folder: Path, demo: DemoAgent, slow_url: str) -> Iterator[Worker
         place = WebUI(one, sign_in(one.url, *ADMIN), demo)
         place.install()
         place.set_active("conversation_memory", False)
-        place.set_agents(agents_yaml(agent_entries(demo.url, slow_url)))
+        place.set_agents(agents_yaml(agent_entries(demo.url, slow.url)))
         with place.client() as admin:
             admin.get("/api/models").raise_for_status()
         yield Workers(one.url, other.url, place.create_user("Owner"))

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 
-from devkit.demo_agent import DemoAgent
 from tests.e2e.continue_with.presses import Tab, answering, open_tab
 from tests.e2e.continue_with.test_continue_with_api import asked, said, statuses
-from tests.e2e.continue_with.workers import Workers, two_workers
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory, demo_agent: DemoAgent, slow_url) -> Iterator[Workers]:
-    folder = tmp_path_factory.mktemp("workers")
-    with two_workers(folder, demo_agent, slow_url) as workers:
-        yield workers
 
 
 @pytest_asyncio.fixture(loop_scope="session")

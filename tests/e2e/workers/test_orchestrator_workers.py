@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 
 from devkit.chat_socket import Turn
 from devkit.webui import sign_in
-from tests.e2e.continue_with.workers import ADMIN, Workers, two_workers
 from tests.e2e.orchestrator.calls import chat, results
-from tests.e2e.orchestrator.conftest import Stage, set_up
+from tests.e2e.orchestrator.conftest import Stage
 from tests.e2e.orchestrator.upstream import Script
+from tests.e2e.workers.servers import ADMIN
 
 HELD = chat("wait", model="slow", background=True)
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory, demo_agent, upstream) -> Iterator[Workers]:
-    folder = tmp_path_factory.mktemp("workers")
-    with two_workers(folder, demo_agent, demo_agent.url) as workers:
-        set_up(workers.one, sign_in(workers.one, *ADMIN), upstream)
-        yield workers
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -113,3 +105,26 @@ async def said(turn: Turn, status: str) -> bool:
     return any(
         each["description"] == status for each in stored.get("statusHistory") or []
     )
+
+
+async def test_tags_that_both_workers_save_at_once_are_both_kept(workers, upstream):
+    upstream.reset()
+    admin = sign_in(workers.one, *ADMIN)
+    async with (
+        Stage.connect(workers.one, admin.token) as one,
+        Stage.connect(workers.other, admin.token) as other,
+    ):
+        agreeing = asyncio.Barrier(2)
+        turns = []
+        for number, tab in enumerate((one, other)):
+            tab.agree_with = agreeing
+            call = ("add_capability_tag", {"model": "mira", "capability": f"n{number}"})
+            upstream.scripts[f"add {number}"] = Script([[call]])
+            turns.append(await tab.say(f"add {number}"))
+        for turn in turns:
+            [told] = results(await turn.answer())
+            assert told["changed"]
+    with admin.client(workers.one) as client:
+        found = client.get("/api/v1/models/model?id=mira").raise_for_status().json()
+    tags = {tag["name"] for tag in found["meta"]["tags"]}
+    assert {"cap:n0", "cap:n1", "cap:fact-checker", "rel:reviews:sol"} <= tags
