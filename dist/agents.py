@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: de7ef17f12cbff94
+# Content hash: e225f0fdf9ad704e
 
 import asyncio
 import base64
@@ -4140,6 +4140,13 @@ async def end_process(
 TOOL_NAME = re.compile(r"[A-Za-z][\w.-]{0,40}")
 # Claude Code wraps what tools say for a Markdown view; a card is none.
 CONSOLE_BLOCK = re.compile(r"\A```(?:console)?\n(.*?)\n?```\s*\Z", re.DOTALL)
+# Where a tool's raw output has its text; the second name is Codex's.
+OUTPUT_NAMES = ("output", "formatted_output")
+# What Codex notes about a call beside what is called, and its proposals for more rights.
+BOOKKEEPING = frozenset((
+    "call_id", "turn_id", "process_id", "started_at_ms", "source", "parsed_cmd",
+    "auto_approved", "available_decisions", "proposed_execpolicy_amendment",
+))  # fmt: skip
 MAX_RESULT_CHARS = 100_000
 MAX_DIFF_LINES = 400
 ACP_FINISH_REASONS = {
@@ -4199,8 +4206,10 @@ class AcpDecoder:
         events += self._arguments(call)
         known = call.facts
         diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
+        # The rest is said to whom is asked, and nothing that came of the call.
+        known["content"] = diffs
         title = str(known.get("title") or tool_name(known))
-        given = input_lines(known.get("rawInput"), title)
+        given = input_lines(raw_input(known), title)
         request = ApprovalRequest(
             tool=tool_name(known),
             title=title,
@@ -4261,7 +4270,7 @@ class AcpDecoder:
             return []
         call.told = True
         facts = call.facts
-        given = facts.get("rawInput")
+        given = raw_input(facts)
         if not (isinstance(given, Mapping) and given):
             given = {"title": str(facts.get("title") or "")}
             if paths := list(self._shown_paths(facts)):
@@ -4350,10 +4359,20 @@ def diff_text(block: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def raw_input(facts: Mapping[str, Any]) -> Any:
+    """What a call is given, as far as it concerns people."""
+    given = facts.get("rawInput")
+    if not isinstance(given, Mapping):
+        return given
+    return {name: value for name, value in given.items() if name not in BOOKKEEPING}
+
+
 def input_text(value: Any) -> str:
     """A tool's raw input or output as text."""
-    if isinstance(value, Mapping) and isinstance(value.get("output"), str):
-        return str(value["output"])
+    if isinstance(value, Mapping):
+        for name in OUTPUT_NAMES:
+            if isinstance(value.get(name), str):
+                return str(value[name])
     if isinstance(value, str) or not value:
         return value or ""
     return dump_json(value).decode()
@@ -9624,6 +9643,7 @@ class Ticket:
     `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
     chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
     class: it was served before and goes on, `entered` being when it first came.
+    `login` is whose key it shows, where the upstreams have none of their own.
     """
 
     id: str
@@ -9634,6 +9654,7 @@ class Ticket:
     entered: float = 0.0
     ahead: bool = False
     excluded: frozenset[str] = frozenset()
+    login: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -9668,7 +9689,7 @@ class Running:
 
 @dataclass(slots=True)
 class Gate:
-    """An upstream, or one of its models, that is shut. `probe` is who tries it."""
+    """An upstream, or a part of it, that is shut. `probe` is who tries it."""
 
     until: float
     code: str
@@ -9688,9 +9709,10 @@ class Standing:
     seconds: float | None
 
 
-def gate_names(upstream: str, model: str) -> tuple[str, str]:
-    """What can be shut: an upstream, or one model there."""
-    return upstream, f"{upstream} {model}"
+def gate_names(upstream: str, ticket: Ticket) -> tuple[str, str, str]:
+    """What can be shut to a request: an upstream, a model there, or its own login."""
+    model = f"{upstream} {ticket.model}"
+    return upstream, model, f"{model} ({ticket.login})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -9820,7 +9842,7 @@ class Dispatcher:
         if served:
             self._learn(run.upstream, now - run.since)
         self._count(run.ticket, run.upstream, -1)
-        for gate in self._gates_of(run.upstream, run.ticket.model):
+        for gate in self._gates_of(run.upstream, run.ticket):
             if gate.probe == ticket_id:
                 gate.probe = ""
         return self.dispatch(now)
@@ -9873,7 +9895,7 @@ class Dispatcher:
             upstream.id not in ticket.excluded
             and all(
                 gate.paused or gate.until <= now
-                for gate in self._gates_of(upstream.id, ticket.model)
+                for gate in self._gates_of(upstream.id, ticket)
             )
             for upstream in self.spec.upstreams
         )
@@ -9983,7 +10005,7 @@ class Dispatcher:
             return False
         return all(
             gate.until <= now and (gate.paused or not gate.probe)
-            for gate in self._gates_of(upstream, ticket.model)
+            for gate in self._gates_of(upstream, ticket)
         )
 
     def _has_room(self, upstream: UpstreamSlots) -> bool:
@@ -10003,7 +10025,7 @@ class Dispatcher:
             self._tags[ticket.priority].serve(place.rank[0])
         self.adopt(ticket, upstream, now)
         probe = False
-        for name in gate_names(upstream, ticket.model):
+        for name in gate_names(upstream, ticket):
             gate = self.gates.get(name)
             if gate is not None and gate.paused:
                 del self.gates[name]
@@ -10021,7 +10043,7 @@ class Dispatcher:
             and until > now
             and upstream not in ticket.excluded
             and any(known.id == upstream for known in self.spec.upstreams)
-            and all(g.until <= now for g in self._gates_of(upstream, ticket.model))
+            and all(g.until <= now for g in self._gates_of(upstream, ticket))
         )
         return upstream if usable else ANY
 
@@ -10082,9 +10104,9 @@ class Dispatcher:
         known = self.service.get(upstream, seconds)
         self.service[upstream] = known + SERVICE_SHARE * (seconds - known)
 
-    def _gates_of(self, upstream: str, model: str) -> Iterator[Gate]:
+    def _gates_of(self, upstream: str, ticket: Ticket) -> Iterator[Gate]:
         if self.gates:
-            for name in gate_names(upstream, model):
+            for name in gate_names(upstream, ticket):
                 if name in self.gates:
                     yield self.gates[name]
 

@@ -38,11 +38,13 @@ from shared.memory.sqlite_rows import (
 from shared.memory.vectors import pack_vector, unpack_vectors
 
 # For each model: the positions of the candidates that it made a vector for, and these
-# vectors as numbers and scales.
-VectorsOf = dict[Embedder, tuple[Numbers, Floats, Floats]]
+# vectors, packed, ROWS_AT_ONCE of them in each piece.
+VectorsOf = dict[Embedder, tuple[Numbers, list[bytes]]]
 
-# Vectors read at a time: SQLite builds no text of over a billion characters.
-VECTORS_AT_ONCE = 10_000
+# Rows read, and vectors unpacked, at a time: as floats all vectors of a user who has
+# stored a great deal would take hundreds of megabytes, and one long call into a library
+# holds up all other threads.
+ROWS_AT_ONCE = 5_000
 
 
 class SqliteStore:
@@ -205,10 +207,15 @@ def read_features(connection: sqlite3.Connection, span: tuple[int, int]) -> Numb
     sql = (
         "SELECT json_group_array(json_array(id, chat, question, asked_at, length, "
         "question_length, ifnull(embedder, 0))) FROM "
-        "(SELECT * FROM feature WHERE id BETWEEN ? AND ? ORDER BY id)"
+        "(SELECT * FROM feature WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?)"
     )
-    rows = orjson.loads(select(connection, sql, span)[0][0])
-    return np.array(rows, np.int64).reshape(-1, 7).T
+    first, last = span
+    pages: list[Numbers] = []
+    while not pages or len(pages[-1]) == ROWS_AT_ONCE:
+        [[text]] = select(connection, sql, (first, last, ROWS_AT_ONCE))
+        pages.append(np.array(orjson.loads(text), np.int64).reshape(-1, 7))
+        first = int(pages[-1][-1, 0]) + 1 if pages[-1].size else last
+    return np.concatenate(pages).T
 
 
 def matching(
@@ -225,18 +232,18 @@ def matching(
 def read_vectors(
     connection: sqlite3.Connection, ids: Numbers, made_by: Numbers
 ) -> VectorsOf:
-    """Vectors, unpacked here so that nobody waits for it; `made_by` are embedders."""
+    """Packed vectors; `made_by` are keys of embedders."""
     found: VectorsOf = {}
     for key, *model in select(connection, "SELECT key, name, dimension FROM embedder"):
         places = np.flatnonzero(made_by == key)
         if places.size:
             packed = read_packed(connection, key, ids[places])
-            found[Embedder(*model)] = places, *unpack_vectors(packed, places.size)
+            found[Embedder(*model)] = places, packed
     return found
 
 
-def read_packed(connection: sqlite3.Connection, key: int, ids: Numbers) -> bytes:
-    """The packed vectors of these exchanges, one behind the other.
+def read_packed(connection: sqlite3.Connection, key: int, ids: Numbers) -> list[bytes]:
+    """The packed vectors of these exchanges, one behind the other in each piece.
 
     `ids` are all that this embedder has made vectors for in the range of a user.
     """
@@ -246,13 +253,12 @@ def read_packed(connection: sqlite3.Connection, key: int, ids: Numbers) -> bytes
         "WHERE id BETWEEN ? AND ? AND +embedder = ? ORDER BY id)"
     )
     pages = (
-        ids[first : first + VECTORS_AT_ONCE]
-        for first in range(0, len(ids), VECTORS_AT_ONCE)
+        ids[first : first + ROWS_AT_ONCE] for first in range(0, len(ids), ROWS_AT_ONCE)
     )
-    return b"".join(
+    return [
         bytes.fromhex(select(connection, sql, (int(page[0]), int(page[-1]), key))[0][0])
         for page in pages
-    )
+    ]
 
 
 async def sqlite_cosines(
@@ -260,9 +266,19 @@ async def sqlite_cosines(
 ) -> Floats:
     dense = np.full(count, np.nan, np.float32)
     if embedder in vectors:
-        places, numbers, scales = vectors[embedder]
-        dense[places] = scales * await off_the_loop(count, np.dot, numbers, vector)
+        places, packed = vectors[embedder]
+        dense[places] = await off_the_loop(count, packed_cosines, packed, vector)
     return dense
+
+
+def packed_cosines(packed: Sequence[bytes], vector: Floats) -> Floats:
+    """Cosines of the packed vectors with this one, which has length 1."""
+    size = len(pack_vector(vector))
+    cosines = []
+    for piece in packed:
+        numbers, scales = unpack_vectors(piece, len(piece) // size)
+        cosines.append(scales * (numbers @ vector))
+    return np.concatenate(cosines)
 
 
 def embedder_key(connection: sqlite3.Connection, embedder: Embedder) -> int | None:

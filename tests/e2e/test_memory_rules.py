@@ -163,11 +163,63 @@ async def test_a_cut_history_comes_back_as_notes(suite_installed, ada):
             server.demo.reset()
             turn = await chats.send(MODEL, ASKED, after=turn)
             answer = await turn.answer()
-    questions = [text for role, text in sent(server) if role == "user"]
+    questions = questions_sent(server)
     assert questions[0] == "Trains are fine as well."
     assert "Ophelia" in questions[1]
     assert len(questions) == 2
     assert len(citations(answer)) == 1
+
+
+def questions_sent(server):
+    return [text for role, text in sent(server) if role == "user"]
+
+
+async def test_nothing_is_cut_in_a_turn_that_recalls_nothing(suite_installed, ada):
+    """What is cut there could not come back."""
+    server = suite_installed
+    said = ["I like rain.", "Trains are fine.", "Boats as well."]
+
+    async def says(text, turn):
+        said.append(text)
+        server.demo.reset()
+        turn = await chats.send(MODEL, text, after=turn)
+        await turn.answer()
+        return turn
+
+    async with server.chats(ada) as chats:
+        turn = None
+        for text in said:
+            turn = await chats.send(MODEL, text, after=turn)
+            await turn.answer()
+        for name in ("recall", "remember"):
+            with changed(server, keep_exchanges=1):
+                set_own(server, ada, **{name: False})
+                turn = await says(f"I switched {name} off.", turn)
+                assert questions_sent(server) == said
+                set_own(server, ada, **{name: True})
+        for name, value in (("barred_models", MODEL), ("max_wait_ms", 0)):
+            with changed(server, keep_exchanges=1, **{name: value}):
+                turn = await says(f"Now {name} is set.", turn)
+                assert questions_sent(server) == said
+        with changed(server, keep_exchanges=1):
+            leave_out(server, ada, turn.chat_id, True)
+            turn = await says("This chat is left out.", turn)
+            assert questions_sent(server) == said
+            leave_out(server, ada, turn.chat_id, False)
+            await says("As usual.", turn)
+            assert questions_sent(server) == said[-2:]
+
+
+def leave_out(server, account, chat_id, yes):
+    """What the inspector's menu does: its own test is in a browser."""
+    path = server.server.data / "aqueduct" / "memory.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        sql = (
+            "INSERT INTO excluded (user_id, chat_id) VALUES (?, ?)"
+            if yes
+            else "DELETE FROM excluded WHERE user_id = ? AND chat_id = ?"
+        )
+        connection.execute(sql, (account.id, chat_id))
 
 
 @contextmanager
@@ -197,7 +249,7 @@ async def test_the_window_stands_back_for_open_webuis_own(suite_installed, ada):
                 server.demo.reset()
                 turn = await chats.send(MODEL, text, after=turn)
                 await turn.answer()
-    assert next(text for role, text in sent(server) if role == "user") == TOLD
+    assert questions_sent(server)[0] == TOLD
     line = "compaction is on: the history is left to that"
     assert log_of(server).count(line) == 1
 

@@ -12,7 +12,7 @@ import pytest
 from shared.memory.base import Embedder
 from shared.memory.sqlite_file import SQLITE_MIGRATIONS, NewerSchemaError, SqliteFile
 from shared.memory.sqlite_rows import insert_row, next_exchange_id
-from shared.memory.sqlite_store import VECTORS_AT_ONCE, SqliteStore
+from shared.memory.sqlite_store import ROWS_AT_ONCE, SqliteStore
 from shared.memory.vectors import unit_vector
 from tests.unit.memory.exchanges import BIKE, CAT, SOUP, said
 from tests.unit.memory.store_cases import StoreCases, cosines, find
@@ -49,9 +49,10 @@ async def test_a_deleted_text_is_nowhere_in_the_tables(store, sqlite_file):
     assert "bicycle" in text
 
 
-async def test_more_vectors_than_are_read_at_a_time(store):
+@pytest.mark.parametrize("more", [0, 5])
+async def test_more_rows_than_are_read_at_a_time(store, more):
     """Those of another model stand among them, and exchanges without one."""
-    count = 2 * VECTORS_AT_ONCE + 5
+    count = 4 * ROWS_AT_ONCE + more
     await store.save("ada", [said(f"Say {n}", number=n) for n in range(count)])
     ids = [one.id for one in await store.listing("ada", limit=count)]
     digests = [said(f"Say {n}", number=n).digest for n in range(count)]
@@ -69,6 +70,7 @@ async def test_more_vectors_than_are_read_at_a_time(store):
         ]
         assert await store.set_vectors(embedder, rows) == len(places)
     found = await store.candidates("ada", [])
+    assert found.ids.tolist() == ids
     for embedder, places in made.items():
         along = unit_vector([0] * (embedder.dimension - 1) + [1])
         dense = await found.compare(embedder, along)
