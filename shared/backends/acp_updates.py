@@ -30,6 +30,13 @@ from shared.json_text import dump_json
 TOOL_NAME = re.compile(r"[A-Za-z][\w.-]{0,40}")
 # Claude Code wraps what tools say for a Markdown view; a card is none.
 CONSOLE_BLOCK = re.compile(r"\A```(?:console)?\n(.*?)\n?```\s*\Z", re.DOTALL)
+# Where a tool's raw output has its text; the second name is Codex's.
+OUTPUT_NAMES = ("output", "formatted_output")
+# What Codex notes about a call beside what is called, and its proposals for more rights.
+BOOKKEEPING = frozenset((
+    "call_id", "turn_id", "process_id", "started_at_ms", "source", "parsed_cmd",
+    "auto_approved", "available_decisions", "proposed_execpolicy_amendment",
+))  # fmt: skip
 MAX_RESULT_CHARS = 100_000
 MAX_DIFF_LINES = 400
 ACP_FINISH_REASONS = {
@@ -89,8 +96,10 @@ class AcpDecoder:
         events += self._arguments(call)
         known = call.facts
         diffs = [b for b in blocks(known.get("content")) if b.get("type") == "diff"]
+        # The rest is said to whom is asked, and nothing that came of the call.
+        known["content"] = diffs
         title = str(known.get("title") or tool_name(known))
-        given = input_lines(known.get("rawInput"), title)
+        given = input_lines(raw_input(known), title)
         request = ApprovalRequest(
             tool=tool_name(known),
             title=title,
@@ -151,7 +160,7 @@ class AcpDecoder:
             return []
         call.told = True
         facts = call.facts
-        given = facts.get("rawInput")
+        given = raw_input(facts)
         if not (isinstance(given, Mapping) and given):
             given = {"title": str(facts.get("title") or "")}
             if paths := list(self._shown_paths(facts)):
@@ -240,10 +249,20 @@ def diff_text(block: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def raw_input(facts: Mapping[str, Any]) -> Any:
+    """What a call is given, without what Codex notes there for itself."""
+    given = facts.get("rawInput")
+    if not (isinstance(given, Mapping) and given.keys() >= {"call_id", "turn_id"}):
+        return given
+    return {name: value for name, value in given.items() if name not in BOOKKEEPING}
+
+
 def input_text(value: Any) -> str:
     """A tool's raw input or output as text."""
-    if isinstance(value, Mapping) and isinstance(value.get("output"), str):
-        return str(value["output"])
+    if isinstance(value, Mapping):
+        for name in OUTPUT_NAMES:
+            if isinstance(value.get(name), str):
+                return str(value[name])
     if isinstance(value, str) or not value:
         return value or ""
     return dump_json(value).decode()

@@ -31,7 +31,7 @@ PROGRAMS = {
     "opencode": "opencode",
     "codex": "Codex",
 }
-# Codex runs commands without telling a client of them; see docs/agent-backends.md.
+# Codex's commands need a mode without a sandbox: test_codex_live.py.
 TELL_OF_TOOLS = ("gemini", "claude", "opencode")
 SHELLS = {"gemini": "run_shell_command", "claude": "Bash", "opencode": "bash"}
 

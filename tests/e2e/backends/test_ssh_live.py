@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from devkit.chat_socket import ChatSocket
 from tests.e2e.agents.answers import cards, error, eventually
@@ -20,12 +19,6 @@ from tests.webui import WebUI
 
 MODEL = "agents.acp-gemini"
 PROGRAM = "Gemini CLI over ssh"
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def chats(suite_installed: WebUI) -> AsyncIterator[ChatSocket]:
-    async with suite_installed.chats() as socket:
-        yield socket
 
 
 @pytest.fixture(scope="module")

@@ -191,6 +191,36 @@ def test_an_update_of_a_call_that_was_not_told():
     assert results_of(events) == [('{"a":1}', False)]
 
 
+def test_a_question_to_the_user_is_no_result():
+    # As Codex asks before it runs a command outside its sandbox.
+    asked = {
+        "toolCallId": "call-1",
+        "kind": "execute",
+        "status": "pending",
+        "title": "touch /srv/x",
+        "content": [{"type": "content", "content": {"type": "text", "text": "May I?"}}],
+        "rawInput": {
+            "call_id": "call-1",
+            "turn_id": "turn-1",
+            "command": ["touch", "/srv/x"],
+            "cwd": "/w",
+        },
+    }
+    decoder = AcpDecoder("/workspace")
+    said, request = decoder.permission({"toolCall": asked})
+    assert request.detail == 'command: ["touch","/srv/x"]\ncwd: /w'
+    ended = {"exit_code": 0, "formatted_output": "done\n", "stdout": "done\n"}
+    said += decoder.feed(
+        {
+            "sessionUpdate": "tool_call_update",
+            "toolCallId": "call-1",
+            "status": "completed",
+            "rawOutput": ended,
+        }
+    )
+    assert results_of(said) == [("done\n", False)]
+
+
 def test_what_a_card_shows():
     content = [
         {"type": "content", "content": {"type": "text", "text": "text"}},
