@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
+from devkit.webui import Account
 from tests.e2e.agents.answers import eventually
 from tests.e2e.chat_page import ANSWER_TIMEOUT, ChatPage
+from tests.webui import WebUI
 
 
 class Buttons:
@@ -72,9 +74,13 @@ async def test_continue_with_another_model(chat, buttons, screenshot):
     await screenshot(chat, "continue-live", dark=True)
     await expect(chat.questions.last).to_contain_text("The answer above is by Demo")
     await chat.stop()
+    said = await chat.text().inner_text()
+    await screenshot(chat, "continue-stopped")
     await chat.reload()
     await expect(author(chat, "Slow model")).to_be_visible()
     await expect(chat.questions).to_have_count(2)
+    await expect(chat.text()).to_have_text(said)
+    await expect(chat.stop_button).to_be_hidden()
     # The next message goes where the user had chosen.
     assert "7" in await chat.ask("What is 3 + 4?")
     await expect(author(chat, "Demo agent")).to_be_visible()
@@ -190,7 +196,9 @@ async def test_a_talk_runs_live_and_stops_after_a_reload(chat, buttons, screensh
     [turns] = stopped.findall(await chat.status().inner_text())
     await chat.reload()
     await expect(chat.questions.last).to_contain_text(f"turn {turns} of 10")
+    await expect(chat.status()).to_contain_text(f"Stopped at turn {turns} of 10")
     await expect(chat.stop_button).to_be_hidden()
+    await screenshot(chat, "continue-talk-stopped")
 
 
 async def test_a_message_typed_into_a_talk_ends_it(chat, buttons, place, user):
@@ -265,6 +273,39 @@ async def test_another_tab_of_the_user_follows_live(chat, buttons, page_for, use
     await buttons.submit()
     await expect(other.questions).to_have_count(2)
     await expect(other.text()).to_contain_text("20", timeout=ANSWER_TIMEOUT)
+
+
+async def test_a_guest_in_a_shared_chat_follows_live(
+    chat, buttons, page_for, place, user, screenshot
+):
+    await chat.ask("What is 7 * 7?")
+    guest = place.create_user("Guest")
+    share_with(place, user, guest, chat.chat_id)
+    other = await page_for(guest)
+    await other.open_chat(chat.chat_id)
+    await expect(other.questions).to_have_count(1)
+    await buttons.open("Continue with…")
+    await buttons.choose("Slow model")
+    await buttons.fill("What to say", "What can you do?")
+    await buttons.submit()
+    for page in (chat, other):
+        await expect(author(page, "Slow model")).to_be_visible()
+        await expect(page.text()).to_contain_text(re.compile(r"\w+ \w+ \w+"))
+    await screenshot(other, "continue-guest")
+    await chat.stop()
+    await other.reload()
+    await expect(other.text()).to_have_text(await chat.text().inner_text())
+
+
+def share_with(place: WebUI, user: Account, guest: Account, chat_id: str) -> None:
+    """Let somebody else go on in a chat."""
+    grant = {"principal_type": "user", "principal_id": guest.id, "permission": "read"}
+    with place.client(user) as owner:
+        form: dict[str, Any] = {"share_mode": "continue"}
+        owner.post(f"/api/v1/chats/{chat_id}/share", json=form).raise_for_status()
+        path = f"/api/v1/chats/shared/{chat_id}/access/update"
+        form |= {"access_grants": [grant]}
+        owner.post(path, json=form).raise_for_status()
 
 
 async def test_two_users_at_the_same_time(chat, buttons, page_for, place):

@@ -187,6 +187,16 @@ def set_valves(stage: WebUI) -> Iterator[Callable[..., None]]:
     write()
 
 
+@pytest.fixture
+def kept_tags(stage: WebUI) -> Iterator[None]:
+    """Luna's tags as they were, when the test is over."""
+    with stage.client() as admin:
+        before = admin.get("/api/v1/models/model?id=luna").raise_for_status().json()
+        yield
+        admin.post("/api/v1/models/model/update", json=before).raise_for_status()
+        admin.get("/api/models").raise_for_status()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def tab(stage: WebUI, user: Account, upstream: Upstream) -> AsyncIterator[Stage]:
     """A tab of an ordinary user; the models have forgotten earlier tests."""

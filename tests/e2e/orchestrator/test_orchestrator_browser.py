@@ -163,3 +163,23 @@ async def test_a_tag_is_asked_for_in_a_dialog(page_for, stage, upstream, screens
     await screenshot(page, "orchestrator-tag")
     await dialog.get_by_role("button", name="Cancel").click()
     assert "did not agree" in await page.finished()
+
+
+async def test_a_tag_that_is_agreed_to_is_saved(page_for, stage, upstream, kept_tags):
+    upstream.reset()
+    upstream.scripts["Note that Luna is good at knots"] = Script(
+        [
+            [("add_capability_tag", {"model": "luna", "capability": "knots"})],
+            [("get_models_by_tag", {"tag": "knots"})],
+        ],
+        lambda done: f"Noted for {done[1]['models'][0]['name']}.",
+    )
+    page = await open_orchestrator(await page_for())
+    await page.send("Note that Luna is good at knots")
+    dialog = page.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("the tag cap:knots to Luna.")
+    await dialog.get_by_role("button", name="Confirm").click()
+    assert await page.finished() == "Noted for Luna."
+    with stage.client() as admin:
+        found = admin.get("/api/v1/models/model?id=luna").raise_for_status().json()
+    assert {"name": "cap:knots"} in found["meta"]["tags"]

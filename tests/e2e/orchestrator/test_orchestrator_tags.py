@@ -19,16 +19,6 @@ def entry(stage, model_id="luna"):
     return found, tags
 
 
-@pytest.fixture
-def kept_tags(stage):
-    """Luna's tags as they were, when the test is over."""
-    with stage.client() as admin:
-        before = admin.get("/api/v1/models/model?id=luna").raise_for_status().json()
-        yield
-        admin.post("/api/v1/models/model/update", json=before).raise_for_status()
-        admin.get("/api/models").raise_for_status()
-
-
 async def test_an_admin_adds_and_removes_tags(
     stage, admin_tab, tab, upstream, kept_tags
 ):
