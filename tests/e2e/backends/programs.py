@@ -137,10 +137,10 @@ def langgraph(folder: Path, upstream: ScriptedUpstream) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class A2AServer:
-    """One A2A agent behind three cards, each saying one way to reach it.
+    """One A2A agent behind four cards, each saying one way to reach it.
 
-    The addresses are base URLs of cards: `jsonrpc` and `rest` speak 1.0, `v03` has a
-    card and speaks JSON-RPC of 0.3.
+    The addresses are base URLs of cards: `jsonrpc` and `rest` speak 1.0, `v03` and
+    `v03rest` have a card of 0.3 and speak that.
     """
 
     url: str
@@ -156,6 +156,10 @@ class A2AServer:
     @property
     def v03(self) -> str:
         return f"{self.url}/v03"
+
+    @property
+    def v03rest(self) -> str:
+        return f"{self.url}/v03rest"
 
     def tasks(self) -> list[dict[str, Any]]:
         """What it was told and how that ended: {id, context, text, ended}, oldest first."""

@@ -1,4 +1,4 @@
-"""An A2A agent of the protocol's own SDK: 1.0 by JSON-RPC and REST, and 0.3."""
+"""An A2A agent of the protocol's own SDK: 1.0 and 0.3, by JSON-RPC and HTTP+JSON."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ PROGRAMS = {
     "jsonrpc": "a2a-sdk, 1.0 by JSON-RPC",
     "rest": "a2a-sdk, 1.0 by HTTP+JSON",
     "v03": "a2a-sdk, 0.3 by JSON-RPC",
+    "v03rest": "a2a-sdk, 0.3 by HTTP+JSON",
 }
 every_way = pytest.mark.parametrize("way", PROGRAMS)
 

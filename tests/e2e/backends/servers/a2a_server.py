@@ -183,21 +183,28 @@ def card(path: str, binding: str, version: str) -> AgentCard:
     )
 
 
+def old_card_route(card: AgentCard) -> Route:
+    """Where a card is read as 0.3 writes it."""
+    compat = to_compat_agent_card(card)
+    content = compat.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    async def old_card(request: Request) -> JSONResponse:
+        return JSONResponse(content)
+
+    return Route("/.well-known/agent-card.json", old_card)
+
+
 def application() -> Starlette:
-    """One agent, mounted three times: its ways to be reached differ."""
+    """One agent, mounted four times: its ways to be reached differ."""
     jsonrpc = card("/jsonrpc/", "JSONRPC", "1.0")
     rest = card("/rest/api", "HTTP+JSON", "1.0")
-    old = to_compat_agent_card(card("/v03/", "JSONRPC", "0.3"))
+    old = card("/v03/", "JSONRPC", "0.3")
+    old_rest = card("/v03rest/api", "HTTP+JSON", "0.3")
     handler = DefaultRequestHandler(
         agent_executor=ScriptedAgent(),
         task_store=InMemoryTaskStore(),
         agent_card=jsonrpc,
     )
-
-    async def old_card(request: Request) -> JSONResponse:
-        return JSONResponse(
-            old.model_dump(mode="json", by_alias=True, exclude_none=True)
-        )
 
     async def tasks(request: Request) -> JSONResponse:
         return JSONResponse(JOURNAL)
@@ -205,13 +212,16 @@ def application() -> Starlette:
     calls = create_jsonrpc_routes(handler, "/")
     old_calls = create_jsonrpc_routes(handler, "/", enable_v0_3_compat=True)
     rest_calls = create_rest_routes(handler, path_prefix="/api")
-    old_card_route = Route("/.well-known/agent-card.json", old_card)
+    old_rest_calls = create_rest_routes(
+        handler, path_prefix="/api", enable_v0_3_compat=True
+    )
     return Starlette(
         routes=[
             Route("/tasks", tasks),
             Mount("/jsonrpc", routes=[*create_agent_card_routes(jsonrpc), *calls]),
             Mount("/rest", routes=[*create_agent_card_routes(rest), *rest_calls]),
-            Mount("/v03", routes=[old_card_route, *old_calls]),
+            Mount("/v03", routes=[old_card_route(old), *old_calls]),
+            Mount("/v03rest", routes=[old_card_route(old_rest), *old_rest_calls]),
         ]
     )
 
