@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e225f0fdf9ad704e
+# Content hash: 7c00c4c78374e3d1
 
 import asyncio
 import base64
@@ -202,12 +202,14 @@ class BreakerSettings(BaseModel):
 class UpstreamSlots:
     """One upstream as the queue sees it: how many requests it takes at once.
 
-    `id` is its host, which may be shown; it holds no secret.
+    `id` is its host, which may be shown; it holds no secret. `own_key`: all who use it
+    show the same one.
     """
 
     id: str
     concurrency: int = 1
     weight: float = 1.0
+    own_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -4360,9 +4362,9 @@ def diff_text(block: Mapping[str, Any]) -> str:
 
 
 def raw_input(facts: Mapping[str, Any]) -> Any:
-    """What a call is given, as far as it concerns people."""
+    """What a call is given, without what Codex notes there for itself."""
     given = facts.get("rawInput")
-    if not isinstance(given, Mapping):
+    if not (isinstance(given, Mapping) and given.keys() >= {"call_id", "turn_id"}):
         return given
     return {name: value for name, value in given.items() if name not in BOOKKEEPING}
 
@@ -7282,6 +7284,41 @@ def question_choices(value: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
+# --- shared/backends/listing_pages.py ---
+
+ENTRIES_A_PAGE = 100
+MAX_ENTRIES = 1_000
+
+Entries = Sequence[Mapping[str, Any]]
+
+pages_log = logging.getLogger("aqueduct.backends.discovery")
+
+
+async def all_entries(
+    next_page: Callable[[Entries], Awaitable[Any]], key: str, agent: str
+) -> list[Mapping[str, Any]]:
+    """The entries of all pages, 1,000 at most: whoever has more reads so in the log.
+
+    `next_page` gets the entries so far; `key` names what tells them apart. A page that
+    brings nothing new is the end, also of a server that gives the same page again.
+    Raises UpstreamBroken for a page that is no list of objects with that key.
+    """
+    entries: dict[str, Mapping[str, Any]] = {}
+    while True:
+        page = await next_page(list(entries.values()))
+        if not isinstance(page, list):
+            raise UpstreamBroken("unreadable")
+        known = len(entries)
+        for entry in map(must_be_object, page):
+            if key not in entry:
+                raise UpstreamBroken("unreadable")
+            entries.setdefault(str(entry[key]), entry)
+        if len(entries) > MAX_ENTRIES:
+            pages_log.warning("%s: only %d entries are listed", agent, MAX_ENTRIES)
+        if len(entries) == known or len(entries) > MAX_ENTRIES:
+            return list(entries.values())[:MAX_ENTRIES]
+
+
 # --- shared/backends/langgraph.py ---
 
 STREAM_MODES = ("messages-tuple", "updates")
@@ -7317,12 +7354,15 @@ class LangGraphBackend:
 
     async def discover(self) -> list[DiscoveredModel]:
         """The assistants; those that the server made itself go by their graph's id."""
-        found = await call_json(
-            self.client, self.endpoint, "POST", "/assistants/search", {"limit": 100}
-        )
-        if not isinstance(found, list):
-            raise UpstreamBroken("unreadable")
-        return [found_assistant(must_be_object(entry)) for entry in reversed(found)]
+
+        async def next_page(known: Entries) -> Any:
+            order = {"sort_by": "created_at", "sort_order": "asc"}
+            page = {"limit": ENTRIES_A_PAGE, "offset": len(known), **order}
+            place = "/assistants/search"
+            return await call_json(self.client, self.endpoint, "POST", place, page)
+
+        found = await all_entries(next_page, "assistant_id", self.endpoint.agent)
+        return list(map(found_assistant, found))
 
     async def health(self) -> None:
         await get_json(self.client, self.endpoint, "/ok")
@@ -7751,9 +7791,14 @@ class LettaBackend:
 
     async def discover(self) -> list[DiscoveredModel]:
         """The server's agents."""
-        found = await get_json(self.client, self.endpoint, "/v1/agents/?limit=200")
-        if not isinstance(found, list):
-            raise UpstreamBroken("unreadable")
+
+        async def next_page(known: Entries) -> Any:
+            path = f"/v1/agents/?limit={ENTRIES_A_PAGE}"
+            if known:
+                path += f"&after={quote(str(known[-1]['id']), safe='')}"
+            return await get_json(self.client, self.endpoint, path)
+
+        found = await all_entries(next_page, "id", self.endpoint.agent)
         return [
             DiscoveredModel(str(agent["id"]), str(agent.get("name") or agent["id"]))
             for agent in found
@@ -8738,7 +8783,9 @@ def plan_of(
         same = sum(known.partition("#")[0] == host for known in servers)
         servers[f"{host}#{same + 1}" if same else host] = server
     slots = tuple(
-        UpstreamSlots(host, server.concurrency, server.weight)
+        UpstreamSlots(
+            host, server.concurrency, server.weight, "key" in server.model_fields_set
+        )
         for host, server in servers.items()
     )
     return PoolPlan(spec_of(name, slots, rules), servers)
@@ -9554,7 +9601,8 @@ def affinity_key(
 # --- shared/routing/breaker.py ---
 
 # An upstream that says these will say them again until an administrator acts.
-LASTING_CODES = ("status_401", "status_403", "status_404")
+KEY_CODES = ("status_401", "status_403")
+LASTING_CODES = (*KEY_CODES, "status_404")
 LONGEST_SHUT = 300.0
 KEPT_OUTCOMES = 100
 
@@ -9883,9 +9931,9 @@ class Dispatcher:
             self._give_up(ticket_id)
         return lost
 
-    def reopen(self, upstream: str, model: str, now: float) -> list[Grant]:
-        """The upstream answered with this model."""
-        for name in gate_names(upstream, model):
+    def reopen(self, names: Iterable[str], now: float) -> list[Grant]:
+        """Open these gates: what was behind them has answered."""
+        for name in names:
             self.gates.pop(name, None)
         return self.dispatch(now)
 
@@ -10290,8 +10338,8 @@ class MemoryPool:
             place.refuse(self.refusal(CLOSED, place.ticket, now))
         self._await_opening(now)
 
-    def reopen(self, upstream: str, model: str) -> None:
-        self.give(self.desk.reopen(upstream, model, self._clock()))
+    def reopen(self, names: Iterable[str]) -> None:
+        self.give(self.desk.reopen(names, self._clock()))
 
     def give(self, grants: Iterable[Grant]) -> None:
         for grant in grants:
@@ -10304,7 +10352,7 @@ class MemoryPool:
         names = [
             name
             for upstream in self.desk.spec.upstreams
-            for name in gate_names(upstream.id, ticket.model)
+            for name in gate_names(upstream.id, ticket)
         ]
         shut = [self.desk.gates[name] for name in names if name in self.desk.gates]
         if not shut:
@@ -10388,13 +10436,14 @@ class InProcessStore:
     async def succeeded(self, place: QueuePlace) -> bool:
         assert place.grant is not None
         pool, upstream = self.pool(place.spec), place.grant.upstream
-        for name in gate_names(upstream, place.ticket.model):
+        names = gate_names(upstream, place.ticket)
+        for name in names:
             if name == upstream or name in pool.records:
                 record = pool.records.get(name, NO_RECORD)
                 pool.records[name] = after_success(record, self._clock())
         reopens = place.grant.probe
         if reopens:
-            pool.reopen(upstream, place.ticket.model)
+            pool.reopen(names)
         return reopens
 
     async def failed(self, place: QueuePlace, code: str) -> bool:
@@ -10433,10 +10482,18 @@ class InProcessStore:
 
 
 def failing_gate(place: QueuePlace, code: str) -> str:
-    """What this failure counts against: a model that is not there is no other's fault."""
+    """What this failure counts against, so that what is well is not shut.
+
+    A model that is not there is no other's fault, nor is an agent's key another's.
+    """
     assert place.grant is not None
-    upstream, model = gate_names(place.grant.upstream, place.ticket.model)
-    return model if code == "status_404" else upstream
+    upstream, model, login = gate_names(place.grant.upstream, place.ticket)
+    if code == "status_404":
+        return model
+    if code not in KEY_CODES or not place.ticket.login:
+        return upstream
+    own_key = any(u.id == upstream and u.own_key for u in place.spec.upstreams)
+    return upstream if own_key else login
 
 
 # --- shared/routing/redis_rules.py ---
@@ -10481,8 +10538,10 @@ end
 
 -- gates
 
-local function gates_of(upstream, model)
-  local names = {upstream, upstream .. ' ' .. model}
+local function gates_of(upstream, ticket)
+  local model = upstream .. ' ' .. ticket.model
+  -- A ticket of a replica that runs an older version names no login.
+  local names = {upstream, model, model .. ' (' .. (ticket.login or '') .. ')'}
   local found = {}
   for i, text in ipairs(call('HMGET', base .. 'gates', unpack(names))) do
     if text then
@@ -10508,7 +10567,7 @@ end
 local function possible(ticket)
   for _, upstream in ipairs(spec.upstreams) do
     local open = not excluded(ticket, upstream.id)
-    for _, gate in ipairs(gates_of(upstream.id, ticket.model)) do
+    for _, gate in ipairs(gates_of(upstream.id, ticket)) do
       open = open and (gate.paused or gate['until'] <= now)
     end
     if open then return true end
@@ -10574,7 +10633,7 @@ local function may_run(ticket, upstream)
   if spec.per_model > 0 and booked('model', ticket.model) >= spec.per_model then
     return false
   end
-  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(upstream, ticket)) do
     if gate['until'] > now or not (gate.paused or gate.probe == '') then
       return false
     end
@@ -10656,7 +10715,7 @@ local function grant(ticket, upstream)
     call('HSET', base .. 'books', 'time:' .. ticket.priority, virtual)
   end
   local probe = false
-  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(upstream, ticket)) do
     if gate.paused then
       call('HDEL', base .. 'gates', gate.name)
     else
@@ -10738,7 +10797,7 @@ local function refusal(reason, ticket)
   if reason == 'closed' then
     local first
     for _, upstream in ipairs(spec.upstreams) do
-      for _, gate in ipairs(gates_of(upstream.id, ticket.model)) do
+      for _, gate in ipairs(gates_of(upstream.id, ticket)) do
         if not first or gate['until'] < first['until'] then first = gate end
       end
     end
@@ -10753,7 +10812,7 @@ local function lane_for(ticket)
   if not upstream or excluded(ticket, upstream) then return '' end
   local known = false
   for _, each in ipairs(spec.upstreams) do known = known or each.id == upstream end
-  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(upstream, ticket)) do
     known = known and gate['until'] <= now
   end
   return known and upstream or ''
@@ -10773,7 +10832,7 @@ local function leave(id, served)
   book('upstream', ticket.upstream, -1)
   book('user', ticket.user, -1)
   book('model', ticket.model, -1)
-  for _, gate in ipairs(gates_of(ticket.upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(ticket.upstream, ticket)) do
     if gate.probe == id then
       gate.probe = ''
       save_gate(gate)
@@ -10905,8 +10964,8 @@ function commands.shut(name, seconds, code, paused)
   end
 end
 
-function commands.reopen(upstream, model)
-  call('HDEL', base .. 'gates', upstream, upstream .. ' ' .. model)
+function commands.reopen(...)
+  call('HDEL', base .. 'gates', ...)
   dispatch()
 end
 
@@ -11081,6 +11140,7 @@ def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
         "affinity": ticket.affinity,
         "ahead": ticket.ahead,
         "excluded": sorted(ticket.excluded),
+        "login": ticket.login,
         "owner": owner,
         "age": age,
     }
@@ -11191,11 +11251,12 @@ class RedisStore:
         assert place.grant is not None
         if not self.online:
             return await self._local.succeeded(place)
-        upstream, model = place.grant.upstream, place.ticket.model
+        names = gate_names(place.grant.upstream, place.ticket)
         # Nobody should wait for a book to be kept.
-        self._task(self._record(place, upstream, succeeding))
+        for name in names if place.grant.probe else names[:1]:
+            self._task(self._record(place, name, succeeding))
         if place.grant.probe:
-            await self._ask(place, "reopen", upstream, model)
+            await self._ask(place, "reopen", *names)
         return place.grant.probe
 
     async def failed(self, place: QueuePlace, code: str) -> bool:
@@ -11912,7 +11973,7 @@ class RoutedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class RoutedCall:
-    """Who wants what: one model call. `priority` as in Ticket.
+    """Who wants what: one model call. `priority` and `login` as in Ticket.
 
     `goes_on`: somebody has half an answer and waits for the rest.
     """
@@ -11925,6 +11986,7 @@ class RoutedCall:
     priority: int
     sentence: Sentence
     goes_on: bool = False
+    login: str = ""
 
 
 @dataclass(slots=True)
@@ -12006,6 +12068,7 @@ class Router:
             progress.entered,
             ahead=call.goes_on or progress.attempt > 1,
             excluded=progress.excluded,
+            login=call.login,
         )
         place = await self.store.enter(call.spec, ticket)
         served = False
@@ -12306,6 +12369,7 @@ class RoutedAgent:
             priority=REQUEST_CLASSES.index(kind),
             sentence=self.sentence,
             goes_on=goes_on,
+            login=self.entry.agent.id if self.entry.agent.pool else "",
         )
         return make_router().run(call)
 
@@ -14066,7 +14130,9 @@ def error_response(failed: Failed, error: Mapping[str, Any]) -> StreamingRespons
 
 # --- shared/agents/approvals.py ---
 
-DETAIL_CHARS = 1500
+# Of what is longer, beginning and end are shown: the end of a command says as much.
+HEAD_CHARS = 2500
+TAIL_CHARS = 1500
 MAX_GRANTS = 10_000
 
 # (user, chat, agent, tool) of what was allowed for the rest of a chat, oldest first.
@@ -14111,7 +14177,7 @@ class ChatDialogs:
         }
         answer = await self._form(
             self.sentence("approval_title", fields),
-            request_words(request),
+            request_words(request, self.sentence),
             {"allow": choice},
             self.sentence("approval_waiting", fields),
         )
@@ -14132,7 +14198,7 @@ class ChatDialogs:
             field["enum"] = list(question.choices)
         answer = await self._form(
             self.sentence("question_title", {}),
-            question.message[:DETAIL_CHARS],
+            shortened(question.message, self.sentence),
             {"answer": field},
             self.sentence("question_waiting", {}),
         )
@@ -14195,13 +14261,19 @@ def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
     )
 
 
-def request_words(request: ApprovalRequest) -> str:
+def request_words(request: ApprovalRequest, sentence: Sentence) -> str:
     """What is to be done, where, and in full, as plain text."""
-    detail = request.detail
-    if len(detail) > DETAIL_CHARS:
-        detail = detail[:DETAIL_CHARS].rstrip() + "…"
-    where = "\n".join(request.paths)
-    return "\n\n".join(part for part in (request.title, where, detail) if part)
+    parts = (request.title, "\n".join(request.paths), request.detail)
+    return "\n\n".join(shortened(part, sentence) for part in parts if part)
+
+
+def shortened(text: str, sentence: Sentence) -> str:
+    """A text without its middle where it is too long, and how much that was."""
+    left_out = len(text) - HEAD_CHARS - TAIL_CHARS
+    if left_out <= 0:
+        return text
+    mark = sentence("middle_left_out", {"count": left_out})
+    return f"{text[:HEAD_CHARS]}\n\n{mark}\n\n{text[-TAIL_CHARS:]}"
 
 
 # --- shared/host/users.py ---
@@ -14425,6 +14497,13 @@ DIALOG_TEXTS: dict[str, dict[str, str]] = {
         "es": "{agent} espera su permiso: {tool}",
         "fr": "{agent} attend votre autorisation : {tool}",
         "zh": "{agent} 正在等待您的许可：{tool}",
+    },
+    "middle_left_out": {
+        "en": "[… {count} characters are left out here …]",
+        "de": "[… hier fehlen {count} Zeichen …]",
+        "es": "[… aquí se omiten {count} caracteres …]",
+        "fr": "[… {count} caractères sont omis ici …]",
+        "zh": "[… 此处省略 {count} 个字符 …]",
     },
     "question_title": {
         "en": "{agent} has a question",

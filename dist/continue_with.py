@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 813f7b3187e08afa
+# Content hash: 95e228690de40690
 
 import asyncio
 import contextlib
@@ -37,6 +37,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from pydantic import BaseModel, Field, field_validator
+from redis.exceptions import RedisError
 from starlette.requests import Request
 
 # --- shared/errors.py ---
@@ -1406,7 +1407,16 @@ def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
 
 # --- shared/host/claims.py ---
 
-# Deletes the key only for whom it still belongs to: a claim may have run out.
+# So long a chat stays claimed when its worker has died.
+CLAIM_SECONDS = 60
+RENEWAL_SECONDS = 10
+# Both only for whom the key still belongs to: a claim may have run out. A Redis that
+# was started anew knows of none.
+RENEW_CLAIM = (
+    "local holder = redis.call('get', KEYS[1]) "
+    "if not holder or holder == ARGV[1] then "
+    "redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2]) end"
+)
 RELEASE_CLAIM = (
     "if redis.call('get', KEYS[1]) == ARGV[1] then "
     "return redis.call('del', KEYS[1]) end return 0"
@@ -1414,11 +1424,11 @@ RELEASE_CLAIM = (
 
 
 @asynccontextmanager
-async def claimed(request: Any, name: str, seconds: float) -> AsyncIterator[None]:
+async def claimed(request: Any, name: str) -> AsyncIterator[None]:
     """Hold `name` alone; AqueductError `busy` when somebody else has it.
 
-    With several workers the claim lies in Open WebUI's Redis and runs out after
-    `seconds`, so that a worker that dies does not keep it for ever.
+    With several workers the claim lies in Open WebUI's Redis. There it runs out unless
+    it is renewed, so that a worker that dies does not keep it.
     """
     redis = getattr(request.app.state, "redis", None)
     if redis is None:
@@ -1432,12 +1442,34 @@ async def claimed(request: Any, name: str, seconds: float) -> AsyncIterator[None
             held.discard(name)
         return
     key, token = f"aqueduct:claim:{name}", uuid4().hex
-    if not await redis.set(key, token, nx=True, px=int(seconds * 1000)):
+    if not await redis.set(key, token, nx=True, ex=CLAIM_SECONDS):
         raise AqueductError("busy")
+    released = asyncio.Event()
+    renewing = asyncio.create_task(renew_claim(redis, key, token, released))
     try:
         yield
     finally:
-        await redis.eval(RELEASE_CLAIM, 1, key, token)
+        # Not cancelled: a renewal on its way would come after the release.
+        released.set()
+        await renewing
+        # Out of reach, it runs out by itself.
+        with contextlib.suppress(RedisError):
+            await redis.eval(RELEASE_CLAIM, 1, key, token)
+
+
+async def renew_claim(
+    redis: Any, key: str, token: str, released: asyncio.Event
+) -> None:
+    """Keep a claim from running out, until it is released."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RENEWAL_SECONDS):
+                await released.wait()
+        if released.is_set():
+            return
+        # The next time may do.
+        with contextlib.suppress(RedisError):
+            await redis.eval(RENEW_CLAIM, 1, key, token, CLAIM_SECONDS * 1000)
 
 
 # --- shared/orchestration/tree.py ---
@@ -2481,8 +2513,7 @@ async def work_on_press(press: Press, settings: ButtonSettings) -> None:
             raise AqueductError("switched_off")
         # A press while another one is worked on in this chat, by a double click or
         # in a second tab, is refused: the turns would mix.
-        seconds = FORM_SECONDS + settings.max_seconds
-        async with claimed(press.request, f"chat:{press.chat_id}", seconds):
+        async with claimed(press.request, f"chat:{press.chat_id}"):
             language = await tab_language(press.event_call)
             person = await current_person(press.user_id)
             await BUTTONS[press.button](Desk(press, settings, person, language))

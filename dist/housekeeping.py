@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 443738b7df6da27a
+# Content hash: b3670719f81bccd3
 
 import asyncio
 import json
@@ -2523,7 +2523,8 @@ async def wake(store: MemoryStore, name: str) -> None:
     """Catch up in the background: deletions, missing vectors, old chats."""
     if not await function_is_active(MEMORY_FILTER_ID):
         return
-    if name == "system.startup.completed":
+    if name in ("system.startup.completed", "function.enabled"):
+        # Deletions went unseen while the server, or this function, was off.
         start_once("reconciling", forget_what_is_gone(store))
     request_indexing(store)
     if (await memory_options()).backfill:

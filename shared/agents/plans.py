@@ -56,7 +56,9 @@ def plan_of(
         same = sum(known.partition("#")[0] == host for known in servers)
         servers[f"{host}#{same + 1}" if same else host] = server
     slots = tuple(
-        UpstreamSlots(host, server.concurrency, server.weight)
+        UpstreamSlots(
+            host, server.concurrency, server.weight, "key" in server.model_fields_set
+        )
         for host, server in servers.items()
     )
     return PoolPlan(spec_of(name, slots, rules), servers)

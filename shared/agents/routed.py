@@ -97,6 +97,7 @@ class RoutedAgent:
             priority=REQUEST_CLASSES.index(kind),
             sentence=self.sentence,
             goes_on=goes_on,
+            login=self.entry.agent.id if self.entry.agent.pool else "",
         )
         return make_router().run(call)
 

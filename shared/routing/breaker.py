@@ -10,7 +10,8 @@ from typing import Any
 from shared.routing.settings import BreakerSettings
 
 # An upstream that says these will say them again until an administrator acts.
-LASTING_CODES = ("status_401", "status_403", "status_404")
+KEY_CODES = ("status_401", "status_403")
+LASTING_CODES = (*KEY_CODES, "status_404")
 LONGEST_SHUT = 300.0
 KEPT_OUTCOMES = 100
 

@@ -9,7 +9,7 @@ but rather to a chat that is at home there, as long as this is fair: within the 
 round of all users, and not past the same request again and again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from shared.routing.breaker import LASTING_CODES
@@ -88,7 +88,7 @@ class Dispatcher:
         if served:
             self._learn(run.upstream, now - run.since)
         self._count(run.ticket, run.upstream, -1)
-        for gate in self._gates_of(run.upstream, run.ticket.model):
+        for gate in self._gates_of(run.upstream, run.ticket):
             if gate.probe == ticket_id:
                 gate.probe = ""
         return self.dispatch(now)
@@ -129,9 +129,9 @@ class Dispatcher:
             self._give_up(ticket_id)
         return lost
 
-    def reopen(self, upstream: str, model: str, now: float) -> list[Grant]:
-        """The upstream answered with this model."""
-        for name in gate_names(upstream, model):
+    def reopen(self, names: Iterable[str], now: float) -> list[Grant]:
+        """Open these gates: what was behind them has answered."""
+        for name in names:
             self.gates.pop(name, None)
         return self.dispatch(now)
 
@@ -141,7 +141,7 @@ class Dispatcher:
             upstream.id not in ticket.excluded
             and all(
                 gate.paused or gate.until <= now
-                for gate in self._gates_of(upstream.id, ticket.model)
+                for gate in self._gates_of(upstream.id, ticket)
             )
             for upstream in self.spec.upstreams
         )
@@ -251,7 +251,7 @@ class Dispatcher:
             return False
         return all(
             gate.until <= now and (gate.paused or not gate.probe)
-            for gate in self._gates_of(upstream, ticket.model)
+            for gate in self._gates_of(upstream, ticket)
         )
 
     def _has_room(self, upstream: UpstreamSlots) -> bool:
@@ -271,7 +271,7 @@ class Dispatcher:
             self._tags[ticket.priority].serve(place.rank[0])
         self.adopt(ticket, upstream, now)
         probe = False
-        for name in gate_names(upstream, ticket.model):
+        for name in gate_names(upstream, ticket):
             gate = self.gates.get(name)
             if gate is not None and gate.paused:
                 del self.gates[name]
@@ -289,7 +289,7 @@ class Dispatcher:
             and until > now
             and upstream not in ticket.excluded
             and any(known.id == upstream for known in self.spec.upstreams)
-            and all(g.until <= now for g in self._gates_of(upstream, ticket.model))
+            and all(g.until <= now for g in self._gates_of(upstream, ticket))
         )
         return upstream if usable else ANY
 
@@ -350,9 +350,9 @@ class Dispatcher:
         known = self.service.get(upstream, seconds)
         self.service[upstream] = known + SERVICE_SHARE * (seconds - known)
 
-    def _gates_of(self, upstream: str, model: str) -> Iterator[Gate]:
+    def _gates_of(self, upstream: str, ticket: Ticket) -> Iterator[Gate]:
         if self.gates:
-            for name in gate_names(upstream, model):
+            for name in gate_names(upstream, ticket):
                 if name in self.gates:
                     yield self.gates[name]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.routing.breaker import (
+    KEY_CODES,
     BreakerRecord,
     after_failure,
     after_success,
@@ -85,8 +86,8 @@ class MemoryPool:
             place.refuse(self.refusal(CLOSED, place.ticket, now))
         self._await_opening(now)
 
-    def reopen(self, upstream: str, model: str) -> None:
-        self.give(self.desk.reopen(upstream, model, self._clock()))
+    def reopen(self, names: Iterable[str]) -> None:
+        self.give(self.desk.reopen(names, self._clock()))
 
     def give(self, grants: Iterable[Grant]) -> None:
         for grant in grants:
@@ -99,7 +100,7 @@ class MemoryPool:
         names = [
             name
             for upstream in self.desk.spec.upstreams
-            for name in gate_names(upstream.id, ticket.model)
+            for name in gate_names(upstream.id, ticket)
         ]
         shut = [self.desk.gates[name] for name in names if name in self.desk.gates]
         if not shut:
@@ -183,13 +184,14 @@ class InProcessStore:
     async def succeeded(self, place: QueuePlace) -> bool:
         assert place.grant is not None
         pool, upstream = self.pool(place.spec), place.grant.upstream
-        for name in gate_names(upstream, place.ticket.model):
+        names = gate_names(upstream, place.ticket)
+        for name in names:
             if name == upstream or name in pool.records:
                 record = pool.records.get(name, NO_RECORD)
                 pool.records[name] = after_success(record, self._clock())
         reopens = place.grant.probe
         if reopens:
-            pool.reopen(upstream, place.ticket.model)
+            pool.reopen(names)
         return reopens
 
     async def failed(self, place: QueuePlace, code: str) -> bool:
@@ -228,7 +230,15 @@ class InProcessStore:
 
 
 def failing_gate(place: QueuePlace, code: str) -> str:
-    """What this failure counts against: a model that is not there is no other's fault."""
+    """What this failure counts against, so that what is well is not shut.
+
+    A model that is not there is no other's fault, nor is an agent's key another's.
+    """
     assert place.grant is not None
-    upstream, model = gate_names(place.grant.upstream, place.ticket.model)
-    return model if code == "status_404" else upstream
+    upstream, model, login = gate_names(place.grant.upstream, place.ticket)
+    if code == "status_404":
+        return model
+    if code not in KEY_CODES or not place.ticket.login:
+        return upstream
+    own_key = any(u.id == upstream and u.own_key for u in place.spec.upstreams)
+    return upstream if own_key else login

@@ -26,7 +26,7 @@ local function refusal(reason, ticket)
   if reason == 'closed' then
     local first
     for _, upstream in ipairs(spec.upstreams) do
-      for _, gate in ipairs(gates_of(upstream.id, ticket.model)) do
+      for _, gate in ipairs(gates_of(upstream.id, ticket)) do
         if not first or gate['until'] < first['until'] then first = gate end
       end
     end
@@ -41,7 +41,7 @@ local function lane_for(ticket)
   if not upstream or excluded(ticket, upstream) then return '' end
   local known = false
   for _, each in ipairs(spec.upstreams) do known = known or each.id == upstream end
-  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(upstream, ticket)) do
     known = known and gate['until'] <= now
   end
   return known and upstream or ''
@@ -61,7 +61,7 @@ local function leave(id, served)
   book('upstream', ticket.upstream, -1)
   book('user', ticket.user, -1)
   book('model', ticket.model, -1)
-  for _, gate in ipairs(gates_of(ticket.upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(ticket.upstream, ticket)) do
     if gate.probe == id then
       gate.probe = ''
       save_gate(gate)
@@ -193,8 +193,8 @@ function commands.shut(name, seconds, code, paused)
   end
 end
 
-function commands.reopen(upstream, model)
-  call('HDEL', base .. 'gates', upstream, upstream .. ' ' .. model)
+function commands.reopen(...)
+  call('HDEL', base .. 'gates', ...)
   dispatch()
 end
 

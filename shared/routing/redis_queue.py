@@ -21,7 +21,7 @@ from shared.routing.redis_wire import (
 )
 from shared.routing.settings import PoolSpec
 from shared.routing.store import LONGEST_PAUSE, PoolView, QueuePlace, Refusal
-from shared.routing.tickets import Grant, Standing, Ticket
+from shared.routing.tickets import Grant, Standing, Ticket, gate_names
 
 # After its last sign of life, what a replica holds is free again.
 SLOT_LEASE_SECONDS = 7.5
@@ -105,11 +105,12 @@ class RedisStore:
         assert place.grant is not None
         if not self.online:
             return await self._local.succeeded(place)
-        upstream, model = place.grant.upstream, place.ticket.model
+        names = gate_names(place.grant.upstream, place.ticket)
         # Nobody should wait for a book to be kept.
-        self._task(self._record(place, upstream, succeeding))
+        for name in names if place.grant.probe else names[:1]:
+            self._task(self._record(place, name, succeeding))
         if place.grant.probe:
-            await self._ask(place, "reopen", upstream, model)
+            await self._ask(place, "reopen", *names)
         return place.grant.probe
 
     async def failed(self, place: QueuePlace, code: str) -> bool:

@@ -52,8 +52,10 @@ end
 
 -- gates
 
-local function gates_of(upstream, model)
-  local names = {upstream, upstream .. ' ' .. model}
+local function gates_of(upstream, ticket)
+  local model = upstream .. ' ' .. ticket.model
+  -- A ticket of a replica that runs an older version names no login.
+  local names = {upstream, model, model .. ' (' .. (ticket.login or '') .. ')'}
   local found = {}
   for i, text in ipairs(call('HMGET', base .. 'gates', unpack(names))) do
     if text then
@@ -79,7 +81,7 @@ end
 local function possible(ticket)
   for _, upstream in ipairs(spec.upstreams) do
     local open = not excluded(ticket, upstream.id)
-    for _, gate in ipairs(gates_of(upstream.id, ticket.model)) do
+    for _, gate in ipairs(gates_of(upstream.id, ticket)) do
       open = open and (gate.paused or gate['until'] <= now)
     end
     if open then return true end
@@ -145,7 +147,7 @@ local function may_run(ticket, upstream)
   if spec.per_model > 0 and booked('model', ticket.model) >= spec.per_model then
     return false
   end
-  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(upstream, ticket)) do
     if gate['until'] > now or not (gate.paused or gate.probe == '') then
       return false
     end
@@ -227,7 +229,7 @@ local function grant(ticket, upstream)
     call('HSET', base .. 'books', 'time:' .. ticket.priority, virtual)
   end
   local probe = false
-  for _, gate in ipairs(gates_of(upstream, ticket.model)) do
+  for _, gate in ipairs(gates_of(upstream, ticket)) do
     if gate.paused then
       call('HDEL', base .. 'gates', gate.name)
     else

@@ -124,6 +124,7 @@ def ticket_json(ticket: Ticket, owner: str, age: float) -> str:
         "affinity": ticket.affinity,
         "ahead": ticket.ahead,
         "excluded": sorted(ticket.excluded),
+        "login": ticket.login,
         "owner": owner,
         "age": age,
     }

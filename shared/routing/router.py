@@ -42,7 +42,7 @@ class RoutedUpstream:
 
 @dataclass(frozen=True, slots=True)
 class RoutedCall:
-    """Who wants what: one model call. `priority` as in Ticket.
+    """Who wants what: one model call. `priority` and `login` as in Ticket.
 
     `goes_on`: somebody has half an answer and waits for the rest.
     """
@@ -55,6 +55,7 @@ class RoutedCall:
     priority: int
     sentence: Sentence
     goes_on: bool = False
+    login: str = ""
 
 
 @dataclass(slots=True)
@@ -136,6 +137,7 @@ class Router:
             progress.entered,
             ahead=call.goes_on or progress.attempt > 1,
             excluded=progress.excluded,
+            login=call.login,
         )
         place = await self.store.enter(call.spec, ticket)
         served = False

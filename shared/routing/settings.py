@@ -96,12 +96,14 @@ class BreakerSettings(BaseModel):
 class UpstreamSlots:
     """One upstream as the queue sees it: how many requests it takes at once.
 
-    `id` is its host, which may be shown; it holds no secret.
+    `id` is its host, which may be shown; it holds no secret. `own_key`: all who use it
+    show the same one.
     """
 
     id: str
     concurrency: int = 1
     weight: float = 1.0
+    own_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

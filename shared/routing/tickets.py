@@ -12,6 +12,7 @@ class Ticket:
     `priority` is the place of its class in REQUEST_CLASSES, `affinity` the key of its
     chat or "", `excluded` what it has tried in vain. `ahead` puts it first in its
     class: it was served before and goes on, `entered` being when it first came.
+    `login` is whose key it shows, where the upstreams have none of their own.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Ticket:
     entered: float = 0.0
     ahead: bool = False
     excluded: frozenset[str] = frozenset()
+    login: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Running:
 
 @dataclass(slots=True)
 class Gate:
-    """An upstream, or one of its models, that is shut. `probe` is who tries it."""
+    """An upstream, or a part of it, that is shut. `probe` is who tries it."""
 
     until: float
     code: str
@@ -76,9 +78,10 @@ class Standing:
     seconds: float | None
 
 
-def gate_names(upstream: str, model: str) -> tuple[str, str]:
-    """What can be shut: an upstream, or one model there."""
-    return upstream, f"{upstream} {model}"
+def gate_names(upstream: str, ticket: Ticket) -> tuple[str, str, str]:
+    """What can be shut to a request: an upstream, a model there, or its own login."""
+    model = f"{upstream} {ticket.model}"
+    return upstream, model, f"{model} ({ticket.login})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from shared.routing.settings import (
     UpstreamSlots,
 )
 from shared.routing.store import QueuePlace
-from shared.routing.tickets import Gate, Ticket
+from shared.routing.tickets import Gate, Ticket, gate_names
 from tests.redis import RedisServer
 
 PATIENCE = 20.0
@@ -176,6 +176,36 @@ async def test_a_breaker_is_shared(replicas: Replicas):
     await settled(waits)
     assert waits.grant is not None
     assert not waits.grant.probe
+
+
+async def test_a_wrong_key_shuts_its_owner_out_and_nobody_else(replicas: Replicas):
+    one, two = replicas.stores
+    spec = PoolSpec(
+        "pool", (UpstreamSlots("a", 9),), breaker=BreakerSettings(open_for=0.3)
+    )
+    place = await one.enter(spec, ticket(login="ada"))
+    assert await one.failed(place, "status_401")
+    await one.leave(place)
+    refused = await two.enter(spec, ticket(login="ada"))
+    assert refused.refusal is not None
+    assert refused.refusal.cause == "status_401"
+    other = await two.enter(spec, ticket(login="bob"))
+    assert other.grant is not None
+    assert not other.grant.probe
+
+    async def tried() -> QueuePlace | None:
+        place = await two.enter(spec, ticket(login="ada"))
+        return place if place.grant is not None else None
+
+    probe = await found(tried)
+    assert await two.succeeded(probe)
+    await two.leave(probe)
+    # The next wrong key is the first one again.
+    again = await one.enter(spec, ticket(login="ada"))
+    assert again.grant is not None
+    assert not again.grant.probe
+    await until(lambda: not two._tasks)
+    assert await one.failed(again, "status_401")
 
 
 async def test_a_pause_is_waited_for_in_all_replicas(replicas: Replicas):
@@ -508,6 +538,7 @@ TICKETS = st.builds(
     affinity=st.sampled_from(["", "p", "q", "r"]),
     ahead=st.booleans(),
     excluded=st.frozensets(UPSTREAM_NAMES, max_size=2),
+    login=st.sampled_from(["", "k"]),
 )
 NUMBER = st.integers(0, 30)
 STEPS = st.one_of(
@@ -517,9 +548,12 @@ STEPS = st.one_of(
     st.tuples(st.just("loosen"), NUMBER),
     st.tuples(
         st.just("shut"),
-        st.tuples(st.sampled_from(["a", "b", "c", "a m", "b n"]), st.booleans()),
+        st.tuples(
+            st.sampled_from(["a", "b", "c", "a m", "b n", "a m (k)", "c m (k)"]),
+            st.booleans(),
+        ),
     ),
-    st.tuples(st.just("reopen"), st.tuples(UPSTREAM_NAMES, st.sampled_from("mn"))),
+    st.tuples(st.just("reopen"), st.tuples(UPSTREAM_NAMES, TICKETS)),
 )
 SPECS = st.builds(
     PoolSpec,
@@ -569,8 +603,9 @@ async def compare(server: RedisServer, spec: PoolSpec, steps: list) -> None:
                 desk.shut(name, Gate(now + 1e6, "status_5xx", paused), now)
                 await wire.ask("pool", "shut", name, 1e6, "status_5xx", int(paused))
             else:
-                desk.reopen(*given_, now)
-                await wire.ask("pool", "reopen", *given_)
+                names = gate_names(*given_)
+                desk.reopen(names, now)
+                await wire.ask("pool", "reopen", *names)
             await same(client, wire, desk, now)
 
 

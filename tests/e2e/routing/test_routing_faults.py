@@ -21,6 +21,8 @@ from tests.e2e.routing.servers import (
     hang_up,
     hang_up_later,
     overloaded,
+    refuse,
+    say,
     say_nothing,
     say_step,
 )
@@ -210,3 +212,36 @@ async def test_after_the_work_of_one_that_failed_a_line_says_so(
         f"{host} could not answer; trying again",
         "Writing",
     ]
+
+
+@pytest.mark.parametrize("whose", ["agent", "server"])
+async def test_a_wrong_key_shuts_out_those_who_show_it(
+    chats: ChatSocket, start: Start, configure: Configure, whose: str
+):
+    async def look(exchange: Exchange) -> None:
+        if exchange.headers["authorization"] == "Bearer right":
+            await say(exchange, "Welcome.")
+        else:
+            await refuse(exchange, 401)
+
+    model, one, two = await start(Model("A", *[look] * 9)), new_id(), new_id()
+    pool = f"pool-{one}"
+    server = {"url": model.url} | ({"key": "wrong"} if whose == "server" else {})
+    configure(
+        {"pool": pool, "upstreams": [server]},
+        {"id": one, "pool": pool, "model": "m", "key": "wrong"},
+        {"id": two, "pool": pool, "model": "m", "key": "right"},
+    )
+
+    async def ask(name: str) -> dict[str, Any]:
+        return await (await chats.send(f"agents.{name}", name)).answer()
+
+    for _ in range(2):
+        assert "did not accept its key (401)" in error(await ask(one))
+    answer = await ask(two)
+    if whose == "agent":
+        assert answer["content"] == "Welcome."
+        assert model.asked == [one, two]
+    else:
+        assert "did not accept its key (401)" in error(answer)
+        assert model.asked == [one]

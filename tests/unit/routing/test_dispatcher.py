@@ -252,7 +252,7 @@ def test_one_request_tries_an_upstream_that_was_shut():
     assert probe.probe
     enter_all(dispatcher, [ticket(), ticket()], 10.0)
     assert len(dispatcher.running) == 1
-    assert len(dispatcher.reopen("a", "model", 11.0)) == 2
+    assert len(dispatcher.reopen(("a", "a model"), 11.0)) == 2
 
 
 def test_a_probe_that_leaves_without_a_result_is_followed_by_another():

@@ -73,6 +73,7 @@ class Requests(RuleBasedStateMachine):
         affinity=st.sampled_from(["", "p", "q", "r"]),
         ahead=st.booleans(),
         excluded=st.frozensets(NAMES, max_size=3),
+        login=st.sampled_from(["", "k"]),
     )
     def come(self, **given: object) -> str:
         self.number += 1
@@ -96,19 +97,20 @@ class Requests(RuleBasedStateMachine):
 
     @rule(
         upstream=NAMES,
-        model=st.sampled_from(["", "m"]),
+        part=st.sampled_from(["", " m", " m (k)"]),
         seconds=st.floats(0.5, 30),
         paused=st.booleans(),
     )
-    def shut(self, upstream: str, model: str, seconds: float, paused: bool) -> None:
-        name = f"{upstream} {model}" if model else upstream
+    def shut(self, upstream: str, part: str, seconds: float, paused: bool) -> None:
+        name = upstream + part
         gate = Gate(self.now + seconds, "status_5xx", paused)
         for lost in self.desk.shut(name, gate, self.now):
             del self.waits[lost]
 
-    @rule(upstream=NAMES)
-    def reopen(self, upstream: str) -> None:
-        self.granted(self.desk.reopen(upstream, "m", self.now))
+    @rule(upstream=NAMES, login=st.sampled_from(["", "k"]))
+    def reopen(self, upstream: str, login: str) -> None:
+        ticket = Ticket("any", "x", "m", login=login)
+        self.granted(self.desk.reopen(gate_names(upstream, ticket), self.now))
 
     @rule(seconds=st.floats(0.1, 40))
     def time_passes(self, seconds: float) -> None:
@@ -142,7 +144,7 @@ class Requests(RuleBasedStateMachine):
             for upstream in UPSTREAMS:
                 gates = [
                     self.desk.gates[name]
-                    for name in gate_names(upstream.id, ticket.model)
+                    for name in gate_names(upstream.id, ticket)
                     if name in self.desk.gates
                 ]
                 assert not (
