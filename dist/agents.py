@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 7c00c4c78374e3d1
+# Content hash: 346e3c4d87d98f60
 
 import asyncio
 import base64
@@ -94,6 +94,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from redis.asyncio.connection import parse_url
 from redis.exceptions import (
     AskError,
     ClusterError,
@@ -416,6 +417,9 @@ def public_socket(address: tuple[Any, ...]) -> socket.socket:
 # request sent at that very moment would be lost, so ours are given up before.
 KEEP_ALIVE_SECONDS = 4.0
 
+# httpx puts a generator around every body, which each of its pieces has to pass.
+UNWRAPPED_BODY = "aqueduct_body"
+
 # In this order: the first class that fits counts.
 HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
@@ -431,14 +435,10 @@ HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
 )
 
 
-@contextmanager
-def httpx_errors(request: httpx.Request) -> Iterator[None]:
-    """Turn aiohttp's errors into httpx's, the cause kept."""
-    try:
-        yield
-    except (aiohttp.ClientError, ValueError) as error:
-        wanted = next(to for known, to in HTTPX_ERRORS if isinstance(error, known))
-        raise wanted(str(error), request=request) from error
+def httpx_error(error: Exception, request: httpx.Request) -> httpx.RequestError:
+    """The error of httpx for one of aiohttp's."""
+    wanted = next(to for known, to in HTTPX_ERRORS if isinstance(error, known))
+    return wanted(str(error), request=request)
 
 
 class AiohttpBody(httpx.AsyncByteStream):
@@ -450,10 +450,17 @@ class AiohttpBody(httpx.AsyncByteStream):
         self._response = response
         self._request = request
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        with httpx_errors(self._request):
-            while data := await self._response.content.readany():
-                yield data
+    def __aiter__(self) -> "AiohttpBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, ValueError) as error:
+            raise httpx_error(error, self._request) from error
+        if not data:
+            raise StopAsyncIteration
+        return data
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end."""
@@ -479,7 +486,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Send a request; raises httpx's errors."""
         timeout = request.extensions.get("timeout", {})
         body = await request.aread()
-        with httpx_errors(request):
+        try:
             response = await self._opened().request(
                 request.method,
                 yarl.URL(str(request.url), encoded=True),
@@ -491,10 +498,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     connect=timeout.get("connect"), sock_read=timeout.get("read")
                 ),
             )
+        except (aiohttp.ClientError, ValueError) as error:
+            raise httpx_error(error, request) from error
+        stream = AiohttpBody(response, request)
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
-            stream=AiohttpBody(response, request),
+            stream=stream,
+            extensions={UNWRAPPED_BODY: stream},
             request=request,
         )
 
@@ -1013,7 +1024,8 @@ async def read_bytes(
     """The body as it arrives, the clock running only while waiting for it."""
     # What httpx does to a body costs more than reading it; only a packed one needs it.
     packed = "content-encoding" in response.headers
-    pieces = response.aiter_bytes() if packed else response.stream
+    unwrapped = response.extensions.get(UNWRAPPED_BODY, response.stream)
+    pieces = response.aiter_bytes() if packed else unwrapped
     assert isinstance(pieces, AsyncIterable)
     since_pause = 0
     async for data in pieces:
@@ -2021,10 +2033,40 @@ class SSEDecoder:
         return event
 
 
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
-    """The events that these lines complete."""
-    events = map(decoder.feed, lines)
-    return [event for event in events if event is not None]
+class SSEReader:
+    """Turns a byte stream into events, whatever the chunking."""
+
+    def __init__(self) -> None:
+        self._lines = LineBuffer()
+        self._decoder = SSEDecoder()
+        self._between = True  # two events: nothing is held
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that these bytes complete; raises UpstreamBroken as LineBuffer."""
+        if self._between and is_one_event(data):
+            return [ServerSentEvent("", data[6:-2])]
+        self._between = data.endswith(b"\n\n")
+        return self._events(self._lines.feed(data))
+
+    def finish(self) -> list[ServerSentEvent]:
+        """What remains when the stream has ended."""
+        last = [*self._events(self._lines.finish()), self._decoder.finish()]
+        return [event for event in last if event is not None]
+
+    def _events(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        events = map(self._decoder.feed, lines)
+        return [event for event in events if event is not None]
+
+
+def is_one_event(data: bytes) -> bool:
+    """Whether this is one line of data and no more: nearly all that live servers send."""
+    return (
+        data.startswith(b"data: ")
+        and data.find(b"\n") == len(data) - 2
+        and data.endswith(b"\n\n")
+        and not data.endswith(b"\r\n\n")
+        and len(data) <= MAX_LINE_BYTES
+    )
 
 
 # --- shared/backends/event_streams.py ---
@@ -2038,16 +2080,13 @@ async def read_events(
     Bare lines, as of JSON where a stream was asked for, come as events named `line`.
     Call `clock.token()` for what is of substance.
     """
-    lines, sse = LineBuffer(), SSEDecoder()
+    sse = SSEReader()
     async with aclosing(read_bytes(response, clock)) as body:
         async for data in body:
-            for event in sse_events(lines.feed(data), sse):
+            for event in sse.feed(data):
                 yield event
-    for event in sse_events(lines.finish(), sse):
+    for event in sse.finish():
         yield event
-    last = sse.finish()
-    if last is not None:
-        yield last
 
 
 def check_is_event(event: ServerSentEvent) -> None:
@@ -2849,6 +2888,8 @@ class OpenAIBackend:
 
     def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
+        if turn.anew is None:
+            return self._run_once(turn)
         return answer_or_begin_anew(
             self._run_once, turn, turn.anew, is_unknown_response
         )
@@ -2867,11 +2908,21 @@ class OpenAIBackend:
                         yield event
                     decoder.done()
                 else:
-                    stream = self._stream(response, clock, decoder)
-                    async with aclosing(stream) as events:
-                        async for event in events:
-                            told = True
-                            yield event
+                    reader = AnswerReader(decoder)
+                    async with aclosing(read_bytes(response, clock)) as body:
+                        async for data in body:
+                            for event in reader.feed(data):
+                                clock.token()
+                                told = True
+                                yield event
+                            if reader.done:
+                                await read_to_end(body, clock)
+                                break
+                            if decoder.ended and not clock.complete:
+                                clock.answer_complete()
+                    for event in reader.finish():
+                        told = True
+                        yield event
             if not decoder.ended:
                 raise UpstreamBroken("cut_short")
             rest = decoder.finish()
@@ -2892,32 +2943,33 @@ class OpenAIBackend:
         body = chat_completions_body(self.model, turn)
         return "/chat/completions", body, ChatCompletionsDecoder()
 
-    async def _stream(
-        self, response: httpx.Response, clock: SilenceClock, decoder: StreamDecoder
-    ) -> AsyncGenerator[AgentEvent, None]:
-        """Events as they arrive, until the stream ends or says `[DONE]`."""
-        lines, sse = LineBuffer(), SSEDecoder()
-        async with aclosing(read_bytes(response, clock)) as body:
-            async for data in body:
-                for message in sse_events(lines.feed(data), sse):
-                    if message.data == b"[DONE]":
-                        decoder.done()
-                        await read_to_end(body, clock)
-                        return
-                    for event in read_message(decoder, message):
-                        clock.token()
-                        yield event
-                    if decoder.ended and not clock.complete:
-                        clock.answer_complete()
-        rest = [*sse_events(lines.finish(), sse), sse.finish()]
-        for last in rest:
-            if last is None:
-                continue
-            if last.data == b"[DONE]":
-                decoder.done()
+
+class AnswerReader:
+    """The bytes of an answer's stream in, agent events out.
+
+    `done` turns True with `[DONE]`: what follows it is nothing to us.
+    """
+
+    def __init__(self, decoder: StreamDecoder) -> None:
+        self._sse = SSEReader()
+        self._decoder = decoder
+        self.done = False
+
+    def feed(self, data: bytes) -> Iterator[AgentEvent]:
+        """What these bytes say; raises UpstreamBroken after what came before it."""
+        return self._read(self._sse.feed(data))
+
+    def finish(self) -> Iterator[AgentEvent]:
+        """What remains when the stream has ended."""
+        return self._read([] if self.done else self._sse.finish())
+
+    def _read(self, messages: list[ServerSentEvent]) -> Iterator[AgentEvent]:
+        for message in messages:
+            if message.data == b"[DONE]":
+                self._decoder.done()
+                self.done = True
                 return
-            for event in read_message(decoder, last):
-                yield event
+            yield from read_message(self._decoder, message)
 
 
 def is_unknown_response(error: UpstreamError) -> bool:
@@ -9430,7 +9482,10 @@ async def ask_form(
 
 @dataclass(frozen=True, slots=True)
 class PipeRequest:
-    """One call of the pipe, as Open WebUI makes it."""
+    """One call of the pipe, as Open WebUI makes it.
+
+    `redis_url` is the valve's: which Redis keeps the queues.
+    """
 
     body: Mapping[str, Any]
     user: Mapping[str, Any]
@@ -9439,6 +9494,7 @@ class PipeRequest:
     emit: Emit | None = None
     event_call: EventCall | None = None
     task: str | None = None
+    redis_url: str = field(default="", repr=False)
 
     @property
     def in_chat(self) -> bool:
@@ -9456,7 +9512,7 @@ class PipeRequest:
 
 @dataclass(frozen=True, slots=True)
 class HostRedis:
-    """Open WebUI's own connection: single server, Sentinel or cluster.
+    """A connection of Open WebUI's making: single server, Sentinel or cluster.
 
     `prefix` begins all of its keys. A command may take at most `patience` seconds, or
     any time where that is None.
@@ -9467,12 +9523,19 @@ class HostRedis:
     patience: float | None
 
 
-def host_redis() -> HostRedis | None:
-    """What REDIS_URL and the variables beside it name, or None without them."""
-    from open_webui.env import REDIS_KEY_PREFIX, REDIS_SOCKET_TIMEOUT
-    from open_webui.utils.redis import get_redis_client
+def host_redis(url: str = "") -> HostRedis | None:
+    """The single server at `url`; without it what Open WebUI's own REDIS_URL and the
+    variables beside it name, or None where they name nothing.
 
-    client = get_redis_client(async_mode=True)
+    Raises ValueError for a `url` that is none.
+    """
+    from open_webui.env import REDIS_KEY_PREFIX, REDIS_SOCKET_TIMEOUT
+    from open_webui.utils.redis import get_redis_client, get_redis_connection
+
+    if url:
+        client = get_redis_connection(url, async_mode=True)
+    else:
+        client = get_redis_client(async_mode=True)
     if client is None:
         return None
     return HostRedis(client, REDIS_KEY_PREFIX, REDIS_SOCKET_TIMEOUT or None)
@@ -11112,6 +11175,17 @@ class RedisWire:
         return [text.encode() for text in found if text]
 
 
+def checked_redis_url(url: str) -> str:
+    """The address of a Redis, or "" where it is empty; raises ValueError."""
+    url = url.strip()
+    if url:
+        try:
+            parse_url(url)
+        except ValueError:
+            raise ValueError("write it as redis://[user:password@]host:port") from None
+    return url
+
+
 def spec_json(spec: PoolSpec) -> str:
     """A pool's rules as the script reads them."""
     most = spec.queue.max_waiting
@@ -12322,12 +12396,12 @@ def pool_of_call(
 
 
 def count_fallback(pool: str, agent_id: str) -> None:
-    make_router().stats.pool(pool).fell_back(agent_id)
+    make_stats().pool(pool).fell_back(agent_id)
 
 
-def make_store() -> QueueStore:
+def make_store(redis_url: str) -> QueueStore:
     """Queues for all replicas where they share a Redis, else for this process."""
-    found = host_redis()
+    found = host_redis(redis_url)
     if found is None:
         return InProcessStore()
     wire = RedisWire(found.client, f"{found.prefix}:aqueduct:{{routing}}:")
@@ -12335,12 +12409,19 @@ def make_store() -> QueueStore:
     return RedisStore(wire, min(BLOCK_SECONDS, block))
 
 
-def make_router() -> Router:
-    """A router over what is kept as long as the server runs."""
+def make_router(redis_url: str) -> Router:
+    """A router over what is kept as long as the server runs; `redis_url` as in
+    host_redis. Requests stay in the queues they are in when that changes."""
     # Change the names with the shape: a new version finds what an older one kept.
-    store: QueueStore = shared_resource("routing queues 1", make_store)
+    name = f"routing queues 1 {redis_url}".rstrip()
+    store: QueueStore = shared_resource(name, partial(make_store, redis_url))
+    return Router(store, make_stats())
+
+
+def make_stats() -> RoutingStats:
+    """The counts of this process, kept as long as the server runs."""
     counts: dict[str, Any] = shared_resource("routing stats 1", dict)
-    return Router(store, RoutingStats(counts, telemetry_recorder()))
+    return RoutingStats(counts, telemetry_recorder())
 
 
 @dataclass(frozen=True, slots=True)
@@ -12371,7 +12452,7 @@ class RoutedAgent:
             goes_on=goes_on,
             login=self.entry.agent.id if self.entry.agent.pool else "",
         )
-        return make_router().run(call)
+        return make_router(self.call.redis_url).run(call)
 
     def _upstreams(self, turn: Turn) -> Mapping[str, RoutedUpstream]:
         upstreams = {}
@@ -13393,7 +13474,8 @@ async def routing_figures(function_id: str) -> bytes:
     """The report of the pools as they are configured now, as JSON."""
     valves = await function_valves(function_id)
     config = parse_agents(valves.get("AGENTS") or "", valves.get("SECRETS") or "")
-    store, stats = (router := make_router()).store, router.stats
+    router = make_router(valves.get("REDIS_URL") or "")
+    store, stats = router.store, router.stats
     stats.forget_others(upstreams_of(config))
     pools = [(spec, await store.view(spec)) for spec in pools_of(config)]
     await store.publish(dump_json(stats.data))
@@ -13885,6 +13967,7 @@ def source_event(citation: Citation) -> HostEvent:
 FRAME_SECONDS = 0.016
 BACKLOG_EVENTS = 10_000
 BACKLOG_CHARS = 4_000_000
+DELTAS = (TextDelta, ReasoningDelta)  # a union of types is made anew at each look
 
 
 class EventBuffer:
@@ -13911,7 +13994,7 @@ class EventBuffer:
         self.ended = False
 
     def put(self, event: AgentEvent) -> None:
-        if isinstance(event, TextDelta | ReasoningDelta):
+        if isinstance(event, DELTAS):
             if self._kind is not type(event):
                 self._join()
                 self._kind = type(event)
@@ -14038,12 +14121,14 @@ def failure_of(error: Exception) -> Failed:
 
 
 async def rendered(
-    events: AsyncGenerator[AgentEvent, None], renderer: Renderer
+    events: AsyncGenerator[AgentEvent, None],
+    renderer: Renderer,
+    at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The events as they are sent, an error as the last of them.
 
     Open WebUI loses the partial answer when a started generator raises, so nothing
-    is raised here.
+    is raised here. `at_end` is called however this ends, also when it is stopped.
     """
     try:
         async with aclosing(events):
@@ -14053,6 +14138,9 @@ async def rendered(
     except Exception as error:  # noqa: BLE001
         for piece in renderer.stream(failure_of(error)):
             yield piece
+    finally:
+        if at_end is not None:
+            await at_end()
     yield b"data: [DONE]\n\n"
 
 
@@ -14065,20 +14153,19 @@ def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
     return StreamingResponse(body, media_type="text/event-stream")
 
 
-async def chat_stream(
+def chat_stream(
     events: AsyncGenerator[AgentEvent, None],
     renderer: ChatRenderer,
     emit: Emit | None,
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
-    try:
-        async with aclosing(rendered(joined(events), renderer)) as sent:
-            async for piece in sent:
-                yield piece
-    finally:
+
+    async def close_status() -> None:
         # Stopped: nothing can be yielded any more, but a status must not shimmer on.
         if renderer.open_status is not None and emit is not None:
             await emit(status_event(renderer.open_status, True)["event"])
+
+    return rendered(joined(events), renderer, close_status)
 
 
 def completion_stream(
@@ -19196,6 +19283,20 @@ class Pipe:
             description="Secrets for AGENTS: NAME=value, divided by spaces.",
             json_schema_extra={"input": {"type": "password"}},
         )
+        REDIS_URL: str = Field(
+            default="",
+            description="A Redis for the queues of several servers, as redis://…, "
+            "where it is not Open WebUI's own.",
+            json_schema_extra={"input": {"type": "password"}},
+        )
+
+        # There is a password in it.
+        model_config = ConfigDict(hide_input_in_errors=True)
+
+        @field_validator("REDIS_URL")
+        @classmethod
+        def _is_an_address(cls, url: str) -> str:
+            return checked_redis_url(url)
 
     def __init__(self) -> None:
         self.valves = self.Valves()
@@ -19228,5 +19329,6 @@ class Pipe:
             emit=__event_emitter__,
             event_call=__event_call__,
             task=__task__,
+            redis_url=valves.REDIS_URL,
         )
         return await answer(parse_agents(valves.AGENTS, valves.SECRETS), call)

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 69d441aa0a4ff384
+# Content hash: 18947d6e064204db
 
 import asyncio
 import json
@@ -2560,7 +2560,7 @@ async def encode_content(texts: Any) -> list[list[float]]:
 # --- shared/memory/recipe.py ---
 
 BM25_K1 = 0.9
-BM25_B = 0.4
+BM25_B = 0.6
 # The gate's rarity of words: a memory of a few exchanges tells nothing of how rare a
 # word is at all, only which of two is the rarer one, and that is enough for an order.
 LEAST_COLLECTION = 500

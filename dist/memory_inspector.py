@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: c351b8be73b36560
+# Content hash: 6db871eed2f9920e
 
 import asyncio
 import json
@@ -2154,7 +2154,7 @@ async def embed_question(
 # --- shared/memory/recipe.py ---
 
 BM25_K1 = 0.9
-BM25_B = 0.4
+BM25_B = 0.6
 # The gate's rarity of words: a memory of a few exchanges tells nothing of how rare a
 # word is at all, only which of two is the rarer one, and that is enough for an order.
 LEAST_COLLECTION = 500

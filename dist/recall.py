@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: bcb8a2dffa9857f0
+# Content hash: b899101a59bdc8ee
 
 import asyncio
 import json
@@ -2221,7 +2221,7 @@ def is_barred(options: MemoryOptions, model: Mapping[str, Any]) -> bool:
 # --- shared/memory/recipe.py ---
 
 BM25_K1 = 0.9
-BM25_B = 0.4
+BM25_B = 0.6
 # The gate's rarity of words: a memory of a few exchanges tells nothing of how rare a
 # word is at all, only which of two is the rarer one, and that is enough for an order.
 LEAST_COLLECTION = 500

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from shared.errors import AqueductError
 from shared.host.claims import claimed
-from shared.host.dialogs import FORM_SECONDS, show_toast, tab_language
+from shared.host.dialogs import show_toast, tab_language
 from shared.host.people import current_person
 from shared.host.turns import run_as_task
 from shared.orchestration.buttons import press_compare, press_continue, press_opinion
@@ -47,8 +47,7 @@ async def work_on_press(press: Press, settings: ButtonSettings) -> None:
             raise AqueductError("switched_off")
         # A press while another one is worked on in this chat, by a double click or
         # in a second tab, is refused: the turns would mix.
-        seconds = FORM_SECONDS + settings.max_seconds
-        async with claimed(press.request, f"chat:{press.chat_id}", seconds):
+        async with claimed(press.request, f"chat:{press.chat_id}"):
             language = await tab_language(press.event_call)
             person = await current_person(press.user_id)
             await BUTTONS[press.button](Desk(press, settings, person, language))
