@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from shared.memory.base import Candidates, Floats, Numbers
 
 BM25_K1 = 0.9
-BM25_B = 0.4
+BM25_B = 0.6
 # The gate's rarity of words: a memory of a few exchanges tells nothing of how rare a
 # word is at all, only which of two is the rarer one, and that is enough for an order.
 LEAST_COLLECTION = 500
-QUESTION_SHARE = 0.6
-LEXICAL_SHARE = 0.45
+QUESTION_SHARE = 0.75
+# What words count beside meaning: most among short exchanges, less among long ones,
+# of which many hold a word by chance.
+LEXICAL_SHARE_SHORT = 0.52
+LEXICAL_SHARE_LONG = 0.33
 # What a word counts that stands one or two exchanges away in the same chat.
 NEIGHBOUR_SHARES = (0.6, 0.4)
 CHAT_SHARE = 0.4
@@ -74,9 +77,10 @@ def rank(found: Candidates, dense: Floats) -> Ranking:
     rarity = rarities(found, max(count, LEAST_COLLECTION))
     coverage = rarity @ neighbours.lend(covered) / max(float(rarity.sum()), 1e-9)
     meaning = filled(dense)
-    scores = LEXICAL_SHARE * min_max(words_said) + (1 - LEXICAL_SHARE) * min_max(
-        meaning
+    share = LEXICAL_SHARE_LONG + float(leaning.mean()) * (
+        LEXICAL_SHARE_SHORT - LEXICAL_SHARE_LONG
     )
+    scores = share * min_max(words_said) + (1 - share) * min_max(meaning)
     scores = scores + CHAT_SHARE * chat_lift(found.chats, scores, leaning)
     sure = np.where(
         np.isnan(dense),
