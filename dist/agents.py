@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 346e3c4d87d98f60
+# Content hash: a53f44cf02d38fd8
 
 import asyncio
 import base64
@@ -2909,14 +2909,14 @@ class OpenAIBackend:
                     decoder.done()
                 else:
                     reader = AnswerReader(decoder)
-                    async with aclosing(read_bytes(response, clock)) as body:
-                        async for data in body:
+                    async with aclosing(read_bytes(response, clock)) as pieces:
+                        async for data in pieces:
                             for event in reader.feed(data):
                                 clock.token()
                                 told = True
                                 yield event
                             if reader.done:
-                                await read_to_end(body, clock)
+                                await read_to_end(pieces, clock)
                                 break
                             if decoder.ended and not clock.complete:
                                 clock.answer_complete()

@@ -90,7 +90,8 @@ async def wake(store: MemoryStore, name: str) -> None:
     """Catch up in the background: deletions, missing vectors, old chats."""
     if not await function_is_active(MEMORY_FILTER_ID):
         return
-    if name == "system.startup.completed":
+    if name in ("system.startup.completed", "function.enabled"):
+        # Deletions went unseen while the server, or this function, was off.
         start_once("reconciling", forget_what_is_gone(store))
     request_indexing(store)
     if (await memory_options()).backfill:

@@ -91,9 +91,74 @@ async def test_the_inspector_shows_and_forgets(two_chats, suite_installed, scree
     await choose(chat, "quince")
     await expect(dialog).to_contain_text("Forget this?")
     await expect(dialog).to_contain_text("behind the shed")
-    await screenshot(chat, "memory-forget")
+    await screenshot(chat, "memory-forget", dark=True)
     await dialog.get_by_role("button", name="Confirm", exact=True).click()
     await eventually(lambda: not stored(suite_installed, first))
+
+
+async def test_the_inspector_is_used_with_keys_alone(
+    two_chats, suite_installed, screenshot
+):
+    """Search, look at what is found, and forget it."""
+    chat, first = two_chats
+    await eventually(lambda: stored(suite_installed, chat.chat_id))
+    page, dialog = chat.page, chat.page.get_by_role("dialog")
+    await chat.answer().get_by_role("button", name=BUTTON).focus()
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_contain_text("Used by the last answer")
+    await choose_by_key(chat, "Search my memory")
+    await expect(dialog).to_contain_text("What should be found?")
+    await page.keyboard.type("the tree behind the shed")
+    await confirm_by_key(chat)
+    await expect(dialog.locator("select")).to_contain_text("planted a quince")
+    await screenshot(chat, "memory-search", dark=True)
+    await choose_by_key(chat, "planted a quince")
+    await expect(dialog).to_contain_text("Forget this?")
+    await confirm_by_key(chat)
+    await eventually(lambda: not stored(suite_installed, first))
+
+
+async def choose_by_key(chat, label):
+    """Go down the dialog's list to an option."""
+    select = chat.page.get_by_role("dialog").locator("select")
+    await reach_by_key(chat, select)
+    chosen = "one => one.selectedOptions[0]?.text ?? ''"
+    for _ in range(10):
+        if label in await select.evaluate(chosen):
+            break
+        await chat.page.keyboard.press("ArrowDown")
+    await confirm_by_key(chat)
+
+
+async def confirm_by_key(chat):
+    button = chat.page.get_by_role("dialog").get_by_role(
+        "button", name="Confirm", exact=True
+    )
+    await reach_by_key(chat, button)
+    await chat.page.keyboard.press("Enter")
+
+
+async def reach_by_key(chat, wanted):
+    """Press Tab until the focus is there; it goes round within the dialog."""
+    await expect(wanted).to_be_visible()
+    for _ in range(10):
+        if await wanted.evaluate("one => one === document.activeElement"):
+            return
+        await chat.page.keyboard.press("Tab")
+    raise AssertionError("Tab does not lead there")
+
+
+async def test_everything_is_forgotten_at_once(two_chats, suite_installed):
+    chat, first = two_chats
+    here = chat.chat_id
+    await eventually(lambda: stored(suite_installed, here))
+    await chat.answer().get_by_role("button", name=BUTTON).click()
+    await choose(chat, "Forget everything")
+    dialog = chat.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Forget 2 exchanges for good?")
+    await dialog.get_by_role("button", name="Confirm", exact=True).click()
+    await eventually(lambda: not stored(suite_installed, first))
+    assert not stored(suite_installed, here)
 
 
 async def test_an_admin_sees_how_many_old_chats_are_indexed(chat):
@@ -116,7 +181,7 @@ async def test_the_inspector_exports_a_file(two_chats, suite_installed):
     assert [one["question"] for one in exported] == [TOLD, ASKED]
 
 
-async def test_a_chat_that_is_left_out_is_forgotten(two_chats, suite_installed):
+async def test_a_chat_that_is_left_out_is_forgotten(two_chats, suite_installed, ada):
     chat, _ = two_chats
     here = chat.chat_id
     await eventually(lambda: stored(suite_installed, here))
@@ -128,6 +193,15 @@ async def test_a_chat_that_is_left_out_is_forgotten(two_chats, suite_installed):
     await dialog.get_by_role("button", name="Cancel", exact=True).click()
     await chat.ask("The quince tree has leaves now.")
     assert not stored(suite_installed, here)
+    # What was said in it is no more stored of a copy.
+    with suite_installed.client(ada) as client:
+        response = client.post(f"/api/v1/chats/{here}/clone", json={})
+        copy = response.raise_for_status().json()["id"]
+    await chat.open_chat(copy)
+    await chat.ask("Hamlet sleeps below it.")
+    await eventually(lambda: stored(suite_installed, copy))
+    [[question, *_]] = stored(suite_installed, copy)
+    assert question == "Hamlet sleeps below it."
 
 
 async def test_an_answer_written_again_replaces_the_old_one(two_chats, suite_installed):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -177,6 +179,8 @@ async def test_a_reset_vector_store_costs_no_recall(place, ada):
 async def test_another_embedding_model_makes_the_vectors_anew(place, ada):
     first = await remembered(place, ada)
     # The same model by another name: as far as anybody can tell, another one.
+    earlier = collections(place)
+    assert earlier
     link = place.server.data / "another-model"
     link.symlink_to(place.server.data / "all-MiniLM-L6-v2")
     with place.client() as admin:
@@ -188,6 +192,19 @@ async def test_another_embedding_model_makes_the_vectors_anew(place, ada):
     await eventually(lambda: place.vectors(first.chat_id, "%another-model%"))
     await asked(place, ada)
     assert "Ophelia" in told(place)
+    # Nothing of the earlier model is left in the vector store.
+    await eventually(lambda: not earlier & collections(place))
+    assert collections(place)
+
+
+def collections(place):
+    """Names of the memory's collections in Chroma."""
+    path = place.server.data / "vector_db" / "chroma.sqlite3"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT name FROM collections WHERE name LIKE 'user-memory-aq-%'"
+        )
+        return {name for (name,) in rows}
 
 
 async def test_fifty_chats_at_once(place):

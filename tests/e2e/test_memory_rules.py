@@ -36,7 +36,12 @@ def ada(suite_installed):
     return suite_installed.create_user("Ada")
 
 
-DEFAULTS = {"keep_exchanges": 0, "barred_models": "", "max_wait_ms": LONG_WAIT_MS}
+DEFAULTS = {
+    "keep_exchanges": 0,
+    "barred_models": "",
+    "bar_external_models": False,
+    "max_wait_ms": LONG_WAIT_MS,
+}
 
 
 @contextmanager
@@ -139,6 +144,84 @@ async def test_a_workspace_model_is_barred_with_its_base(suite_installed, ada):
         async with server.chats(ada) as chats:
             await (await chats.send("pirate", ASKED)).answer()
         assert told(server) == ASKED
+
+
+@contextmanager
+def connection_to(server, url):
+    """A connection of Open WebUI's own, which counts as external."""
+    with server.client() as admin:
+        before = admin.get("/openai/config").raise_for_status().json()
+        form = {
+            "ENABLE_OPENAI_API": True,
+            "OPENAI_API_BASE_URLS": [url],
+            "OPENAI_API_KEYS": ["none"],
+            "OPENAI_API_CONFIGS": {},
+        }
+        try:
+            admin.post("/openai/config/update", json=form).raise_for_status()
+            models = admin.get("/api/models?refresh=true").raise_for_status().json()
+            yield [
+                model["id"]
+                for model in models["data"]
+                if model.get("connection_type") == "external"
+            ]
+        finally:
+            admin.post("/openai/config/update", json=before).raise_for_status()
+            admin.get("/api/models?refresh=true").raise_for_status()
+
+
+async def test_models_of_external_connections_are_barred_on_demand(suite_installed):
+    server, admin = suite_installed, suite_installed.admin
+    question = "What is the name of my tortoise?"
+    await remembered(server, admin, "My tortoise is called Archibald, she sleeps.")
+
+    async def what_hears(model):
+        server.demo.reset()
+        async with server.chats(admin) as chats:
+            await (await chats.send(model, question)).answer()
+        return told(server)
+
+    with connection_to(server, f"{server.demo.url}/v1") as [model, *_]:
+        assert "Archibald" in await what_hears(model)
+        with changed(server, bar_external_models=True):
+            assert await what_hears(model) == question
+            assert "Archibald" in await what_hears(MODEL)
+
+
+async def test_nothing_is_told_or_looked_up_in_a_chat_that_is_left_out(
+    suite_installed,
+):
+    server, admin = suite_installed, suite_installed.admin
+    await remembered(server, admin)
+    async with server.chats(admin) as chats:
+        turn = await chats.send(MODEL, "I like rain.")
+        await turn.answer()
+        leave_out(server, admin, turn.chat_id, True)
+        server.demo.reset()
+        turn = await chats.send(MODEL, ASKED, after=turn)
+        assert not citations(await turn.answer())
+        assert told(server) == ASKED
+        text = 'use recall to find "cat called"'
+        turn = await chats.send(MODEL, text, after=turn, tool_ids=["recall"])
+        answer = str(await turn.answer())
+    assert "may not be used in this chat" in answer
+    assert "Ophelia" not in answer
+
+
+async def test_a_deletion_that_the_memory_missed_is_not_told(suite_installed, ada):
+    server = suite_installed
+    first = await remembered(server, ada)
+    server.set_active("housekeeping", False)
+    try:
+        with server.client(ada) as client:
+            assert client.delete(f"/api/v1/chats/{first.chat_id}").is_success
+        await asked(server, ada)
+        assert stored(server, first.chat_id)
+        assert told(server) == ASKED
+    finally:
+        server.set_active("housekeeping", True)
+    # Switched on again, it looks for what it missed.
+    await eventually(lambda: not stored(server, first.chat_id))
 
 
 async def test_a_recall_that_comes_too_late_is_left_out(suite_installed, ada):
