@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.e2e.continue_with.presses import answering
+from tests.e2e.continue_with.test_continue_with_api import opened
 from tests.e2e.orchestrator.calls import chat, collect_all, go_on, results, work
 from tests.e2e.orchestrator.upstream import Script
 
@@ -191,3 +193,19 @@ async def said(tab, turn, status: str) -> bool:
 async def heard(upstream, count: int) -> bool:
     """Whether so many slow models are at work."""
     return len(upstream.heard("slow")) == count
+
+
+async def test_its_chats_go_on_with_a_button(tab, upstream):
+    [told] = await work(tab, upstream, [chat("A cat, please.")])
+    old = await tab.messages(told["chat_id"])
+    [answer_id] = (key for key, each in old.items() if each["role"] == "assistant")
+    tab.fill = answering(model="mira", text="Is that a cat?")
+    await tab.press_at("new_chat", told["chat_id"], answer_id, model="luna")
+    new = await tab.settled(await tab.until(lambda: opened(tab)), 4)
+    [first, _, _, last] = new.values()
+    assert last["content"] == "Mira says: Is that a cat?"
+    # What was a model's errand is a person's chat here.
+    [asked] = (each for each in old.values() if each["role"] == "user")
+    assert first["content"] == asked["content"]
+    assert asked["meta"]
+    assert not first["meta"]

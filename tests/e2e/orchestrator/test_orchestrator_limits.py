@@ -91,6 +91,23 @@ async def test_chats_and_turns_are_limited_across_depths(tab, upstream, set_valv
     assert "4 turns are the limit" in told[3]["error"]
 
 
+async def test_a_copy_of_a_chat_counts_for_nothing(
+    stage, user, tab, upstream, set_valves
+):
+    set_valves(MAX_CHATS=2)
+
+    def after_copying(done):
+        with stage.client(user) as client:
+            path = f"/api/v1/chats/{done[0]['chat_id']}/clone"
+            client.post(path, json={"title": "A copy"}).raise_for_status()
+        return {"model": "luna", "message": "two"}
+
+    second = ("chat_with_model", after_copying)
+    told = await work(tab, upstream, [chat("one")], [second], [chat("three")])
+    assert told[1]["answer"] == "Luna says: two"
+    assert "2 chats are the limit" in told[2]["error"]
+
+
 async def test_too_many_chats_to_collect_are_refused(tab, upstream, set_valves):
     set_valves(MAX_CHATS=2)
     [told] = await work(tab, upstream, [("collect", {"chat_ids": ["a", "b", "c"]})])
