@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -13,6 +13,7 @@ from shared.agents.parsing import parse_agents
 from shared.agents.request import PipeRequest
 from shared.agents.routing_page import serve_routing_page
 from shared.agents.service import answer
+from shared.routing.redis_wire import checked_redis_url
 
 PIPE_ID = "agents"
 
@@ -33,6 +34,20 @@ class Pipe:
             description="Secrets for AGENTS: NAME=value, divided by spaces.",
             json_schema_extra={"input": {"type": "password"}},
         )
+        REDIS_URL: str = Field(
+            default="",
+            description="A Redis for the queues of several servers, as redis://…, "
+            "where it is not Open WebUI's own.",
+            json_schema_extra={"input": {"type": "password"}},
+        )
+
+        # There is a password in it.
+        model_config = ConfigDict(hide_input_in_errors=True)
+
+        @field_validator("REDIS_URL")
+        @classmethod
+        def _is_an_address(cls, url: str) -> str:
+            return checked_redis_url(url)
 
     def __init__(self) -> None:
         self.valves = self.Valves()
@@ -65,5 +80,6 @@ class Pipe:
             emit=__event_emitter__,
             event_call=__event_call__,
             task=__task__,
+            redis_url=valves.REDIS_URL,
         )
         return await answer(parse_agents(valves.AGENTS, valves.SECRETS), call)

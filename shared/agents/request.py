@@ -1,7 +1,7 @@
 """One call of the pipe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.host.dialogs import Emit, EventCall
@@ -9,7 +9,10 @@ from shared.host.dialogs import Emit, EventCall
 
 @dataclass(frozen=True, slots=True)
 class PipeRequest:
-    """One call of the pipe, as Open WebUI makes it."""
+    """One call of the pipe, as Open WebUI makes it.
+
+    `redis_url` is the valve's: which Redis keeps the queues.
+    """
 
     body: Mapping[str, Any]
     user: Mapping[str, Any]
@@ -18,6 +21,7 @@ class PipeRequest:
     emit: Emit | None = None
     event_call: EventCall | None = None
     task: str | None = None
+    redis_url: str = field(default="", repr=False)
 
     @property
     def in_chat(self) -> bool:

@@ -50,12 +50,12 @@ def pool_of_call(
 
 
 def count_fallback(pool: str, agent_id: str) -> None:
-    make_router().stats.pool(pool).fell_back(agent_id)
+    make_stats().pool(pool).fell_back(agent_id)
 
 
-def make_store() -> QueueStore:
+def make_store(redis_url: str) -> QueueStore:
     """Queues for all replicas where they share a Redis, else for this process."""
-    found = host_redis()
+    found = host_redis(redis_url)
     if found is None:
         return InProcessStore()
     wire = RedisWire(found.client, f"{found.prefix}:aqueduct:{{routing}}:")
@@ -63,12 +63,19 @@ def make_store() -> QueueStore:
     return RedisStore(wire, min(BLOCK_SECONDS, block))
 
 
-def make_router() -> Router:
-    """A router over what is kept as long as the server runs."""
+def make_router(redis_url: str) -> Router:
+    """A router over what is kept as long as the server runs; `redis_url` as in
+    host_redis. Requests stay in the queues they are in when that changes."""
     # Change the names with the shape: a new version finds what an older one kept.
-    store: QueueStore = shared_resource("routing queues 1", make_store)
+    name = f"routing queues 1 {redis_url}".rstrip()
+    store: QueueStore = shared_resource(name, partial(make_store, redis_url))
+    return Router(store, make_stats())
+
+
+def make_stats() -> RoutingStats:
+    """The counts of this process, kept as long as the server runs."""
     counts: dict[str, Any] = shared_resource("routing stats 1", dict)
-    return Router(store, RoutingStats(counts, telemetry_recorder()))
+    return RoutingStats(counts, telemetry_recorder())
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,7 @@ class RoutedAgent:
             goes_on=goes_on,
             login=self.entry.agent.id if self.entry.agent.pool else "",
         )
-        return make_router().run(call)
+        return make_router(self.call.redis_url).run(call)
 
     def _upstreams(self, turn: Turn) -> Mapping[str, RoutedUpstream]:
         upstreams = {}

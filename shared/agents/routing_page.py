@@ -31,7 +31,8 @@ async def routing_figures(function_id: str) -> bytes:
     """The report of the pools as they are configured now, as JSON."""
     valves = await function_valves(function_id)
     config = parse_agents(valves.get("AGENTS") or "", valves.get("SECRETS") or "")
-    store, stats = (router := make_router()).store, router.stats
+    router = make_router(valves.get("REDIS_URL") or "")
+    store, stats = router.store, router.stats
     stats.forget_others(upstreams_of(config))
     pools = [(spec, await store.view(spec)) for spec in pools_of(config)]
     await store.publish(dump_json(stats.data))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio.connection import parse_url
 from redis.exceptions import (
     AskError,
     ClusterError,
@@ -94,6 +95,17 @@ class RedisWire:
             keys = [f"{self.root}counts:{process}" for process in processes]
             found = await self.client.mget(keys) if keys else []
         return [text.encode() for text in found if text]
+
+
+def checked_redis_url(url: str) -> str:
+    """The address of a Redis, or "" where it is empty; raises ValueError."""
+    url = url.strip()
+    if url:
+        try:
+            parse_url(url)
+        except ValueError:
+            raise ValueError("write it as redis://[user:password@]host:port") from None
+    return url
 
 
 def spec_json(spec: PoolSpec) -> str:

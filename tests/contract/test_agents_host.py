@@ -33,7 +33,7 @@ def test_the_valves_form_hides_secrets_only(suite_installed: WebUI):
     with suite_installed.client() as admin:
         path = "/api/v1/functions/id/agents/valves/spec"
         spec = admin.get(path).raise_for_status().json()
-    assert list(spec["properties"]) == ["AGENTS", "SECRETS"]
+    assert list(spec["properties"]) == ["AGENTS", "SECRETS", "REDIS_URL"]
     assert spec["properties"]["SECRETS"]["input"] == {"type": "password"}
     assert "input" not in spec["properties"]["AGENTS"]
     assert "${secret:NAME}" in spec["properties"]["AGENTS"]["description"]
