@@ -21,11 +21,15 @@ ADMIN = ("admin@example.org", "correct horse")
 
 @dataclass(frozen=True)
 class Workers:
-    """The addresses of two workers of one Open WebUI, and somebody who uses it."""
+    """The addresses of two workers of one Open WebUI, and somebody who uses it.
+
+    `database` is the address of the PostgreSQL they share.
+    """
 
     one: str
     other: str
     user: Account
+    database: str
 
 
 @contextmanager
@@ -57,4 +61,4 @@ def two_workers(folder: Path, demo: DemoAgent) -> Iterator[Workers]:
         place.set_agents(agents_yaml(agent_entries(demo.url, slow.url)))
         with place.client() as admin:
             admin.get("/api/models").raise_for_status()
-        yield Workers(one.url, other.url, place.create_user("Owner"))
+        yield Workers(one.url, other.url, place.create_user("Owner"), database)
