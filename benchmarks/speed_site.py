@@ -22,7 +22,7 @@ from devkit.webui import Account, model_ids, set_valves, sign_in
 
 EMAIL = "benchmark@localhost.example"
 PASSWORD = "only-for-this-run"
-JOINING = "rendered(joined(events), renderer)"
+JOINING = "rendered(joined(events), renderer"
 
 
 class MeasuredWebUI(OpenWebUI):
@@ -126,7 +126,7 @@ def _install_unjoined(site: Site) -> None:
     form = {
         "id": UNJOINED_PIPE,
         "name": UNJOINED_PIPE,
-        "content": text.replace(JOINING, "rendered(events, renderer)"),
+        "content": text.replace(JOINING, "rendered(events, renderer"),
         "meta": {"description": "The agents pipe without joining, to be measured."},
     }
     client = WebUIClient(site.url, site.admin.token)

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 95e228690de40690
+# Content hash: 105a665aaf8f1c1b
 
 import asyncio
 import contextlib
@@ -179,6 +179,23 @@ async def remember_models(person: Any, chosen: list[str]) -> None:
 
 
 # --- shared/host/chat_fields.py ---
+
+# Whom a chat is shared with does not see these (routers/chats.py).
+OWNERS_FIELDS = ("params", "tool_servers", "tool_ids", "filter_ids", "variables")
+
+
+def chat_seen_by(person: Any, chat: Any) -> dict[str, Any]:
+    """The JSON of a stored chat, without what is its owner's alone."""
+    hidden = () if chat.user_id == person.id else OWNERS_FIELDS
+    return {key: value for key, value in chat.chat.items() if key not in hidden}
+
+
+def message_seen_by(
+    person: Any, chat: Any, message: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A message of a stored chat, without what Open WebUI notes of it for its author."""
+    is_own = (message.get("user_id") or chat.user_id) == person.id
+    return {key: value for key, value in message.items() if is_own or key != "meta"}
 
 
 async def keep_selected_models(chat: Any) -> None:
@@ -599,8 +616,9 @@ async def run_answerer(
     """
     from fastapi import HTTPException
 
+    seen = chat_seen_by(person, chat)
     form = await completion_form(
-        person, chat.chat, turn.user_message, model, turn.language, turn.system
+        person, seen, turn.user_message, model, turn.language, turn.system
     )
     form |= {
         "chat_id": turn.chat_id,
@@ -1762,6 +1780,17 @@ def linked_history(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"messages": linked, "currentId": ids[-1] if ids else None}
 
 
+async def folder_beside(person: Any, chat: Any) -> str | None:
+    """The folder of a stored chat, for another chat of this user; None where they may
+    not put any there."""
+    from open_webui.utils.access_control.folders import has_folder_write_access
+
+    if not chat.folder_id or chat.user_id != person.id:
+        return None
+    allowed = await has_folder_write_access(person.id, chat.folder_id)
+    return str(chat.folder_id) if allowed else None
+
+
 async def delete_chat(chat_id: str, person: Any) -> None:
     """Take back a chat that came to nothing."""
     from open_webui.models.chats import Chats
@@ -1833,10 +1862,6 @@ class Origin:
     stored: Any
     title: str
     branch: Branch
-
-    @property
-    def folder_id(self) -> str | None:
-        return self.stored.folder_id if self.stored else None
 
     def link(self, chat_id: str) -> str:
         return chat_link(self.title, chat_id) if self.stored else self.title
@@ -1917,7 +1942,11 @@ async def find_origin(desk: Desk) -> Origin:
     chat = await writable_chat(press.chat_id, desk.person)
     messages = chat_messages(chat)
     answer_at(messages, press.message_id)
-    return Origin(chat, str(chat.title), branch_to(messages, press.message_id))
+    branch = [
+        message_seen_by(desk.person, chat, message)
+        for message in branch_to(messages, press.message_id)
+    ]
+    return Origin(chat, str(chat.title), branch)
 
 
 def origin_fields(
@@ -1955,15 +1984,15 @@ async def open_chat(
     desk: Desk, origin: Origin, title: str, seed: Branch, content: str, model_id: str
 ) -> str:
     """Make the chat and let the model answer in it; nothing is left if it cannot."""
-    press = desk.press
+    press, old = desk.press, origin.stored
     chat_id = await create_chat(
         press.request,
         desk.person,
         title,
         [model_id],
         seed,
-        like=origin.stored.chat if origin.stored else None,
-        folder_id=origin.folder_id,
+        like=chat_seen_by(desk.person, old) if old else None,
+        folder_id=await folder_beside(desk.person, old) if old else None,
     )
     message = new_user_message(seed[-1]["id"] if seed else None, content, model_id)
     turn = replace(desk.turn(message, [Answerer(model_id)]), chat_id=chat_id)

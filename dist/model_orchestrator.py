@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: e8c6455519c7b310
+# Content hash: 6781efbbb34fd959
 
 import asyncio
 import contextlib
@@ -387,6 +387,15 @@ async def public_address(base_url: str) -> str:
 
 
 # --- shared/host/chat_fields.py ---
+
+# Whom a chat is shared with does not see these (routers/chats.py).
+OWNERS_FIELDS = ("params", "tool_servers", "tool_ids", "filter_ids", "variables")
+
+
+def chat_seen_by(person: Any, chat: Any) -> dict[str, Any]:
+    """The JSON of a stored chat, without what is its owner's alone."""
+    hidden = () if chat.user_id == person.id else OWNERS_FIELDS
+    return {key: value for key, value in chat.chat.items() if key not in hidden}
 
 
 async def keep_selected_models(chat: Any) -> None:
@@ -835,8 +844,9 @@ async def run_answerer(
     """
     from fastapi import HTTPException
 
+    seen = chat_seen_by(person, chat)
     form = await completion_form(
-        person, chat.chat, turn.user_message, model, turn.language, turn.system
+        person, seen, turn.user_message, model, turn.language, turn.system
     )
     form |= {
         "chat_id": turn.chat_id,

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -50,12 +50,14 @@ def failure_of(error: Exception) -> Failed:
 
 
 async def rendered(
-    events: AsyncGenerator[AgentEvent, None], renderer: Renderer
+    events: AsyncGenerator[AgentEvent, None],
+    renderer: Renderer,
+    at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The events as they are sent, an error as the last of them.
 
     Open WebUI loses the partial answer when a started generator raises, so nothing
-    is raised here.
+    is raised here. `at_end` is called however this ends, also when it is stopped.
     """
     try:
         async with aclosing(events):
@@ -65,6 +67,9 @@ async def rendered(
     except Exception as error:  # noqa: BLE001
         for piece in renderer.stream(failure_of(error)):
             yield piece
+    finally:
+        if at_end is not None:
+            await at_end()
     yield b"data: [DONE]\n\n"
 
 
@@ -77,20 +82,19 @@ def event_stream(body: AsyncGenerator[bytes, None]) -> StreamingResponse:
     return StreamingResponse(body, media_type="text/event-stream")
 
 
-async def chat_stream(
+def chat_stream(
     events: AsyncGenerator[AgentEvent, None],
     renderer: ChatRenderer,
     emit: Emit | None,
 ) -> AsyncGenerator[bytes, None]:
     """The turn as output items, for a chat."""
-    try:
-        async with aclosing(rendered(joined(events), renderer)) as sent:
-            async for piece in sent:
-                yield piece
-    finally:
+
+    async def close_status() -> None:
         # Stopped: nothing can be yielded any more, but a status must not shimmer on.
         if renderer.open_status is not None and emit is not None:
             await emit(status_event(renderer.open_status, True)["event"])
+
+    return rendered(joined(events), renderer, close_status)
 
 
 def completion_stream(

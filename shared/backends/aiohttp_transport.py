@@ -5,8 +5,7 @@ aiohttp parses in C and gives all that has arrived. benchmarks/README.md has fig
 """
 
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -16,6 +15,9 @@ import yarl
 # Servers on uvicorn (vLLM and many more) close an idle connection after 5 seconds. A
 # request sent at that very moment would be lost, so ours are given up before.
 KEEP_ALIVE_SECONDS = 4.0
+
+# httpx puts a generator around every body, which each of its pieces has to pass.
+UNWRAPPED_BODY = "aqueduct_body"
 
 # In this order: the first class that fits counts.
 HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
@@ -32,14 +34,10 @@ HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
 )
 
 
-@contextmanager
-def httpx_errors(request: httpx.Request) -> Iterator[None]:
-    """Turn aiohttp's errors into httpx's, the cause kept."""
-    try:
-        yield
-    except (aiohttp.ClientError, ValueError) as error:
-        wanted = next(to for known, to in HTTPX_ERRORS if isinstance(error, known))
-        raise wanted(str(error), request=request) from error
+def httpx_error(error: Exception, request: httpx.Request) -> httpx.RequestError:
+    """The error of httpx for one of aiohttp's."""
+    wanted = next(to for known, to in HTTPX_ERRORS if isinstance(error, known))
+    return wanted(str(error), request=request)
 
 
 class AiohttpBody(httpx.AsyncByteStream):
@@ -51,10 +49,17 @@ class AiohttpBody(httpx.AsyncByteStream):
         self._response = response
         self._request = request
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        with httpx_errors(self._request):
-            while data := await self._response.content.readany():
-                yield data
+    def __aiter__(self) -> "AiohttpBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, ValueError) as error:
+            raise httpx_error(error, self._request) from error
+        if not data:
+            raise StopAsyncIteration
+        return data
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end."""
@@ -80,7 +85,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Send a request; raises httpx's errors."""
         timeout = request.extensions.get("timeout", {})
         body = await request.aread()
-        with httpx_errors(request):
+        try:
             response = await self._opened().request(
                 request.method,
                 yarl.URL(str(request.url), encoded=True),
@@ -92,10 +97,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     connect=timeout.get("connect"), sock_read=timeout.get("read")
                 ),
             )
+        except (aiohttp.ClientError, ValueError) as error:
+            raise httpx_error(error, request) from error
+        stream = AiohttpBody(response, request)
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
-            stream=AiohttpBody(response, request),
+            stream=stream,
+            extensions={UNWRAPPED_BODY: stream},
             request=request,
         )
 

@@ -7,7 +7,7 @@ import httpx
 
 from shared.backends.http import SilenceClock, read_bytes
 from shared.backends.payloads import error_detail, load_json
-from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
+from shared.backends.sse import ServerSentEvent, SSEReader
 from shared.errors import UpstreamBroken
 
 
@@ -19,16 +19,13 @@ async def read_events(
     Bare lines, as of JSON where a stream was asked for, come as events named `line`.
     Call `clock.token()` for what is of substance.
     """
-    lines, sse = LineBuffer(), SSEDecoder()
+    sse = SSEReader()
     async with aclosing(read_bytes(response, clock)) as body:
         async for data in body:
-            for event in sse_events(lines.feed(data), sse):
+            for event in sse.feed(data):
                 yield event
-    for event in sse_events(lines.finish(), sse):
+    for event in sse.finish():
         yield event
-    last = sse.finish()
-    if last is not None:
-        yield last
 
 
 def check_is_event(event: ServerSentEvent) -> None:

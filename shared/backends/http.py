@@ -20,7 +20,7 @@ import httpx
 import orjson
 
 from shared.backends.addresses import AddressRefused, public_socket
-from shared.backends.aiohttp_transport import AiohttpTransport
+from shared.backends.aiohttp_transport import UNWRAPPED_BODY, AiohttpTransport
 from shared.backends.refusals import check_status
 from shared.errors import (
     UpstreamBroken,
@@ -242,7 +242,8 @@ async def read_bytes(
     """The body as it arrives, the clock running only while waiting for it."""
     # What httpx does to a body costs more than reading it; only a packed one needs it.
     packed = "content-encoding" in response.headers
-    pieces = response.aiter_bytes() if packed else response.stream
+    unwrapped = response.extensions.get(UNWRAPPED_BODY, response.stream)
+    pieces = response.aiter_bytes() if packed else unwrapped
     assert isinstance(pieces, AsyncIterable)
     since_pause = 0
     async for data in pieces:

@@ -3,7 +3,7 @@
 vLLM, llama.cpp, Ollama, LM Studio, gateways, and Open WebUI itself.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -29,7 +29,7 @@ from shared.backends.payloads import (
     load_json,
     load_lenient_json,
 )
-from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
+from shared.backends.sse import ServerSentEvent, SSEReader
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
 from shared.events import AgentEvent, Finished, Usage
 
@@ -83,6 +83,8 @@ class OpenAIBackend:
 
     def run(self, turn: Turn) -> AsyncGenerator[AgentEvent, None]:
         """The events of one turn; closing the generator closes the connection."""
+        if turn.anew is None:
+            return self._run_once(turn)
         return answer_or_begin_anew(
             self._run_once, turn, turn.anew, is_unknown_response
         )
@@ -101,11 +103,21 @@ class OpenAIBackend:
                         yield event
                     decoder.done()
                 else:
-                    stream = self._stream(response, clock, decoder)
-                    async with aclosing(stream) as events:
-                        async for event in events:
-                            told = True
-                            yield event
+                    reader = AnswerReader(decoder)
+                    async with aclosing(read_bytes(response, clock)) as pieces:
+                        async for data in pieces:
+                            for event in reader.feed(data):
+                                clock.token()
+                                told = True
+                                yield event
+                            if reader.done:
+                                await read_to_end(pieces, clock)
+                                break
+                            if decoder.ended and not clock.complete:
+                                clock.answer_complete()
+                    for event in reader.finish():
+                        told = True
+                        yield event
             if not decoder.ended:
                 raise UpstreamBroken("cut_short")
             rest = decoder.finish()
@@ -126,32 +138,33 @@ class OpenAIBackend:
         body = chat_completions_body(self.model, turn)
         return "/chat/completions", body, ChatCompletionsDecoder()
 
-    async def _stream(
-        self, response: httpx.Response, clock: SilenceClock, decoder: StreamDecoder
-    ) -> AsyncGenerator[AgentEvent, None]:
-        """Events as they arrive, until the stream ends or says `[DONE]`."""
-        lines, sse = LineBuffer(), SSEDecoder()
-        async with aclosing(read_bytes(response, clock)) as body:
-            async for data in body:
-                for message in sse_events(lines.feed(data), sse):
-                    if message.data == b"[DONE]":
-                        decoder.done()
-                        await read_to_end(body, clock)
-                        return
-                    for event in read_message(decoder, message):
-                        clock.token()
-                        yield event
-                    if decoder.ended and not clock.complete:
-                        clock.answer_complete()
-        rest = [*sse_events(lines.finish(), sse), sse.finish()]
-        for last in rest:
-            if last is None:
-                continue
-            if last.data == b"[DONE]":
-                decoder.done()
+
+class AnswerReader:
+    """The bytes of an answer's stream in, agent events out.
+
+    `done` turns True with `[DONE]`: what follows it is nothing to us.
+    """
+
+    def __init__(self, decoder: StreamDecoder) -> None:
+        self._sse = SSEReader()
+        self._decoder = decoder
+        self.done = False
+
+    def feed(self, data: bytes) -> Iterator[AgentEvent]:
+        """What these bytes say; raises UpstreamBroken after what came before it."""
+        return self._read(self._sse.feed(data))
+
+    def finish(self) -> Iterator[AgentEvent]:
+        """What remains when the stream has ended."""
+        return self._read([] if self.done else self._sse.finish())
+
+    def _read(self, messages: list[ServerSentEvent]) -> Iterator[AgentEvent]:
+        for message in messages:
+            if message.data == b"[DONE]":
+                self._decoder.done()
+                self.done = True
                 return
-            for event in read_message(decoder, last):
-                yield event
+            yield from read_message(self._decoder, message)
 
 
 def is_unknown_response(error: UpstreamError) -> bool:

@@ -103,7 +103,37 @@ class SSEDecoder:
         return event
 
 
-def sse_events(lines: list[bytes], decoder: SSEDecoder) -> list[ServerSentEvent]:
-    """The events that these lines complete."""
-    events = map(decoder.feed, lines)
-    return [event for event in events if event is not None]
+class SSEReader:
+    """Turns a byte stream into events, whatever the chunking."""
+
+    def __init__(self) -> None:
+        self._lines = LineBuffer()
+        self._decoder = SSEDecoder()
+        self._between = True  # two events: nothing is held
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that these bytes complete; raises UpstreamBroken as LineBuffer."""
+        if self._between and is_one_event(data):
+            return [ServerSentEvent("", data[6:-2])]
+        self._between = data.endswith(b"\n\n")
+        return self._events(self._lines.feed(data))
+
+    def finish(self) -> list[ServerSentEvent]:
+        """What remains when the stream has ended."""
+        last = [*self._events(self._lines.finish()), self._decoder.finish()]
+        return [event for event in last if event is not None]
+
+    def _events(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        events = map(self._decoder.feed, lines)
+        return [event for event in events if event is not None]
+
+
+def is_one_event(data: bytes) -> bool:
+    """Whether this is one line of data and no more: nearly all that live servers send."""
+    return (
+        data.startswith(b"data: ")
+        and data.find(b"\n") == len(data) - 2
+        and data.endswith(b"\n\n")
+        and not data.endswith(b"\r\n\n")
+        and len(data) <= MAX_LINE_BYTES
+    )

@@ -8,6 +8,7 @@ from shared.events import AgentEvent, ReasoningDelta, TextDelta
 FRAME_SECONDS = 0.016
 BACKLOG_EVENTS = 10_000
 BACKLOG_CHARS = 4_000_000
+DELTAS = (TextDelta, ReasoningDelta)  # a union of types is made anew at each look
 
 
 class EventBuffer:
@@ -34,7 +35,7 @@ class EventBuffer:
         self.ended = False
 
     def put(self, event: AgentEvent) -> None:
-        if isinstance(event, TextDelta | ReasoningDelta):
+        if isinstance(event, DELTAS):
             if self._kind is not type(event):
                 self._join()
                 self._kind = type(event)

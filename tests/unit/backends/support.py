@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.backends.openai_chat import ChatCompletionsDecoder
 from shared.backends.openai_responses import ResponsesDecoder
-from shared.backends.sse import LineBuffer, ServerSentEvent, SSEDecoder, sse_events
+from shared.backends.sse import ServerSentEvent, SSEReader
 from shared.errors import AqueductError
 from shared.events import (
     AgentEvent,
@@ -39,11 +39,9 @@ def chunkings(data: bytes | str) -> st.SearchStrategy[list[Any]]:
 
 def read_sse(pieces: Iterable[bytes]) -> list[ServerSentEvent]:
     """All events of a byte stream that arrives in these pieces."""
-    lines, sse = LineBuffer(), SSEDecoder()
-    events = [event for piece in pieces for event in sse_events(lines.feed(piece), sse)]
-    events += sse_events(lines.finish(), sse)
-    last = sse.finish()
-    return [*events, last] if last else events
+    reader = SSEReader()
+    events = [event for piece in pieces for event in reader.feed(piece)]
+    return [*events, *reader.finish()]
 
 
 def decode_chat(*payloads: Any) -> list[AgentEvent]:

@@ -122,3 +122,27 @@ def test_the_decoder_forgets_an_event_it_has_told():
     assert decoder.feed(b"data: once") is None
     assert decoder.finish() == ServerSentEvent("", b"once")
     assert decoder.finish() is None
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"data: a\n\n", b"data: b\n\n"],
+        [b"data: a\r\n\n", b"data: b\n\r\n"],
+        [b"data: a\n", b"\n", b"data: b\n\n"],
+        [b"data: ", b"a\n\n", b"\n", b"data: b\n\n"],
+        [b"\xef\xbb\xbfdata: a\n\n", b":\n\n", b"data: b\n\n"],
+    ],
+    ids=["one-each", "mixed-ends", "end-apart", "cut", "mark-and-comment"],
+)
+def test_an_event_in_a_piece_of_its_own_is_the_same_event(pieces):
+    assert read_sse(pieces) == [ServerSentEvent("", b"a"), ServerSentEvent("", b"b")]
+
+
+def test_a_whole_event_goes_on_with_what_came_before_it():
+    assert read_sse([b"event: note\n", b"data: a\n\n", b"data: b\n\n"]) == [
+        ServerSentEvent("note", b"a"),
+        ServerSentEvent("", b"b"),
+    ]
+    assert read_sse([b"data: a\n", b"data: b\n\n"]) == [ServerSentEvent("", b"a\nb")]
+    assert read_sse([b"data: a", b"data: b\n\n"]) == [ServerSentEvent("", b"adata: b")]
