@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: a53f44cf02d38fd8
+# Content hash: 8d5c3bb0745cc1c0
 
 import asyncio
 import base64
@@ -12065,7 +12065,8 @@ class RoutedCall:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one call has come. `status` is a line of ours that still shimmers.
+    """How far one call has come. `status` is a line of ours that still shimmers,
+    `waited` the seconds in queues, which the deadline is for.
 
     `excluded` are upstreams not to be asked next, `hopeless` those never to be asked
     again: their failure will not pass.
@@ -12073,6 +12074,7 @@ class Progress:
 
     entered: float
     started: float | None = None
+    waited: float = 0.0
     attempt: int = 0
     upstream: str = ""
     excluded: frozenset[str] = frozenset()
@@ -12166,9 +12168,10 @@ class Router:
         kind = REQUEST_CLASSES[call.priority]
         counts.queued(kind)
         came, why, told = self.clock(), "cancelled", False
+        deadline = getattr(call.spec.queue.deadline, kind)
         try:
             if not place.settled.done():
-                limit = came + getattr(call.spec.queue.deadline, kind)
+                limit = came + deadline - progress.waited
                 async with aclosing(self._wait(call, place, limit)) as notices:
                     async for notice in notices:
                         told = True
@@ -12178,10 +12181,11 @@ class Router:
                 raise refused(place.refusal)
             if place.grant is None:
                 why = "expired"
-                raise QueueError("queue_expired", seconds=round(limit - came))
+                raise QueueError("queue_expired", seconds=round(deadline))
             why = ""
         finally:
             seconds = self.clock() - came
+            progress.waited += seconds
             if why:
                 counts.left(kind, why)
             else:
@@ -12232,7 +12236,7 @@ class Router:
             if grant.probe:
                 counts.breaker("half_open")
                 if call.spec.breaker.health:
-                    await upstream.health()
+                    await look_at(upstream)
             async with aclosing(upstream.run()) as events:
                 async for event in events:
                     if isinstance(event, Usage):
@@ -12335,6 +12339,16 @@ class Answering:
     first: float
     tokens: int = 0
     held: list[AgentEvent] = field(default_factory=list)
+
+
+async def look_at(upstream: RoutedUpstream) -> None:
+    """Raise UpstreamError when the server is ill."""
+    try:
+        await upstream.health()
+    except UpstreamRefused as error:
+        # A server without what is asked for is there all the same.
+        if error.status not in (404, 405, 501):
+            raise
 
 
 def refused(refusal: Refusal) -> QueueError:

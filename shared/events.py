@@ -80,6 +80,7 @@ class FileOutput:
     """A file or an image the agent made; `url` is http(s) or a data URL.
 
     `file_id` and `size` (bytes) are those of Open WebUI's storage, once it is there.
+    One without a `url` was made, but there is no room for it.
     """
 
     url: str

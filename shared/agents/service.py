@@ -14,7 +14,7 @@ from shared.agents.answers import (
     whole_completion,
 )
 from shared.agents.approvals import ChatDialogs, Grants
-from shared.agents.attachments import store_files
+from shared.agents.attachments import MAX_FILES_MIB, attach_files, store_files
 from shared.agents.catalogue import AgentEntry, answering_chain, find_entry
 from shared.agents.config import AgentConfig
 from shared.agents.dialog_texts import DIALOG_TEXTS
@@ -29,9 +29,10 @@ from shared.agents.sessions import SessionPlace, parent_session
 from shared.agents.tasks import task_events
 from shared.agents.texts import AGENT_TEXTS
 from shared.agents.texts_a2a import A2A_TEXTS
+from shared.agents.texts_files import FILE_TEXTS
 from shared.agents.texts_programs import PROGRAM_TEXTS
 from shared.agents.tool_rounds import ToolPolicy, answer_with_tools
-from shared.agents.turns import attach_files, build_turn, call_ids
+from shared.agents.turns import build_turn, call_ids
 from shared.backends.base import Turn
 from shared.errors import AqueductError
 from shared.events import AgentEvent, Handover, SessionState, Status
@@ -49,6 +50,7 @@ PIPE_TEXTS = {
     **AGENT_TEXTS,
     **PROGRAM_TEXTS,
     **A2A_TEXTS,
+    **FILE_TEXTS,
     **DIALOG_TEXTS,
     **RECOVERY_TEXTS,
     **ROUTING_TEXTS,
@@ -128,11 +130,17 @@ async def turn_events(
     agent = entry.agent
     sentence = own_sentence(call, entry)
     run = agent_run(entry, plan, call, sentence)
-    turn = await prepare_turn(agent, call, sentence)
+    body, too_large = call.body, False
+    if agent.files == "attach":
+        body, too_large = await attach_files(body, call.metadata, call.user)
+    if too_large:
+        limit = {"limit": MAX_FILES_MIB}
+        yield Status(sentence("files_not_given", limit), done=True)
+    turn = await prepare_turn(agent, call, sentence, body)
     if agent.recover_tool_calls:
         run = partial(run_recovering, run, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
-    answered = store_files(answered, call.request, call.user)
+    answered = store_files(answered, call.request, call.user, sentence)
     answered = warn_of_login(answered, agent, sentence)
     place = kept_session_place(agent, call)
     async with aclosing(answered) as events:
@@ -155,16 +163,13 @@ def run_recovering(
 
 
 async def prepare_turn(
-    agent: AgentConfig, call: PipeRequest, sentence: Sentence
+    agent: AgentConfig, call: PipeRequest, sentence: Sentence, body: Mapping[str, Any]
 ) -> Turn:
-    """The turn with its session, files, and a way to ask the user."""
-    body = call.body
+    """The turn with its session and a way to ask the user."""
     place = kept_session_place(agent, call)
     session, forks = None, False
     if agent.session:
         session, forks = await parent_session(place, call.metadata)
-    if agent.files == "attach":
-        body = await attach_files(body, call.metadata, call.user)
     grants: Grants = shared_resource("approvals", dict)
     dialogs = ChatDialogs(
         agent.approvals,

@@ -1,14 +1,11 @@
 """From Open WebUI's request to the turn an agent is given."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.agents.config import AgentConfig
 from shared.backends.base import Turn
 from shared.backends.dialogs import NOBODY, Dialogs
-from shared.backends.encoding import encode_base64
-from shared.host.files import read_user_file
 
 # What Open WebUI keeps in a request for itself; everything else is a parameter.
 HOST_KEYS = frozenset(
@@ -48,7 +45,6 @@ HOST_KEYS = frozenset(
     }
 )
 MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
-MAX_ATTACHED_BYTES = 20 * 1024 * 1024
 
 
 def build_turn(
@@ -171,44 +167,3 @@ def add_system_prompt(
             content = [{"type": "text", "text": system}, *(content or [])]
         return [{**messages[0], "content": content}, *messages[1:]]
     return [{"role": "system", "content": system}, *messages]
-
-
-async def attach_files(
-    body: Mapping[str, Any], metadata: Mapping[str, Any], user: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The request with the user's files as `file` parts of the last user message.
-
-    Format: OpenAI API reference, file inputs: {type: file, file: {filename,
-    file_data: data URL}}. The text that Open WebUI extracted from them is left out.
-    Once the files are over 20 MiB together, the request stays as it is.
-    """
-    parts: list[dict[str, Any]] = []
-    room = MAX_ATTACHED_BYTES
-    for entry in metadata.get("files") or ():
-        file_id = entry.get("id") or (entry.get("file") or {}).get("id")
-        if entry.get("type") != "file" or not file_id:
-            continue
-        found = await read_user_file(file_id, user, room)
-        if found is None:
-            return dict(body)
-        name, mime, data = found
-        room -= len(data)
-        url = f"data:{mime};base64,{await asyncio.to_thread(encode_base64, data)}"
-        parts.append({"type": "file", "file": {"filename": name, "file_data": url}})
-    said = (metadata.get("user_message") or {}).get("content")
-    messages = [dict(message) for message in body.get("messages") or ()]
-    for message in reversed(messages):
-        if message.get("role") == "user" and parts:
-            content = message.get("content") or ""
-            if isinstance(content, str):
-                content = [{"type": "text", "text": content}]
-            if isinstance(said, str):
-                content = [with_text(part, said) for part in content]
-            message["content"] = [*content, *parts]
-            break
-    return {**body, "messages": messages}
-
-
-def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    """A text part with other text; parts of other kinds as they are."""
-    return {**part, "text": text} if part.get("type") == "text" else part

@@ -25,6 +25,7 @@ from shared.backends.langgraph_humans import (
     settle_interrupts,
 )
 from shared.backends.langgraph_stream import GraphInterrupt, LangGraphDecoder
+from shared.backends.listing_pages import ENTRIES_A_PAGE, Entries, all_entries
 from shared.backends.payloads import events_of, load_json, must_be_object
 from shared.backends.transcript import message_text
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
@@ -63,12 +64,15 @@ class LangGraphBackend:
 
     async def discover(self) -> list[DiscoveredModel]:
         """The assistants; those that the server made itself go by their graph's id."""
-        found = await call_json(
-            self.client, self.endpoint, "POST", "/assistants/search", {"limit": 100}
-        )
-        if not isinstance(found, list):
-            raise UpstreamBroken("unreadable")
-        return [found_assistant(must_be_object(entry)) for entry in reversed(found)]
+
+        async def next_page(known: Entries) -> Any:
+            order = {"sort_by": "created_at", "sort_order": "asc"}
+            page = {"limit": ENTRIES_A_PAGE, "offset": len(known), **order}
+            place = "/assistants/search"
+            return await call_json(self.client, self.endpoint, "POST", place, page)
+
+        found = await all_entries(next_page, "assistant_id", self.endpoint.agent)
+        return list(map(found_assistant, found))
 
     async def health(self) -> None:
         await get_json(self.client, self.endpoint, "/ok")

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -21,6 +22,7 @@ from shared.backends.event_streams import read_events
 from shared.backends.forgotten import answer_or_begin_anew
 from shared.backends.http import Endpoint, call_json, get_json, open_stream
 from shared.backends.letta_stream import CONFLICT_STATUS, LettaCall, LettaDecoder
+from shared.backends.listing_pages import ENTRIES_A_PAGE, Entries, all_entries
 from shared.backends.payloads import events_of, load_json
 from shared.backends.transcript import message_files, message_text, transcript
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamRefused
@@ -68,9 +70,14 @@ class LettaBackend:
 
     async def discover(self) -> list[DiscoveredModel]:
         """The server's agents."""
-        found = await get_json(self.client, self.endpoint, "/v1/agents/?limit=200")
-        if not isinstance(found, list):
-            raise UpstreamBroken("unreadable")
+
+        async def next_page(known: Entries) -> Any:
+            path = f"/v1/agents/?limit={ENTRIES_A_PAGE}"
+            if known:
+                path += f"&after={quote(str(known[-1]['id']), safe='')}"
+            return await get_json(self.client, self.endpoint, path)
+
+        found = await all_entries(next_page, "id", self.endpoint.agent)
         return [
             DiscoveredModel(str(agent["id"]), str(agent.get("name") or agent["id"]))
             for agent in found

@@ -74,17 +74,21 @@ class Workspace:
         return dict(plain_files(self.folder))
 
     def made_since(self, before: Snapshot) -> list[FileOutput]:
-        """Files that are new or changed, as long as there is room for them."""
+        """Files that are new or changed; where there is no room, their names alone."""
         outputs: list[FileOutput] = []
+        left_out: list[FileOutput] = []
         room = MAX_BYTES_OUT
         for name, seen in sorted(plain_files(self.folder)):
-            if before.get(name) == seen or len(outputs) == MAX_FILES_OUT:
+            if before.get(name) == seen:
+                continue
+            if len(outputs) == MAX_FILES_OUT or seen[1] > room:
+                left_out.append(FileOutput("", "", name, size=seen[1]))
                 continue
             data = read_plain_file(self.folder / name, room)
             if data is not None:
                 room -= len(data)
                 outputs.append(file_output(name, data))
-        return outputs
+        return [*outputs, *left_out]
 
 
 def is_lasting_chat(chat_id: str) -> bool:

@@ -4,19 +4,28 @@ import asyncio
 import io
 import mimetypes
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.host.users import user_model
 
 
+@dataclass(frozen=True, slots=True)
+class UserFile:
+    """A stored file; `data` is None where it is larger than it may be."""
+
+    name: str
+    mime_type: str
+    data: bytes | None = field(repr=False)
+
+
 async def read_user_file(
     file_id: str, user: Mapping[str, Any], limit: int
-) -> tuple[str, str, bytes] | None:
-    """Name, MIME type and bytes of a stored file this user may read.
+) -> UserFile | None:
+    """A stored file of at most `limit` bytes that this user may read.
 
-    None where there is no such file, it is not this user's to read, or it is
-    larger than `limit` bytes.
+    None where there is no such file, or it is not this user's to read.
     """
     from open_webui.models.files import Files
     from open_webui.storage.provider import Storage
@@ -31,18 +40,17 @@ async def read_user_file(
     ):
         return None
     path = Path(await asyncio.to_thread(Storage.get_file, file.path))
-    data = await asyncio.to_thread(read_within, path, limit)
-    if data is None:
+    try:
+        data = await asyncio.to_thread(read_within, path, limit)
+    except OSError:
         return None
     mime = (file.meta or {}).get("content_type") or mimetypes.guess_type(path.name)[0]
-    return file.filename, mime or "application/octet-stream", data
+    return UserFile(file.filename, mime or "application/octet-stream", data)
 
 
 def read_within(path: Path, limit: int) -> bytes | None:
-    """The file's bytes, or None where it is gone or larger than `limit`."""
-    if not path.is_file() or path.stat().st_size > limit:
-        return None
-    return path.read_bytes()
+    """The file's bytes, or None where it is larger than `limit`."""
+    return path.read_bytes() if path.stat().st_size <= limit else None
 
 
 async def save_user_file(

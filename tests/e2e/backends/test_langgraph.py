@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -188,3 +188,31 @@ async def test_the_servers_graphs_are_models(suite_installed: WebUI):
     assert names["agents.all.agent"] == "All: agent"
     assert names["agents.all.careful"] == "All: careful"
     seen("langgraph", PROGRAM, "discovery")
+
+
+@pytest.fixture
+def many_graphs(langgraph_server: str) -> Iterator[list[str]]:
+    """The ids of more assistants than the server lists at once."""
+    with httpx.Client(base_url=langgraph_server, trust_env=False) as server:
+        made = []
+        for number in range(105):
+            assistant = {"graph_id": "agent", "name": f"No. {number}"}
+            answer = server.post("/assistants", json=assistant).raise_for_status()
+            made.append(answer.json()["assistant_id"])
+        yield made
+        for assistant_id in made:
+            server.delete(f"/assistants/{assistant_id}").raise_for_status()
+
+
+async def test_graphs_are_listed_beyond_the_first_hundred(
+    langgraph_server: str,
+    many_graphs: list[str],
+    suite_installed: WebUI,
+    set_agents: Callable[[str], None],
+):
+    agent = {"id": "more", "backend": "langgraph", "url": langgraph_server}
+    set_agents(json.dumps([agent | {"discover": True}]))
+    expected = {f"agents.more.{assistant_id}" for assistant_id in many_graphs}
+    await eventually(
+        lambda: expected <= listed_models(suite_installed).keys(), "the graphs"
+    )

@@ -274,22 +274,27 @@ async def test_configuration_and_context_go_into_every_run(client):
 
 
 async def test_assistants_are_discovered(client):
-    found = [
-        {"assistant_id": "id2", "graph_id": "agent", "name": "Mine", "metadata": {}},
-        {
-            "assistant_id": "id1",
-            "graph_id": "agent",
-            "name": "agent",
-            "metadata": {"created_by": "system"},
-        },
+    made_by_server = {
+        "assistant_id": "id1",
+        "graph_id": "agent",
+        "name": "agent",
+        "metadata": {"created_by": "system"},
+    }
+    mine = [
+        {"assistant_id": f"id{number}", "graph_id": "agent", "name": f"Mine {number}"}
+        for number in range(2, 130)
     ]
 
     async def script(exchange: Exchange) -> None:
-        await exchange.answer(200, found)
+        start, count = exchange.body["offset"], exchange.body["limit"]
+        await exchange.answer(200, [made_by_server, *mine][start : start + count])
 
     async with serve(script) as upstream:
         models = await backend(client, upstream.url).discover()
-    assert [(m.id, m.name) for m in models] == [("agent", "agent"), ("id2", "Mine")]
+    assert [(m.id, m.name) for m in models] == [
+        ("agent", "agent"),
+        *((f"id{number}", f"Mine {number}") for number in range(2, 130)),
+    ]
 
 
 async def test_several_interrupts_are_answered_by_their_ids():

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -289,13 +290,26 @@ async def test_a_failure_is_told(client, stream, code):
 
 
 async def test_the_agents_are_listed(client):
+    scouts = [{"id": f"agent-{n}", "name": f"Scout {n}"} for n in range(130)]
+
     async def agents(exchange: Exchange) -> None:
-        await exchange.answer(200, [{"id": "agent-1", "name": "Scout"}])
+        query = parse_qs(urlsplit(exchange.path).query)
+        ids = [scout["id"] for scout in scouts]
+        start = ids.index(query["after"][0]) + 1 if "after" in query else 0
+        await exchange.answer(200, scouts[start : start + int(query["limit"][0])])
 
     async with serve(agents) as upstream:
-        [found] = await backend(client, upstream.url).discover()
+        found = await backend(client, upstream.url).discover()
+    assert [{"id": agent.id, "name": agent.name} for agent in found] == scouts
+
+
+async def test_health_is_asked_for(client):
+    async def healthy(exchange: Exchange) -> None:
+        await exchange.answer(200, {"status": "ok"})
+
+    async with serve(healthy) as upstream:
         await backend(client, upstream.url).health()
-    assert (found.id, found.name) == ("agent-1", "Scout")
+        assert [asked.path for asked in upstream.asked] == ["/v1/health/"]
 
 
 async def test_a_list_that_is_none(client):

@@ -66,8 +66,15 @@ def test_what_is_attached_has_limits(tmp_path, monkeypatch):
         (tmp_path / folder / "file").write_bytes(b"y")
     for number in range(20):
         (tmp_path / f"small-{number:02}").write_bytes(b"z")
-    made = [file.name for file in workspace.made_since(before)]
-    assert made == [f"small-{number:02}" for number in range(10)]
+    files = workspace.made_since(before)
+    small = [f"small-{number:02}" for number in range(20)]
+    assert [file.name for file in files if file.url] == small[:10]
+    # Of those without room the name remains, for the user to be told.
+    assert [file.name for file in files if not file.url] == [
+        "large",
+        *small[10:],
+        "src/file",
+    ]
     assert workspace.made_since(workspace.snapshot()) == []
 
 
