@@ -13,7 +13,9 @@ from shared.host.dialogs import Emit, EventCall, ask_form
 from shared.render.items import status_event
 from shared.texts import Sentence
 
-DETAIL_CHARS = 1500
+# Of what is longer, beginning and end are shown: the end of a command says as much.
+HEAD_CHARS = 2500
+TAIL_CHARS = 1500
 MAX_GRANTS = 10_000
 
 # (user, chat, agent, tool) of what was allowed for the rest of a chat, oldest first.
@@ -58,7 +60,7 @@ class ChatDialogs:
         }
         answer = await self._form(
             self.sentence("approval_title", fields),
-            request_words(request),
+            request_words(request, self.sentence),
             {"allow": choice},
             self.sentence("approval_waiting", fields),
         )
@@ -79,7 +81,7 @@ class ChatDialogs:
             field["enum"] = list(question.choices)
         answer = await self._form(
             self.sentence("question_title", {}),
-            question.message[:DETAIL_CHARS],
+            shortened(question.message, self.sentence),
             {"answer": field},
             self.sentence("question_waiting", {}),
         )
@@ -142,10 +144,16 @@ def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
     )
 
 
-def request_words(request: ApprovalRequest) -> str:
+def request_words(request: ApprovalRequest, sentence: Sentence) -> str:
     """What is to be done, where, and in full, as plain text."""
-    detail = request.detail
-    if len(detail) > DETAIL_CHARS:
-        detail = detail[:DETAIL_CHARS].rstrip() + "…"
-    where = "\n".join(request.paths)
-    return "\n\n".join(part for part in (request.title, where, detail) if part)
+    parts = (request.title, "\n".join(request.paths), request.detail)
+    return "\n\n".join(shortened(part, sentence) for part in parts if part)
+
+
+def shortened(text: str, sentence: Sentence) -> str:
+    """A text without its middle where it is too long, and how much that was."""
+    left_out = len(text) - HEAD_CHARS - TAIL_CHARS
+    if left_out <= 0:
+        return text
+    mark = sentence("middle_left_out", {"count": left_out})
+    return f"{text[:HEAD_CHARS]}\n\n{mark}\n\n{text[-TAIL_CHARS:]}"

@@ -1,4 +1,4 @@
-"""What the agents pipe asks users, in each language; see texts.py. Field: tool."""
+"""What the agents pipe asks users, in each language; see texts.py. Fields: tool, count."""
 
 DIALOG_TEXTS: dict[str, dict[str, str]] = {
     "approval_title": {
@@ -35,6 +35,13 @@ DIALOG_TEXTS: dict[str, dict[str, str]] = {
         "es": "{agent} espera su permiso: {tool}",
         "fr": "{agent} attend votre autorisation : {tool}",
         "zh": "{agent} 正在等待您的许可：{tool}",
+    },
+    "middle_left_out": {
+        "en": "[… {count} characters are left out here …]",
+        "de": "[… hier fehlen {count} Zeichen …]",
+        "es": "[… aquí se omiten {count} caracteres …]",
+        "fr": "[… {count} caractères sont omis ici …]",
+        "zh": "[… 此处省略 {count} 个字符 …]",
     },
     "question_title": {
         "en": "{agent} has a question",

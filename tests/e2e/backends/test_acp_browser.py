@@ -103,3 +103,28 @@ async def test_stop_while_the_agent_asks(page_for: PageFor, line: CommandLine):
     await tab.finished()
     await eventually(lambda: not running(line, "note.txt"), "the end of the command")
     await expect(tab.answer().locator(".shimmer")).to_have_count(0)
+
+
+@pytest.mark.parametrize("line", ["claude"], indirect=True)
+async def test_the_end_of_a_long_command_can_be_read(
+    page_for: PageFor, line: CommandLine, scripted_upstream: ScriptedUpstream
+):
+    command = f"echo {'plum ' * 3000}> note.txt; rm -rf notes"
+    scripted_upstream.add(
+        after_tool("Write much", "That was all."),
+        tool("Write much", SHELLS[line.name], command=command, description="Write"),
+    )
+    tab = await page_for()
+    await tab.open(f"agents.acp-{line.name}")
+    await tab.send("Write much")
+    asked = dialog(tab)
+    await expect(asked).to_contain_text("; rm -rf notes", timeout=ANSWER_TIMEOUT)
+    await expect(asked).to_contain_text("characters are left out here")
+    # The buttons stand below it, so that nobody presses one without passing the end.
+    decline = asked.get_by_role("button", name="Decline")
+    await expect(decline).not_to_be_in_viewport()
+    await asked.hover(position={"x": 50, "y": 400})
+    await tab.page.mouse.wheel(0, 5_000)
+    await expect(decline).to_be_in_viewport()
+    await decline.click()
+    await tab.finished()

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from shared.agents.approvals import DETAIL_CHARS, ChatDialogs
+from shared.agents.approvals import HEAD_CHARS, TAIL_CHARS, ChatDialogs
 from shared.agents.config import ApprovalSettings
 from shared.agents.service import sentence_for
 from shared.backends.dialogs import ApprovalRequest, UserQuestion
@@ -140,11 +140,22 @@ async def test_an_entry_with_paths_covers_nothing_outside(paths):
     assert not await listed.approve(request)
 
 
-async def test_a_long_detail_is_clipped():
+async def test_of_a_long_command_the_end_is_shown_too():
     browser = Browser(DENIED)
-    await dialogs(browser).approve(ApprovalRequest("shell", "Run", "x" * 9000))
-    assert len(browser.forms[0]["message"]) < DETAIL_CHARS + 50
-    assert browser.forms[0]["message"].endswith("…")
+    command = "echo " + "x" * 9000 + "; rm -rf ~"
+    await dialogs(browser).approve(ApprovalRequest("shell", command, command))
+    message = browser.forms[0]["message"]
+    left_out = len(command) - HEAD_CHARS - TAIL_CHARS
+    assert message.count("echo x") == message.count("; rm -rf ~") == 2
+    assert message.count(f"[… {left_out} characters are left out here …]") == 2
+    assert len(message) < 2 * (HEAD_CHARS + TAIL_CHARS + 60)
+
+
+async def test_what_just_fits_is_shown_whole():
+    browser = Browser(DENIED)
+    detail = "x" * (HEAD_CHARS + TAIL_CHARS)
+    await dialogs(browser).approve(ApprovalRequest("shell", "Run", detail))
+    assert browser.forms[0]["message"] == f"Run\n\n{detail}"
 
 
 async def test_a_question_gives_the_user_s_words():
