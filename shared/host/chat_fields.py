@@ -1,7 +1,24 @@
-"""What a turn is not to change in a stored chat."""
+"""What a turn is not to change in a stored chat, or not to take from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+# Whom a chat is shared with does not see these (routers/chats.py).
+OWNERS_FIELDS = ("params", "tool_servers", "tool_ids", "filter_ids", "variables")
+
+
+def chat_seen_by(person: Any, chat: Any) -> dict[str, Any]:
+    """The JSON of a stored chat, without what is its owner's alone."""
+    hidden = () if chat.user_id == person.id else OWNERS_FIELDS
+    return {key: value for key, value in chat.chat.items() if key not in hidden}
+
+
+def message_seen_by(
+    person: Any, chat: Any, message: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A message of a stored chat, without what Open WebUI notes of it for its author."""
+    is_own = (message.get("user_id") or chat.user_id) == person.id
+    return {key: value for key, value in message.items() if is_own or key != "meta"}
 
 
 async def keep_selected_models(chat: Any) -> None:

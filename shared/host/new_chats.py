@@ -76,6 +76,17 @@ def linked_history(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"messages": linked, "currentId": ids[-1] if ids else None}
 
 
+async def folder_beside(person: Any, chat: Any) -> str | None:
+    """The folder of a stored chat, for another chat of this user; None where they may
+    not put any there."""
+    from open_webui.utils.access_control.folders import has_folder_write_access
+
+    if not chat.folder_id or chat.user_id != person.id:
+        return None
+    allowed = await has_folder_write_access(person.id, chat.folder_id)
+    return str(chat.folder_id) if allowed else None
+
+
 async def delete_chat(chat_id: str, person: Any) -> None:
     """Take back a chat that came to nothing."""
     from open_webui.models.chats import Chats

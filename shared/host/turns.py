@@ -14,7 +14,11 @@ from uuid import uuid4
 from starlette.requests import Request
 
 from shared.errors import AqueductError
-from shared.host.chat_fields import keep_selected_models, restore_columns
+from shared.host.chat_fields import (
+    chat_seen_by,
+    keep_selected_models,
+    restore_columns,
+)
 from shared.host.completion_form import completion_form
 from shared.host.usable_models import UsableModel, usable_model
 
@@ -249,8 +253,9 @@ async def run_answerer(
     """
     from fastapi import HTTPException
 
+    seen = chat_seen_by(person, chat)
     form = await completion_form(
-        person, chat.chat, turn.user_message, model, turn.language, turn.system
+        person, seen, turn.user_message, model, turn.language, turn.system
     )
     form |= {
         "chat_id": turn.chat_id,

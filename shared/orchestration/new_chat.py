@@ -8,9 +8,16 @@ from typing import Any
 from uuid import uuid4
 
 from shared.errors import AqueductError
+from shared.host.chat_fields import chat_seen_by, message_seen_by
 from shared.host.dialogs import open_in_tab
 from shared.host.errands import without_errand
-from shared.host.new_chats import append_line, create_chat, delete_chat, plain_answer
+from shared.host.new_chats import (
+    append_line,
+    create_chat,
+    delete_chat,
+    folder_beside,
+    plain_answer,
+)
 from shared.host.people import current_person
 from shared.host.turns import (
     Answerer,
@@ -42,10 +49,6 @@ class Origin:
     stored: Any
     title: str
     branch: Branch
-
-    @property
-    def folder_id(self) -> str | None:
-        return self.stored.folder_id if self.stored else None
 
     def link(self, chat_id: str) -> str:
         return chat_link(self.title, chat_id) if self.stored else self.title
@@ -126,7 +129,11 @@ async def find_origin(desk: Desk) -> Origin:
     chat = await writable_chat(press.chat_id, desk.person)
     messages = chat_messages(chat)
     answer_at(messages, press.message_id)
-    return Origin(chat, str(chat.title), branch_to(messages, press.message_id))
+    branch = [
+        message_seen_by(desk.person, chat, message)
+        for message in branch_to(messages, press.message_id)
+    ]
+    return Origin(chat, str(chat.title), branch)
 
 
 def origin_fields(
@@ -164,15 +171,15 @@ async def open_chat(
     desk: Desk, origin: Origin, title: str, seed: Branch, content: str, model_id: str
 ) -> str:
     """Make the chat and let the model answer in it; nothing is left if it cannot."""
-    press = desk.press
+    press, old = desk.press, origin.stored
     chat_id = await create_chat(
         press.request,
         desk.person,
         title,
         [model_id],
         seed,
-        like=origin.stored.chat if origin.stored else None,
-        folder_id=origin.folder_id,
+        like=chat_seen_by(desk.person, old) if old else None,
+        folder_id=await folder_beside(desk.person, old) if old else None,
     )
     message = new_user_message(seed[-1]["id"] if seed else None, content, model_id)
     turn = replace(desk.turn(message, [Answerer(model_id)]), chat_id=chat_id)

@@ -54,13 +54,15 @@ async def nothing() -> None:
 class Scene:
     """One chat, its user, and a completion handler that only writes the turn.
 
-    `chat_ids` are the chat and those that were made from it.
+    `chat_ids` are the chat and those that were made from it, `forms` what models were
+    asked with.
     """
 
     def __init__(self, person: Any, chat_id: str) -> None:
         self.person = person
         self.chat_id = chat_id
         self.chat_ids = [chat_id]
+        self.forms: list[dict[str, Any]] = []
         self.pressed = False
         # What happens when a model is set to work: it is refused, or all is cancelled.
         self.refused: Sequence[str] = ()
@@ -83,6 +85,7 @@ class Scene:
         from fastapi import HTTPException
         from open_webui.models.chats import Chats
 
+        self.forms.append(form)
         if "user_message" not in form:
             return {"choices": [{"message": {"content": "in short"}}]}
         await self.at_the_start()
@@ -316,6 +319,41 @@ async def writes_only_where_it_still_may(owner: Any, guest: Any) -> None:
         assert told == "!" if withdraw else new_id in told, told
 
 
+async def takes_along_only_what_one_may_see(owner: Any, guest: Any) -> None:
+    """The owner's folder, settings and notes stay the owner's in a guest's new chat."""
+    from open_webui.models.chats import Chats
+    from open_webui.models.folders import FolderForm, Folders
+
+    folder = await Folders.insert_new_folder(owner.id, FolderForm(name="Mine"))
+    assert folder
+    for person in (owner, guest):
+        scene = await new_scene(owner)
+        await share(scene.chat_id, owner, guest)
+        scene.person = person
+        params, note = {"system": "Be brief."}, {"meta": {"note": "private"}}
+        await Chats.update_chat_by_id(scene.chat_id, {"params": params})
+        await Chats.update_chat_folder_id_by_id_and_user_id(
+            scene.chat_id, owner.id, folder.id
+        )
+        await Chats.upsert_message_to_chat_by_id_and_message_id(
+            scene.chat_id, "q", note
+        )
+        await scene.press("new_chat", "a", AsIs())
+        new = await Chats.get_chat_by_id(scene.chat_ids[-1])
+        assert new
+        seen = (
+            new.folder_id,
+            new.chat["params"],
+            new.chat["history"]["messages"]["q"].get("meta"),
+        )
+        if person is owner:
+            assert seen == (folder.id, params, note["meta"]), seen
+        else:
+            assert seen == (None, {}, None), seen
+        await scene.press("opinion", "a", AsIs())
+        assert scene.forms[-1]["params"] == (params if person is owner else {})
+
+
 async def share(chat_id: str, owner: Any, guest: Any) -> None:
     """Let a guest go on in a chat."""
     from open_webui.models.access_grants import AccessGrants
@@ -394,7 +432,9 @@ def main() -> None:
         runner.run(makes_no_chat_from_one_that_is_gone(person))
         runner.run(leaves_errands_behind(person))
         adding = Users.insert_new_user("g", "G", "g@example.org", role="admin")
-        runner.run(writes_only_where_it_still_may(person, runner.run(adding)))
+        guest = runner.run(adding)
+        runner.run(writes_only_where_it_still_may(person, guest))
+        runner.run(takes_along_only_what_one_may_see(person, guest))
         trees_stay_trees()
 
 
