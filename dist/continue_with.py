@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 105a665aaf8f1c1b
+# Content hash: 5a107729044d6625
 
 import asyncio
 import contextlib
@@ -1170,6 +1170,13 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "fr": "Fini au tour {number} sur {turns} : le temps est écoulé",
         "zh": "第 {number} 轮（共 {turns} 轮）结束：时间已到",
     },
+    "talk_limited": {
+        "en": "Ended at turn {number} of {turns}: the tokens for it are used up",
+        "de": "Beendet in Runde {number} von {turns}: Die Tokens dafür sind verbraucht",
+        "es": "Terminó en el turno {number} de {turns}: se agotaron los tokens",
+        "fr": "Fini au tour {number} sur {turns} : les jetons prévus sont épuisés",
+        "zh": "第 {number} 轮（共 {turns} 轮）结束：可用的 token 已用完",
+    },
     "talk_failed": {
         "en": "Ended at turn {number} of {turns}: no answer came",
         "de": "Beendet in Runde {number} von {turns}: Es kam keine Antwort",
@@ -1352,6 +1359,10 @@ class Desk:
             system=system,
             extra=extra or {},
         )
+
+    async def may_go_on(self) -> bool:
+        """Whether a talk may have one more turn: a person has agreed on their number."""
+        return True
 
     async def remember(self, chosen: Sequence[str]) -> None:
         await remember_models(self.person, list(chosen))
@@ -2386,6 +2397,9 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     thread = Thread(desk.press.message_id, set(messages))
     words, was_done, shown = first_words, False, 1
     for number in range(1, talk.turns + 1):
+        if not await unbroken(desk.may_go_on()):
+            await talk_status(desk, talk, thread.tip, shown, "talk_limited")
+            return
         try:
             started = await speak(desk, talk, number, thread, words)
             shown = number

@@ -12,13 +12,16 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: b3670719f81bccd3
+# Content hash: 1d75f33a8360b022
 
 import asyncio
+import hashlib
 import json
 import logging
+import os
 import queue
 import re
+import shutil
 import sqlite3
 import time
 import unicodedata
@@ -40,6 +43,7 @@ from contextlib import (
     asynccontextmanager,
     closing,
     contextmanager,
+    suppress,
 )
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -52,6 +56,105 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
+
+# --- shared/agents/kinds/programs.py ---
+
+WORKSPACES = "aqueduct/workspaces"
+
+
+# --- shared/backends/workspaces.py ---
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def folder_name(identifier: str) -> str:
+    """An id as the name of a folder; what could be a path or is odd gets a hash."""
+    if PLAIN_NAME.fullmatch(identifier):
+        return identifier
+    return "x" + hashlib.sha256(identifier.encode("utf-8", "replace")).hexdigest()[:40]
+
+
+# --- shared/backends/workspace_removal.py ---
+
+# Open WebUI's own ids. A folder of another name is none that a look-up could tell of.
+CHAT_FOLDER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def chats_with_workspaces(root: Path) -> set[str]:
+    """The ids of the chats that have a workspace, whoever's it is."""
+    names = {name for folder in user_folders(root) for name in os.listdir(folder)}
+    return {name for name in names if CHAT_FOLDER.fullmatch(name)}
+
+
+def remove_workspaces(root: Path, chat_ids: Collection[str]) -> None:
+    """Remove all users' workspaces of these chats."""
+    names = {folder_name(chat_id) for chat_id in chat_ids if chat_id}
+    for folder in user_folders(root):
+        for name in names & set(os.listdir(folder)):
+            shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
+
+
+def remove_workspaces_of(root: Path, user_id: str) -> None:
+    """Remove all workspaces of this user."""
+    if user_id:
+        with suppress(OSError), opened_folder(root) as folder:
+            shutil.rmtree(folder_name(user_id), ignore_errors=True, dir_fd=folder)
+
+
+def user_folders(root: Path) -> Iterator[int]:
+    """A file descriptor of each user's folder, open until the next is asked for."""
+    with suppress(OSError), opened_folder(root) as above:
+        for name in os.listdir(above):
+            with suppress(OSError), opened_folder(name, above) as folder:
+                yield folder
+
+
+@contextmanager
+def opened_folder(path: Path | str, above: int | None = None) -> Iterator[int]:
+    """A file descriptor of a folder; OSError where there is none, or a link to one.
+
+    The root alone may be a link: an admin may have put it on another disk.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if above is not None else 0)
+    folder = os.open(path, flags, dir_fd=above)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+# --- shared/host/database.py ---
+
+
+def on_postgres() -> bool:
+    """Whether this Open WebUI keeps its data in PostgreSQL."""
+    from open_webui.env import DATABASE_URL
+
+    return str(DATABASE_URL).startswith("postgres")
+
+
+def on_sqlcipher() -> bool:
+    """Whether this Open WebUI keeps its data in an encrypted SQLite file."""
+    from open_webui.env import DATABASE_URL
+
+    return str(DATABASE_URL).startswith("sqlite+sqlcipher")
+
+
+def data_folder() -> Path:
+    """Open WebUI's DATA_DIR."""
+    from open_webui.env import DATA_DIR
+
+    return Path(DATA_DIR)
+
+
+@asynccontextmanager
+async def database_session() -> AsyncIterator[Any]:
+    """A SQLAlchemy AsyncSession on Open WebUI's own pool; commit it yourself."""
+    from open_webui.internal.db import get_async_db
+
+    async with get_async_db() as session:
+        yield session
+
 
 # --- shared/host/saved_chats.py ---
 
@@ -131,6 +234,35 @@ async def message_authors(chat_id: str) -> dict[str, str]:
         rows = (await session.execute(query)).all()
     # Rows are named after chat and message.
     return {row[0].removeprefix(f"{chat_id}-"): str(row[1]) for row in rows if row[1]}
+
+
+# --- shared/agents/workspace_care.py ---
+
+CHATS_A_QUERY = 500
+# Events that do not say which chats were deleted with their subject.
+UNNAMED_CHATS = ("chat.deleted_all", "folder.deleted", "user.deleted")
+
+
+async def keep_workspaces(name: str, event: Mapping[str, Any]) -> None:
+    """Do what an event of Open WebUI asks for (its `event` and `subject`)."""
+    root = data_folder() / WORKSPACES
+    subject = str((event.get("subject") or {}).get("id") or "")
+    if name == "chat.deleted":
+        await asyncio.to_thread(remove_workspaces, root, [subject])
+    if name == "user.deleted":
+        await asyncio.to_thread(remove_workspaces_of, root, subject)
+    if name in UNNAMED_CHATS:
+        await remove_orphaned_workspaces(root)
+
+
+async def remove_orphaned_workspaces(root: Path) -> None:
+    """Remove the workspaces of all chats that Open WebUI does not have."""
+    chats = sorted(await asyncio.to_thread(chats_with_workspaces, root))
+    for start in range(0, len(chats), CHATS_A_QUERY):
+        some = chats[start : start + CHATS_A_QUERY]
+        owners = await chat_owners(some)
+        gone = [chat_id for chat_id in some if chat_id not in owners]
+        await asyncio.to_thread(remove_workspaces, root, gone)
 
 
 # --- shared/host/valves.py ---
@@ -562,39 +694,6 @@ def embedding_texts(exchange: Exchange) -> tuple[str, str]:
     said = ": ".join(filter(None, (exchange.speaker, exchange.question)))
     question = "\n".join(filter(None, (day_of(exchange.asked_at), said)))
     return question, "\n".join(filter(None, (question, exchange.answer)))
-
-
-# --- shared/host/database.py ---
-
-
-def on_postgres() -> bool:
-    """Whether this Open WebUI keeps its data in PostgreSQL."""
-    from open_webui.env import DATABASE_URL
-
-    return str(DATABASE_URL).startswith("postgres")
-
-
-def on_sqlcipher() -> bool:
-    """Whether this Open WebUI keeps its data in an encrypted SQLite file."""
-    from open_webui.env import DATABASE_URL
-
-    return str(DATABASE_URL).startswith("sqlite+sqlcipher")
-
-
-def data_folder() -> Path:
-    """Open WebUI's DATA_DIR."""
-    from open_webui.env import DATA_DIR
-
-    return Path(DATA_DIR)
-
-
-@asynccontextmanager
-async def database_session() -> AsyncIterator[Any]:
-    """A SQLAlchemy AsyncSession on Open WebUI's own pool; commit it yourself."""
-    from open_webui.internal.db import get_async_db
-
-    async with get_async_db() as session:
-        yield session
 
 
 # --- shared/host/embeddings.py ---
@@ -2406,8 +2505,8 @@ class MemoryOptions(BaseModel):
         default=0,
         ge=0,
         description="Send only the last N exchanges of a long chat to the model, and "
-        "recall from the rest. 0 sends all. Has no effect while Open WebUI's own "
-        "context compaction is on.",
+        "recall from the rest. 0 sends all. Has no effect in a turn without recall, or "
+        "while Open WebUI's own context compaction is on.",
     )
     max_wait_ms: int = Field(
         default=400, ge=0, description="A recall that takes longer is left out."
@@ -2643,11 +2742,12 @@ log = logging.getLogger("aqueduct.housekeeping")
 
 
 class Event:
-    """Keeps the conversation memory in step with Open WebUI's chats."""
+    """Keeps the conversation memory and the agents' folders in step with the chats."""
 
     async def event(self, event: dict[str, Any], __event_name__: str) -> None:
         """Called by Open WebUI for every event there is."""
-        try:
-            await keep_house(__event_name__, event)
-        except Exception:
-            log.exception("The memory could not follow %s", __event_name__)
+        for keep in (keep_house, keep_workspaces):
+            try:
+                await keep(__event_name__, event)
+            except Exception:
+                log.exception("%s could not follow %s", keep.__name__, __event_name__)

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 6781efbbb34fd959
+# Content hash: 8427b46436834ae5
 
 import asyncio
 import contextlib
@@ -1352,8 +1352,18 @@ def check_limits(
         raise AqueductError("too_many_chats", limit=limits.max_chats)
     if taken.total() + turns > limits.max_turns:
         raise AqueductError("too_many_turns", limit=limits.max_turns)
-    if sum(turn.tokens for turn in before) >= limits.max_tokens:
+    if used_up(caller, before):
         raise AqueductError("too_many_tokens", limit=limits.max_tokens)
+
+
+async def has_tokens(caller: Caller, errand: Errand) -> bool:
+    """Whether the request has tokens left."""
+    turns = await errand_turns(caller.request, caller.person.id, errand)
+    return not used_up(caller, turns)
+
+
+def used_up(caller: Caller, turns: Sequence[ErrandTurn]) -> bool:
+    return sum(turn.tokens for turn in turns) >= caller.limits.max_tokens
 
 
 def promised_turns() -> PromisedTurns:
@@ -2228,6 +2238,13 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "fr": "Fini au tour {number} sur {turns} : le temps est écoulé",
         "zh": "第 {number} 轮（共 {turns} 轮）结束：时间已到",
     },
+    "talk_limited": {
+        "en": "Ended at turn {number} of {turns}: the tokens for it are used up",
+        "de": "Beendet in Runde {number} von {turns}: Die Tokens dafür sind verbraucht",
+        "es": "Terminó en el turno {number} de {turns}: se agotaron los tokens",
+        "fr": "Fini au tour {number} sur {turns} : les jetons prévus sont épuisés",
+        "zh": "第 {number} 轮（共 {turns} 轮）结束：可用的 token 已用完",
+    },
     "talk_failed": {
         "en": "Ended at turn {number} of {turns}: no answer came",
         "de": "Beendet in Runde {number} von {turns}: Es kam keine Antwort",
@@ -2378,6 +2395,10 @@ class Desk:
             system=system,
             extra=extra or {},
         )
+
+    async def may_go_on(self) -> bool:
+        """Whether a talk may have one more turn: a person has agreed on their number."""
+        return True
 
     async def remember(self, chosen: Sequence[str]) -> None:
         await remember_models(self.person, list(chosen))
@@ -3065,6 +3086,9 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     thread = Thread(desk.press.message_id, set(messages))
     words, was_done, shown = first_words, False, 1
     for number in range(1, talk.turns + 1):
+        if not await unbroken(desk.may_go_on()):
+            await talk_status(desk, talk, thread.tip, shown, "talk_limited")
+            return
         try:
             started = await speak(desk, talk, number, thread, words)
             shown = number
@@ -3209,9 +3233,10 @@ class GroupTalk(Talk):
 
 @dataclass(frozen=True, slots=True)
 class ErrandDesk(Desk):
-    """A desk whose turns carry for whom they are started."""
+    """A desk whose turns carry for whom they are started, within that one's limits."""
 
-    meta: Mapping[str, Any] | None = None
+    caller: Caller
+    errand: Errand
 
     def turn(
         self,
@@ -3219,9 +3244,12 @@ class ErrandDesk(Desk):
         answerers: Sequence[Answerer],
         **more: Any,
     ) -> NewTurn:
+        meta = self.errand.as_meta(self.press.chat_id)
         # Not super(): a dataclass with slots is another class than the one here.
-        marked = {**user_message, "meta": dict(self.meta or {})}
-        return Desk.turn(self, marked, answerers, **more)
+        return Desk.turn(self, {**user_message, "meta": meta}, answerers, **more)
+
+    async def may_go_on(self) -> bool:
+        return await has_tokens(self.caller, self.errand)
 
 
 async def hold_group_talk(
@@ -3320,8 +3348,7 @@ def talk_desk(
         event_call=no_dialog,
     )
     settings = ButtonSettings(max_seconds=max(1, int(seconds_left(caller, errand))))
-    meta = errand.as_meta(place.chat_id)
-    return ErrandDesk(press, settings, caller.person, caller.language, meta)
+    return ErrandDesk(press, settings, caller.person, caller.language, caller, errand)
 
 
 async def silent_emit(event: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: b899101a59bdc8ee
+# Content hash: b168c52e8615ea8c
 
 import asyncio
 import json
@@ -2168,8 +2168,8 @@ class MemoryOptions(BaseModel):
         default=0,
         ge=0,
         description="Send only the last N exchanges of a long chat to the model, and "
-        "recall from the rest. 0 sends all. Has no effect while Open WebUI's own "
-        "context compaction is on.",
+        "recall from the rest. 0 sends all. Has no effect in a turn without recall, or "
+        "while Open WebUI's own context compaction is on.",
     )
     max_wait_ms: int = Field(
         default=400, ge=0, description="A recall that takes longer is left out."

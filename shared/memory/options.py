@@ -22,8 +22,8 @@ class MemoryOptions(BaseModel):
         default=0,
         ge=0,
         description="Send only the last N exchanges of a long chat to the model, and "
-        "recall from the rest. 0 sends all. Has no effect while Open WebUI's own "
-        "context compaction is on.",
+        "recall from the rest. 0 sends all. Has no effect in a turn without recall, or "
+        "while Open WebUI's own context compaction is on.",
     )
     max_wait_ms: int = Field(
         default=400, ge=0, description="A recall that takes longer is left out."

@@ -183,10 +183,7 @@ async def test_another_embedding_model_makes_the_vectors_anew(place, ada):
     assert earlier
     link = place.server.data / "another-model"
     link.symlink_to(place.server.data / "all-MiniLM-L6-v2")
-    with place.client() as admin:
-        form = {"RAG_EMBEDDING_ENGINE": "", "RAG_EMBEDDING_MODEL": link.name}
-        response = admin.post("/api/v1/retrieval/embedding/update", json=form)
-        assert response.is_success, response.text
+    set_embedding_model(place, link.name)
     await asked(place, ada)
     assert "Ophelia" in told(place)
     await eventually(lambda: place.vectors(first.chat_id, "%another-model%"))
@@ -195,6 +192,33 @@ async def test_another_embedding_model_makes_the_vectors_anew(place, ada):
     # Nothing of the earlier model is left in the vector store.
     await eventually(lambda: not earlier & collections(place))
     assert collections(place)
+
+
+def set_embedding_model(place, name):
+    with place.client() as admin:
+        form = {"RAG_EMBEDDING_ENGINE": "", "RAG_EMBEDDING_MODEL": name}
+        response = admin.post("/api/v1/retrieval/embedding/update", json=form)
+        assert response.is_success, response.text
+
+
+async def test_without_an_embedding_model_words_find_it(place, ada):
+    with place.client() as admin:
+        response = admin.get("/api/v1/retrieval/embedding").raise_for_status()
+    before = response.json()["RAG_EMBEDDING_MODEL"]
+    set_embedding_model(place, "")
+    try:
+        async with place.chats(ada) as chats:
+            first = await chats.send(MODEL, TOLD)
+            await first.answer()
+        await eventually(lambda: place.stored(first.chat_id))
+        await asked(place, ada)
+        assert "Ophelia" in told(place)
+        assert not place.vectors(first.chat_id)
+    finally:
+        set_embedding_model(place, before)
+    # With a model the vectors follow.
+    await asked(place, ada)
+    await eventually(lambda: place.vectors(first.chat_id))
 
 
 def collections(place):

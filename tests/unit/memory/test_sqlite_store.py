@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import tracemalloc
 from contextlib import closing
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 from shared.memory.base import Embedder
 from shared.memory.sqlite_file import SQLITE_MIGRATIONS, NewerSchemaError, SqliteFile
 from shared.memory.sqlite_rows import insert_row, next_exchange_id
-from shared.memory.sqlite_store import ROWS_AT_ONCE, SqliteStore
-from shared.memory.vectors import unit_vector
+from shared.memory.sqlite_store import ROWS_AT_ONCE, SqliteStore, packed_cosines
+from shared.memory.vectors import pack_vector, unit_vector
 from tests.unit.memory.exchanges import BIKE, CAT, SOUP, said
 from tests.unit.memory.store_cases import StoreCases, cosines, find
 
@@ -77,6 +78,19 @@ async def test_more_rows_than_are_read_at_a_time(store, more):
         assert np.flatnonzero(~np.isnan(dense)).tolist() == list(places)
         expected = 1 / np.sqrt(np.array(places) ** 2 + embedder.dimension - 1)
         assert np.abs(dense[places] - expected).max() < 0.01
+
+
+def test_comparing_unpacks_a_piece_at_a_time():
+    """All at once as floats would be four times the packed vectors."""
+    size, pieces = 384, 10
+    packed = [pack_vector(np.ones(size, np.float32)) * ROWS_AT_ONCE] * pieces
+    tracemalloc.start()
+    cosines = packed_cosines(packed, unit_vector(np.ones(size)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert cosines.shape == (pieces * ROWS_AT_ONCE,)
+    assert np.allclose(cosines, np.sqrt(size))
+    assert peak < 3 * 4 * size * ROWS_AT_ONCE
 
 
 async def test_writers_and_readers_at_once(store):
