@@ -85,8 +85,18 @@ def check_limits(
         raise AqueductError("too_many_chats", limit=limits.max_chats)
     if taken.total() + turns > limits.max_turns:
         raise AqueductError("too_many_turns", limit=limits.max_turns)
-    if sum(turn.tokens for turn in before) >= limits.max_tokens:
+    if used_up(caller, before):
         raise AqueductError("too_many_tokens", limit=limits.max_tokens)
+
+
+async def has_tokens(caller: Caller, errand: Errand) -> bool:
+    """Whether the request has tokens left."""
+    turns = await errand_turns(caller.request, caller.person.id, errand)
+    return not used_up(caller, turns)
+
+
+def used_up(caller: Caller, turns: Sequence[ErrandTurn]) -> bool:
+    return sum(turn.tokens for turn in turns) >= caller.limits.max_tokens
 
 
 def promised_turns() -> PromisedTurns:

