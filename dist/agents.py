@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8d5c3bb0745cc1c0
+# Content hash: 8073606ba8692d66
 
 import asyncio
 import base64
@@ -8618,6 +8618,8 @@ WEBHOOK_PRESETS: Mapping[str, Mapping[str, Any]] = {
             ],
             "error": [
                 {"path": "content", "when": {"type": "error"}},
+                # An agent that gave up names only its node.
+                {"path": "metadata.nodeName", "when": {"type": "error"}},
                 {"path": "message", "when": {"code": [0, 404, 500]}},
             ],
         },

@@ -2,7 +2,7 @@
 title: Memory housekeeping
 author: Aqueduct
 version: 0.1.0
-description: Forgets what is deleted, indexes the chats from before.
+description: Forgets what is deleted and removes agents' folders; indexes the chats from before.
 license: MIT
 required_open_webui_version: 0.12.0
 """
@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 1d75f33a8360b022
+# Content hash: 6370a7f4d046d8c1
 
 import asyncio
 import hashlib

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import AqueductError, UpstreamUnreachable
+from shared.errors import AqueductError, UpstreamRefused, UpstreamUnreachable
 from shared.events import AgentEvent, SessionState, Status, Usage
 from shared.ids import new_id
 from shared.routing.breaker import LASTING_CODES
@@ -60,7 +60,8 @@ class RoutedCall:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one call has come. `status` is a line of ours that still shimmers.
+    """How far one call has come. `status` is a line of ours that still shimmers,
+    `waited` the seconds in queues, which the deadline is for.
 
     `excluded` are upstreams not to be asked next, `hopeless` those never to be asked
     again: their failure will not pass.
@@ -68,6 +69,7 @@ class Progress:
 
     entered: float
     started: float | None = None
+    waited: float = 0.0
     attempt: int = 0
     upstream: str = ""
     excluded: frozenset[str] = frozenset()
@@ -161,9 +163,10 @@ class Router:
         kind = REQUEST_CLASSES[call.priority]
         counts.queued(kind)
         came, why, told = self.clock(), "cancelled", False
+        deadline = getattr(call.spec.queue.deadline, kind)
         try:
             if not place.settled.done():
-                limit = came + getattr(call.spec.queue.deadline, kind)
+                limit = came + deadline - progress.waited
                 async with aclosing(self._wait(call, place, limit)) as notices:
                     async for notice in notices:
                         told = True
@@ -173,10 +176,11 @@ class Router:
                 raise refused(place.refusal)
             if place.grant is None:
                 why = "expired"
-                raise QueueError("queue_expired", seconds=round(limit - came))
+                raise QueueError("queue_expired", seconds=round(deadline))
             why = ""
         finally:
             seconds = self.clock() - came
+            progress.waited += seconds
             if why:
                 counts.left(kind, why)
             else:
@@ -227,7 +231,7 @@ class Router:
             if grant.probe:
                 counts.breaker("half_open")
                 if call.spec.breaker.health:
-                    await upstream.health()
+                    await look_at(upstream)
             async with aclosing(upstream.run()) as events:
                 async for event in events:
                     if isinstance(event, Usage):
@@ -330,6 +334,16 @@ class Answering:
     first: float
     tokens: int = 0
     held: list[AgentEvent] = field(default_factory=list)
+
+
+async def look_at(upstream: RoutedUpstream) -> None:
+    """Raise UpstreamError when the server is ill."""
+    try:
+        await upstream.health()
+    except UpstreamRefused as error:
+        # A server without what is asked for is there all the same.
+        if error.status not in (404, 405, 501):
+            raise
 
 
 def refused(refusal: Refusal) -> QueueError:

@@ -12,7 +12,7 @@ import os
 from shared.host.redis import host_redis
 from shared.routing.redis_queue import RedisStore
 from shared.routing.redis_wire import RedisWire
-from tests.contract.test_routing_redis import SPEC, settled, ticket, until, until_shared
+from tests.contract.routing_replicas import SPEC, settled, ticket, until, until_shared
 from tests.redis import RedisSentinel, RedisServer
 
 

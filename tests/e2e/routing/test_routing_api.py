@@ -104,6 +104,34 @@ async def test_a_full_queue_is_a_rate_limit(
     await second
 
 
+async def test_a_queue_that_takes_too_long_is_a_timeout(
+    client: AsyncOpenAI, start: Start, configure: Configure
+):
+    model, name = await start(Model("A", held=True)), new_id()
+    queue = {"deadline": {"background": 0.2}}
+    configure(agent(name, model, concurrency=1, queue=queue))
+    first = asyncio.create_task(ask(client, name, "one"))
+    await eventually(lambda: model.answering == 1, "the first to be served")
+    with pytest.raises(openai.APIStatusError) as raised:
+        await ask(client, name, "two")
+    assert raised.value.status_code == 504
+    model.release()
+    await first
+
+
+async def test_a_server_that_is_left_alone_is_not_available(
+    client: AsyncOpenAI, start: Start, configure: Configure
+):
+    model, name = await start(Model("A", 500)), new_id()
+    breaker = {"failures": 1, "open_for": 60}
+    configure(agent(name, model, retry=QUICK | {"attempts": 1}, breaker=breaker))
+    for status in (502, 503):
+        with pytest.raises(openai.APIStatusError) as raised:
+            await ask(client, name, "one")
+        assert raised.value.status_code == status
+    assert model.asked == ["one"]
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_the_answer_says_who_answered(
     client: AsyncOpenAI, start: Start, configure: Configure, stream: bool

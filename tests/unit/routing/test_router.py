@@ -3,130 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
 import pytest
 
 from shared.errors import (
-    AqueductError,
     UpstreamBroken,
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from shared.events import AgentEvent, Finished, SessionState, Status, TextDelta
+from shared.events import Finished, SessionState, Status, TextDelta
 from shared.routing.failures import AttemptsFailed, QueueError
-from shared.routing.memory_queue import InProcessStore
-from shared.routing.router import RoutedCall, RoutedUpstream, Router
+from shared.routing.router import RoutedCall
 from shared.routing.settings import (
     BreakerSettings,
     ClassCounts,
     ClassSeconds,
-    PoolSpec,
     QueueSettings,
-    RetrySettings,
-    UpstreamSlots,
 )
-from shared.routing.stats import RoutingStats
-from shared.routing.texts import ROUTING_TEXTS
-from shared.routing.tickets import Ticket
-from shared.texts import translate
-
-QUICK = RetrySettings(base=0.001, cap=0.001)
-DOWN = UpstreamUnreachable("connection_refused")
-PATIENCE = 10.0
-
-Script = list[AgentEvent | Exception | asyncio.Event]
-
-
-class Upstream:
-    """An upstream that does what a script says for each call; the last one for good."""
-
-    def __init__(self, name: str, *scripts: Script) -> None:
-        self.name = name
-        self.scripts = scripts or ([TextDelta(f"I am {name}"), Finished()],)
-        self.calls = 0
-        self.ill = False
-        self.asked_how_it_is = 0
-
-    async def run(self) -> AsyncGenerator[AgentEvent, None]:
-        script = self.scripts[min(self.calls, len(self.scripts) - 1)]
-        self.calls += 1
-        for step in script:
-            if isinstance(step, Exception):
-                raise type(step)(**_fields(step))  # an error is used once
-            if isinstance(step, asyncio.Event):
-                await step.wait()
-            else:
-                yield step
-
-    async def health(self) -> None:
-        self.asked_how_it_is += 1
-        if self.ill:
-            raise UpstreamUnreachable("connection_refused")
-
-
-def _fields(error: Exception) -> dict[str, object]:
-    assert isinstance(error, AqueductError)
-    status = {"status": error.status} if isinstance(error, UpstreamRefused) else {}
-    return {"code": error.code, **error.fields, **status}
-
-
-class Bench:
-    """A router over upstreams that follow scripts."""
-
-    def __init__(self, *upstreams: Upstream, concurrency: int = 1, **rules: object):
-        self.upstreams = {u.name: u for u in upstreams}
-        slots = tuple(UpstreamSlots(u.name, concurrency) for u in upstreams)
-        self.spec = PoolSpec("pool", slots, **{"retry": QUICK, **rules})  # type: ignore[arg-type]
-        self.store = InProcessStore()
-        self.counts: dict[str, object] = {}
-        self.router = Router(self.store, RoutingStats(self.counts))
-
-    def call(self, user: str = "ada", priority: int = 0, chat: str = "") -> RoutedCall:
-        return RoutedCall(
-            self.spec,
-            {
-                name: RoutedUpstream(u.run, u.health, {"host": name, "agent": "Scout"})
-                for name, u in self.upstreams.items()
-            },
-            user,
-            "model",
-            chat,
-            priority,
-            lambda code, fields: translate(ROUTING_TEXTS, code, "en", fields),
-        )
-
-    async def said(self, **who: object) -> list[AgentEvent]:
-        return [event async for event in self.router.run(self.call(**who))]  # type: ignore[arg-type]
-
-    async def text(self, **who: object) -> str:
-        events = await self.said(**who)
-        return "".join(e.text for e in events if isinstance(e, TextDelta))
-
-    @property
-    def running(self) -> int:
-        return len(self.store.pool(self.spec).desk.running)
-
-    def open_again(self) -> bool:
-        desk = self.store.pool(self.spec).desk
-        return desk.possible(Ticket("any", "ada", "model"), time.monotonic())
-
-    @property
-    def waiting(self) -> int:
-        return len(self.store.pool(self.spec).desk.waiting)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
-def refusing(status: int, **fields: object) -> UpstreamRefused:
-    known = {401: "status_401", 404: "status_404", 429: "status_429"}
-    return UpstreamRefused(known.get(status, "status_5xx"), status, **fields)
+from tests.unit.routing.bench import (
+    DOWN,
+    PATIENCE,
+    QUICK,
+    Bench,
+    Script,
+    Upstream,
+    refusing,
+    until,
+)
 
 
 async def test_a_call_that_need_not_wait_says_nothing_of_it():
@@ -228,6 +132,31 @@ async def test_past_its_deadline_a_request_gives_up():
     assert raised.value.code == "queue_expired"
     assert bench.waiting == 0
     first.cancel()
+
+
+async def test_the_deadline_is_for_all_attempts_together():
+    go, now = asyncio.Event(), [0.0]
+    holding: Script = [go, Finished()]
+    bench = Bench(
+        Upstream("a", holding, [refusing(500)], [asyncio.Event()]),
+        queue=QueueSettings(deadline=ClassSeconds(person=0.05)),
+    )
+    first = asyncio.create_task(bench.said())
+    await until(lambda: bench.running == 1)
+    bench.router = replace(bench.router, clock=lambda: now[0])
+    bob = asyncio.create_task(bench.said(user="bob"))
+    await until(lambda: bench.waiting == 1)
+    eve = asyncio.create_task(bench.said(user="eve"))
+    await until(lambda: bench.waiting == 2)
+    now[0] = 0.04
+    go.set()
+    await first
+    # Eve runs and does not end; of his time bob has a fifth left.
+    await until(lambda: bench.upstreams["a"].calls == 3 and bench.waiting == 1)
+    now[0] = 0.06
+    with pytest.raises(UpstreamRefused):
+        await asyncio.wait_for(bob, PATIENCE)
+    eve.cancel()
 
 
 async def test_past_its_bound_the_queue_refuses():
@@ -421,13 +350,27 @@ async def test_an_ill_server_is_found_out_before_a_request_is_risked():
         retry=QUICK.model_copy(update={"attempts": 1}),
         breaker=BreakerSettings(failures=1, open_for=0.001, health=True),
     )
-    upstream.ill = True
+    upstream.ill = DOWN
     with pytest.raises(UpstreamUnreachable):
         await bench.said()
     await until(bench.open_again)
     with pytest.raises(UpstreamUnreachable):
         await bench.said()
     assert upstream.calls == 1
+
+
+async def test_a_server_that_cannot_say_how_it_is_gets_its_request():
+    upstream = Upstream("a", [DOWN], [TextDelta("Hi"), Finished()])
+    bench = Bench(
+        upstream,
+        retry=QUICK.model_copy(update={"attempts": 1}),
+        breaker=BreakerSettings(failures=1, open_for=0.001, health=True),
+    )
+    upstream.ill = refusing(404)
+    with pytest.raises(UpstreamUnreachable):
+        await bench.said()
+    await until(bench.open_again)
+    assert await bench.text() == "Hi"
 
 
 async def test_what_happened_is_counted():
