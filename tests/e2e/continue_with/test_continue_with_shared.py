@@ -90,3 +90,24 @@ async def test_a_question_of_somebody_else_gets_an_opinion_but_no_columns(
     assert question["models"] == ["agents.demo"]
     [_, opinion] = question["childrenIds"]
     assert "42" in messages[opinion]["content"]
+
+
+@pytest.mark.parametrize("button", ["continue", "opinion", "talk", "new_chat"])
+async def test_who_loses_the_right_while_choosing_changes_nothing(
+    tab, guest, place, user, shared, button
+):
+    chosen = answering(model="agents.third", seed="as_is", turns=2)
+    before = await tab.messages(shared.chat_id)
+
+    async def fill(schema):
+        with place.client(user) as owner:
+            path = f"/api/v1/chats/{shared.chat_id}/share"
+            owner.delete(path).raise_for_status()
+        return await chosen(schema)
+
+    guest.fill = fill
+    await guest.press(button, shared)
+    assert "but not write to it" in await guest.notice()
+    assert await tab.messages(shared.chat_id) == before
+    assert await guest.tasks(shared.chat_id) == []
+    assert not [script for script in guest.scripts if "/c/" in script]
