@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 8073606ba8692d66
+# Content hash: 4664fe4c8e96a69e
 
 import asyncio
 import base64
@@ -10662,7 +10662,7 @@ local function insert(ticket)
     call('ZADD', tags, ticket.tag, ticket.user)
     call('ZREMRANGEBYSCORE', tags, '-inf', virtual - 1)
   end
-  ticket.member = string.format('%015d', number) .. ' ' .. ticket.id
+  ticket.member = string.format('%015d %s %s', number, ticket.id, ticket.user)
   call('ZADD', line(ticket.priority), ticket.tag, ticket.member)
   call('ZADD', lane(ticket.priority, ticket.lane), ticket.tag, ticket.member)
   call('HSET', base .. 'waiting', ticket.id, encode(ticket))
@@ -10690,11 +10690,12 @@ end
 
 -- the choice
 
+local function has_enough(user)
+  return spec.per_user > 0 and booked('user', user) >= spec.per_user
+end
+
 local function may_run(ticket, upstream)
   if excluded(ticket, upstream) then return false end
-  if spec.per_user > 0 and booked('user', ticket.user) >= spec.per_user then
-    return false
-  end
   if spec.per_model > 0 and booked('model', ticket.model) >= spec.per_model then
     return false
   end
@@ -10711,15 +10712,18 @@ local function head(priority, name, upstream)
   while true do
     local members = call('ZRANGE', lane(priority, name), start, start + 15)
     for _, member in ipairs(members) do
-      local id = string.sub(member, 17)
-      local text = call('HGET', base .. 'waiting', id)
-      if not text then  -- Redis may have evicted one key and not the other
-        call('ZREM', lane(priority, name), member)
-        call('ZREM', line(priority), member)
-        return head(priority, name, upstream)
+      local id, user = string.match(member, '^%d+ (%S+) ?(.*)$')
+      -- Reading the whole ticket is dear where many of one user wait.
+      if not has_enough(user) then
+        local text = call('HGET', base .. 'waiting', id)
+        if not text then  -- Redis may have evicted one key and not the other
+          call('ZREM', lane(priority, name), member)
+          call('ZREM', line(priority), member)
+          return head(priority, name, upstream)
+        end
+        local ticket = decode(text)
+        if may_run(ticket, upstream) then return ticket end
       end
-      local ticket = decode(text)
-      if may_run(ticket, upstream) then return ticket end
     end
     if #members < 16 then return nil end
     start = start + 16

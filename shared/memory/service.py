@@ -203,10 +203,14 @@ async def cut_history(
 ) -> list[dict[str, Any]]:
     """The last exchanges only, unless Open WebUI shortens chats itself.
 
-    All of them for who is not remembered: nothing could be recalled of what is cut.
+    All of them where nothing could be recalled of what is cut: for who is not
+    remembered, and in a chat of which nothing is stored yet.
     """
     keep = call.options.keep_exchanges if call.personal.remember else 0
-    if keep and await compaction_is_on():
+    whole, cut = keep_last(messages, 0), keep_last(messages, keep)
+    if len(cut) == len(whole):
+        return whole
+    if await compaction_is_on():
         said: dict[str, bool] = shared_resource("memory_said", dict)
         if not said.get("compaction"):
             said["compaction"] = True
@@ -215,8 +219,10 @@ async def cut_history(
                 "the history is left to that",
                 keep,
             )
-        keep = 0
-    return keep_last(messages, keep)
+        return whole
+    store = await open_memory()
+    stored = await store.listing(call.user_id, call.chat_id, limit=1)
+    return cut if stored else whole
 
 
 async def told_notes(

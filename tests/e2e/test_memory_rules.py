@@ -1,4 +1,4 @@
-"""What may be stored and told: switches, bars, temporary chats, the window, crowds."""
+"""What may be stored and told: switches, bars, temporary chats, the window."""
 
 from __future__ import annotations
 
@@ -293,6 +293,32 @@ async def test_nothing_is_cut_in_a_turn_that_recalls_nothing(suite_installed, ad
             assert questions_sent(server) == said[-2:]
 
 
+async def test_nothing_is_cut_of_a_chat_from_before_until_it_is_stored(
+    suite_installed, ada
+):
+    server = suite_installed
+    said = ["I like rain.", "Trains are fine.", "Boats as well."]
+    server.set_active(FILTER, False)
+    try:
+        async with server.chats(ada) as chats:
+            turn = None
+            for text in said:
+                turn = await chats.send(MODEL, text, after=turn)
+                await turn.answer()
+    finally:
+        server.set_active(FILTER, True)
+    here = turn.chat_id
+    with changed(server, keep_exchanges=1):
+        async with server.chats(ada) as chats:
+            for text, sent_of_it in (("And now?", 4), ("And then?", 2)):
+                said.append(text)
+                server.demo.reset()
+                turn = await chats.send(MODEL, text, after=turn)
+                await turn.answer()
+                assert questions_sent(server) == said[-sent_of_it:]
+                await eventually(lambda: len(stored(server, here)) >= 4)
+
+
 def leave_out(server, account, chat_id, yes):
     """What the inspector's menu does: its own test is in a browser."""
     path = server.server.data / "aqueduct" / "memory.db"
@@ -389,6 +415,27 @@ async def test_a_model_looks_something_up_with_the_tool(suite_installed):
     assert "under the third fern" in str(result["output"])
     assert citations(answer)
     assert "Looked up" in str(answer["statusHistory"])
+
+
+async def test_a_model_may_not_look_up_what_it_may_not_be_told(suite_installed):
+    server, admin = suite_installed, suite_installed.admin
+    await remembered(server, admin)
+    text = 'use recall to find "cat called"'
+
+    async def looked_up(**more):
+        _, answer = await asked(server, admin, text, tool_ids=["recall"], **more)
+        assert "Ophelia" not in str(answer)
+        return str(answer)
+
+    refused = "may not be used in this chat"
+    with changed(server, barred_models=MODEL):
+        assert refused in await looked_up()
+    assert refused in await looked_up(filter_ids=["memory_pause"])
+    set_own(server, admin, recall=False)
+    try:
+        assert refused in await looked_up()
+    finally:
+        set_own(server, admin, recall=True)
 
 
 async def test_a_stopped_answer_has_its_citations_too(suite_installed, ada):
