@@ -1,5 +1,6 @@
 """An agent's questions to the user: what it may do, and what it needs to know."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,6 +18,12 @@ from shared.texts import Sentence
 HEAD_CHARS = 2500
 TAIL_CHARS = 1500
 MAX_GRANTS = 10_000
+# What a page does not show, or what turns round or hides the text beside it, so that a
+# command would read as another: control characters, directions, spaces without width.
+HIDDEN_CHARACTER = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f"
+    r"\u2028-\u202e\u2060-\u2069\ufeff]"
+)
 
 # (user, chat, agent, tool) of what was allowed for the rest of a chat, oldest first.
 Grants = dict[tuple[str, str, str, str], None]
@@ -147,7 +154,12 @@ def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
 def request_words(request: ApprovalRequest, sentence: Sentence) -> str:
     """What is to be done, where, and in full, as plain text."""
     parts = (request.title, "\n".join(request.paths), request.detail)
-    return "\n\n".join(shortened(part, sentence) for part in parts if part)
+    visible = (HIDDEN_CHARACTER.sub(escaped, part) for part in parts if part)
+    return "\n\n".join(shortened(part, sentence) for part in visible)
+
+
+def escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
 
 
 def shortened(text: str, sentence: Sentence) -> str:

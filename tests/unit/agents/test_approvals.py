@@ -151,6 +151,15 @@ async def test_of_a_long_command_the_end_is_shown_too():
     assert len(message) < 2 * (HEAD_CHARS + TAIL_CHARS + 60)
 
 
+async def test_characters_that_hide_others_are_shown():
+    browser = Browser(DENIED)
+    command = "rm -r a\rls\x1b[2K\u202e; b\u200b\n\techo ä 😀\r\n"
+    await dialogs(browser).approve(ApprovalRequest("shell", "Run", command))
+    assert browser.forms[0]["message"] == (
+        "Run\n\nrm -r a\\u000dls\\u001b[2K\\u202e; b\\u200b\n\techo ä 😀\r\n"
+    )
+
+
 async def test_what_just_fits_is_shown_whole():
     browser = Browser(DENIED)
     detail = "x" * (HEAD_CHARS + TAIL_CHARS)
