@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 45a00769f6c03021
+# Content hash: 1f4bf1b8e986db0f
 
 import asyncio
 import base64
@@ -10585,11 +10585,13 @@ local function line(priority)
   return base .. 'line:' .. priority
 end
 
+local of_users = {}  -- what runs of each, as far as it was looked up
+
 local function book(kind, name, change)
   local field = kind .. ':' .. name
-  if call('HINCRBY', base .. 'books', field, change) == 0 then
-    call('HDEL', base .. 'books', field)
-  end
+  local count = call('HINCRBY', base .. 'books', field, change)
+  if count == 0 then call('HDEL', base .. 'books', field) end
+  if kind == 'user' then of_users[base .. name] = count end
 end
 
 local function booked(kind, name)
@@ -10691,11 +10693,14 @@ end
 -- the choice
 
 local function has_enough(user)
-  return spec.per_user > 0 and booked('user', user) >= spec.per_user
+  if spec.per_user <= 0 then return false end
+  local key = base .. user
+  of_users[key] = of_users[key] or booked('user', user)
+  return of_users[key] >= spec.per_user
 end
 
 local function may_run(ticket, upstream)
-  if excluded(ticket, upstream) then return false end
+  if excluded(ticket, upstream) or has_enough(ticket.user) then return false end
   if spec.per_model > 0 and booked('model', ticket.model) >= spec.per_model then
     return false
   end
@@ -15300,6 +15305,9 @@ def family_label(opener: str | None, body: BodyKind) -> str:
 
 _ATTRIBUTE = re.compile(r"""([\w.]+)=(?:"(.*?)"|'(.*?)'|([^\s"'/>]+))""", re.DOTALL)
 
+# Before an attribute; a byte-level tokenizer leaks its blank as Ġ, or loses it.
+_GAPS = (" ", "Ġ", "")
+
 
 @dataclass(frozen=True)
 class TagDialect:
@@ -15347,8 +15355,8 @@ def _invoke(family: str, spaces: tuple[str, ...], wraps: tuple[str, ...]) -> Tag
     """The `<invoke name="…"><parameter name="…">` notation under namespaces."""
     return TagDialect(
         family,
-        heads=tuple(f"<{s}invoke{gap}name=" for s in spaces for gap in " Ġ"),
-        params=tuple(f"<{s}parameter{gap}name=" for s in spaces for gap in " Ġ"),
+        heads=tuple(f"<{s}invoke{gap}name=" for s in spaces for gap in _GAPS),
+        params=tuple(f"<{s}parameter{gap}name=" for s in spaces for gap in _GAPS),
         value_ends=tuple(f"</{s}parameter>" for s in spaces),
         ends=tuple(f"</{s}invoke>" for s in spaces),
         wraps=_wrap(*wraps),
@@ -15358,7 +15366,7 @@ def _invoke(family: str, spaces: tuple[str, ...], wraps: tuple[str, ...]) -> Tag
 
 _FUNCTION_PARAMS = (
     "<parameter=",
-    *(f"<{tag}{gap}name=" for tag in ("parameter", "param") for gap in " Ġ"),
+    *(f"<{tag}{gap}name=" for tag in ("parameter", "param") for gap in _GAPS),
 )
 
 TAG_DIALECTS = (
@@ -15373,7 +15381,7 @@ TAG_DIALECTS = (
     ),
     TagDialect(
         "minicpm5",
-        heads=("<function name=", "<functionĠname="),
+        heads=tuple(f"<function{gap}name=" for gap in _GAPS),
         params=_FUNCTION_PARAMS,
         value_ends=("</param>", "</parameter>"),
         ends=("</function>",),
@@ -15893,6 +15901,19 @@ JsonSchema = Mapping[str, Any]
 
 _NULLS = frozenset({"null", "None"})
 _BOOLEANS = {"true": True, "false": False}
+# What some schemas call a type, and what JSON Schema does.
+_TYPE_NAMES = {
+    "str": "string",
+    "text": "string",
+    "int": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
+# What models put around arguments once more.
+_ENVELOPES = frozenset({"arguments", "parameters", "properties", "args", "input"})
 _TEXT_TYPES = ({"string"}, {"string", "null"})
 _UNREADABLE = (ValueError, RecursionError)
 
@@ -15925,6 +15946,7 @@ class SchemaFit:
         """`arguments` as they are, or with values typed by the schema; None: no fit."""
         if not isinstance(arguments, dict):
             return None
+        arguments = self._opened(arguments)
         if self.fits(arguments):
             return arguments
         try:
@@ -15932,6 +15954,21 @@ class SchemaFit:
         except RecursionError:
             return None
         return typed if self.fits(typed) else None
+
+    def _opened(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What stands in an envelope, when all of it are parameters of the tool."""
+        envelope, content = next(iter(arguments.items()), ("", None))
+        if (
+            len(arguments) > 1
+            or envelope not in _ENVELOPES - self.properties.keys()
+            or not self.properties
+        ):
+            return arguments
+        if isinstance(content, str) and content.lstrip().startswith("{"):
+            content = _container(content.strip())
+        if isinstance(content, dict) and content.keys() <= self.properties.keys():
+            return content
+        return arguments
 
     def typed(self, name: str, raw: str) -> Any:
         """The value of parameter `name` whose source is the text `raw`."""
@@ -15978,7 +16015,8 @@ def schema_types(options: list[JsonSchema]) -> list[str]:
             stated = [_type_of(member) for member in members]
             if not stated:
                 return []
-        types.extend([stated] if isinstance(stated, str) else stated)
+        names = [stated] if isinstance(stated, str) else stated
+        types.extend(_TYPE_NAMES.get(name, name) for name in names)
     return types
 
 
@@ -17127,7 +17165,7 @@ _TOKEN_STARTS = ("<|", "<｜", "]<]")  # how special tokens begin
 
 def read_body(state: BodyState) -> Generator[None, None, list[FoundCall]]:
     """The calls of the body that begins here, [] when it is none of a known tool."""
-    state.trusted = state.opener is not None and state.opener.startswith(_TOKEN_STARTS)
+    state.trusted = any(start in (state.opener or "") for start in _TOKEN_STARTS)
     for _ in range(_MOST_OPENERS):
         found = yield from _read_one(state)
         if found is not None:
@@ -17480,6 +17518,12 @@ _TAIL = 24
 _RESULT = re.compile(
     r"(?:Observation:|<\|?tool_(?:response|output)\|?>|>>> |In \[\d+\]:)\s*$"
 )
+# Openers of families that only talk about calls in their thoughts.
+_NOT_IN_THOUGHTS = tuple(
+    opener
+    for opener, rows in OPENERS.items()
+    if opener[0] == "<" and not any(row.thoughts for row in rows)
+)
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
 _WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
 _BLANKS = re.compile(r"[ \t]*")
@@ -17623,6 +17667,8 @@ class TextFlow:
         """Whether what follows is quoted: in quotation marks, a result, a session."""
         if _RESULT.search(self._tail) is not None:
             return True
+        if self._thoughts and self._tail.rstrip().endswith(_NOT_IN_THOUGHTS):
+            return True
         before, mark = self._tail[-2:-1], self._tail[-1:]
         if mark not in _QUOTES:
             return False
@@ -17693,8 +17739,9 @@ class TextFlow:
         return end - at
 
     def _pass_thought(self, mark: str) -> None:
-        # Code that a thought left open ends with it.
+        # Code that a thought left open ends with it, and what it talked about.
         self._code = CodeTracker()
+        self._talk = False
         self._sentence = True
         opens = mark in THOUGHT_OPENERS
         self._fresh = self._fresh or not opens

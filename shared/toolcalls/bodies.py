@@ -16,7 +16,7 @@ _TOKEN_STARTS = ("<|", "<｜", "]<]")  # how special tokens begin
 
 def read_body(state: BodyState) -> Generator[None, None, list[FoundCall]]:
     """The calls of the body that begins here, [] when it is none of a known tool."""
-    state.trusted = state.opener is not None and state.opener.startswith(_TOKEN_STARTS)
+    state.trusted = any(start in (state.opener or "") for start in _TOKEN_STARTS)
     for _ in range(_MOST_OPENERS):
         found = yield from _read_one(state)
         if found is not None:

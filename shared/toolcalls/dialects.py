@@ -10,6 +10,9 @@ from shared.toolcalls.window import Marks
 
 _ATTRIBUTE = re.compile(r"""([\w.]+)=(?:"(.*?)"|'(.*?)'|([^\s"'/>]+))""", re.DOTALL)
 
+# Before an attribute; a byte-level tokenizer leaks its blank as Ġ, or loses it.
+_GAPS = (" ", "Ġ", "")
+
 
 @dataclass(frozen=True)
 class TagDialect:
@@ -57,8 +60,8 @@ def _invoke(family: str, spaces: tuple[str, ...], wraps: tuple[str, ...]) -> Tag
     """The `<invoke name="…"><parameter name="…">` notation under namespaces."""
     return TagDialect(
         family,
-        heads=tuple(f"<{s}invoke{gap}name=" for s in spaces for gap in " Ġ"),
-        params=tuple(f"<{s}parameter{gap}name=" for s in spaces for gap in " Ġ"),
+        heads=tuple(f"<{s}invoke{gap}name=" for s in spaces for gap in _GAPS),
+        params=tuple(f"<{s}parameter{gap}name=" for s in spaces for gap in _GAPS),
         value_ends=tuple(f"</{s}parameter>" for s in spaces),
         ends=tuple(f"</{s}invoke>" for s in spaces),
         wraps=_wrap(*wraps),
@@ -68,7 +71,7 @@ def _invoke(family: str, spaces: tuple[str, ...], wraps: tuple[str, ...]) -> Tag
 
 _FUNCTION_PARAMS = (
     "<parameter=",
-    *(f"<{tag}{gap}name=" for tag in ("parameter", "param") for gap in " Ġ"),
+    *(f"<{tag}{gap}name=" for tag in ("parameter", "param") for gap in _GAPS),
 )
 
 TAG_DIALECTS = (
@@ -83,7 +86,7 @@ TAG_DIALECTS = (
     ),
     TagDialect(
         "minicpm5",
-        heads=("<function name=", "<functionĠname="),
+        heads=tuple(f"<function{gap}name=" for gap in _GAPS),
         params=_FUNCTION_PARAMS,
         value_ends=("</param>", "</parameter>"),
         ends=("</function>",),

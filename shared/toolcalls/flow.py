@@ -7,6 +7,7 @@ from shared.toolcalls.families import (
     FRAME_ENDS,
     FRAME_MARKS,
     OPEN_MARKS,
+    OPENERS,
     THOUGHT_MARKS,
     THOUGHT_OPENERS,
 )
@@ -29,6 +30,12 @@ _TAIL = 24
 # A tool's result, or a line of a Python session.
 _RESULT = re.compile(
     r"(?:Observation:|<\|?tool_(?:response|output)\|?>|>>> |In \[\d+\]:)\s*$"
+)
+# Openers of families that only talk about calls in their thoughts.
+_NOT_IN_THOUGHTS = tuple(
+    opener
+    for opener, rows in OPENERS.items()
+    if opener[0] == "<" and not any(row.thoughts for row in rows)
 )
 _TAG_MARKS = (OPEN_MARKS, TAG_HEAD_MARKS)
 _WORD_INITIALS = {pair[0] for pair in _WORD_PAIRS}
@@ -173,6 +180,8 @@ class TextFlow:
         """Whether what follows is quoted: in quotation marks, a result, a session."""
         if _RESULT.search(self._tail) is not None:
             return True
+        if self._thoughts and self._tail.rstrip().endswith(_NOT_IN_THOUGHTS):
+            return True
         before, mark = self._tail[-2:-1], self._tail[-1:]
         if mark not in _QUOTES:
             return False
@@ -243,8 +252,9 @@ class TextFlow:
         return end - at
 
     def _pass_thought(self, mark: str) -> None:
-        # Code that a thought left open ends with it.
+        # Code that a thought left open ends with it, and what it talked about.
         self._code = CodeTracker()
+        self._talk = False
         self._sentence = True
         opens = mark in THOUGHT_OPENERS
         self._fresh = self._fresh or not opens

@@ -16,6 +16,19 @@ JsonSchema = Mapping[str, Any]
 
 _NULLS = frozenset({"null", "None"})
 _BOOLEANS = {"true": True, "false": False}
+# What some schemas call a type, and what JSON Schema does.
+_TYPE_NAMES = {
+    "str": "string",
+    "text": "string",
+    "int": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
+# What models put around arguments once more.
+_ENVELOPES = frozenset({"arguments", "parameters", "properties", "args", "input"})
 _TEXT_TYPES = ({"string"}, {"string", "null"})
 _UNREADABLE = (ValueError, RecursionError)
 
@@ -48,6 +61,7 @@ class SchemaFit:
         """`arguments` as they are, or with values typed by the schema; None: no fit."""
         if not isinstance(arguments, dict):
             return None
+        arguments = self._opened(arguments)
         if self.fits(arguments):
             return arguments
         try:
@@ -55,6 +69,21 @@ class SchemaFit:
         except RecursionError:
             return None
         return typed if self.fits(typed) else None
+
+    def _opened(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What stands in an envelope, when all of it are parameters of the tool."""
+        envelope, content = next(iter(arguments.items()), ("", None))
+        if (
+            len(arguments) > 1
+            or envelope not in _ENVELOPES - self.properties.keys()
+            or not self.properties
+        ):
+            return arguments
+        if isinstance(content, str) and content.lstrip().startswith("{"):
+            content = _container(content.strip())
+        if isinstance(content, dict) and content.keys() <= self.properties.keys():
+            return content
+        return arguments
 
     def typed(self, name: str, raw: str) -> Any:
         """The value of parameter `name` whose source is the text `raw`."""
@@ -101,7 +130,8 @@ def schema_types(options: list[JsonSchema]) -> list[str]:
             stated = [_type_of(member) for member in members]
             if not stated:
                 return []
-        types.extend([stated] if isinstance(stated, str) else stated)
+        names = [stated] if isinstance(stated, str) else stated
+        types.extend(_TYPE_NAMES.get(name, name) for name in names)
     return types
 
 

@@ -48,3 +48,11 @@ def test_unknown_tool():
 
 def test_cut():
     assert_read(f"Ищу.{ROLE[:80]}", "Ищу.", CUT, truncated=True)
+
+
+def test_arguments_that_do_not_fit_go_to_the_tool():
+    # The separator is a special token, so the tool may say what is wrong.
+    assert_read(
+        ROLE.replace('"Эрмитаж"', '{"музей": "Эрмитаж"}'),
+        call("search", query={"музей": "Эрмитаж"}, limit=2),
+    )

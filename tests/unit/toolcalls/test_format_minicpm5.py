@@ -54,6 +54,11 @@ def test_a_byte_level_space():
     assert_read(ONE.replace(" name=", "Ġname="), DALIAN)
 
 
+def test_a_lost_space():
+    assert_read(ONE.replace(" name=", "name="), DALIAN)
+    assert_read(ONE.replace("<function ", "<functionĠ").replace("m n", "mn"), DALIAN)
+
+
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_both_quotes(quote):
     assert_read(ONE.replace('"', quote), DALIAN)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.toolcalls.support import assert_read, assert_untouched, call
+from tests.unit.toolcalls.support import assert_read, assert_untouched, call, tool
 
 
 def hermes(body: str) -> str:
@@ -153,3 +153,42 @@ def test_numbers_keep_their_precision():
 def test_deep_nesting_is_shown_or_called_but_never_raises():
     deep = "[" * 3000 + "]" * 3000
     assert_untouched(searching(f'{{"query": "x", "tags": {deep}}}'))
+
+
+@pytest.mark.parametrize("key", ["arguments", "parameters", "properties", "input"])
+@pytest.mark.parametrize("value", ['{"query": "x"}', "{'query': 'x'}"])
+def test_arguments_in_an_envelope(key, value):
+    tags = f"<function=search><parameter={key}>{value}</parameter></function>"
+    assert_read(f"<tool_call>{tags}</tool_call>", call("search", query="x"))
+
+
+def test_an_envelope_in_json():
+    assert_read(
+        searching('{"arguments": {"query": "x", "limit": 2}}'),
+        call("search", query="x", limit=2),
+    )
+
+
+def test_a_parameter_is_no_envelope():
+    takes = tool("send", input="object", to="string")
+    assert_read(
+        hermes('{"name": "send", "arguments": {"input": {"to": "ada"}}}'),
+        call("send", input={"to": "ada"}),
+        tools=[takes],
+    )
+    assert_read(
+        hermes('{"name": "send", "arguments": {"args": {"about": "it"}}}'),
+        call("send", args={"about": "it"}),
+        tools=[takes],
+    )
+
+
+def test_types_by_their_names_in_programs():
+    drive = tool("drive", speed="float", gear="int", lights="bool", to="str", by="list")
+    values = {"speed": "3.5", "gear": "2", "lights": "True", "to": "7", "by": '["a"]'}
+    tags = "".join(f"<parameter={k}>{v}</parameter>" for k, v in values.items())
+    assert_read(
+        f"<tool_call><function=drive>{tags}</function></tool_call>",
+        call("drive", speed=3.5, gear=2, lights=True, to="7", by=["a"]),
+        tools=[drive],
+    )

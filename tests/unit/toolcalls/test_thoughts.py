@@ -66,3 +66,14 @@ def test_a_lone_backtick_in_a_thought():
     assert_read(
         f"<think>The ` key?</think>{HERMES}", "<think>The ` key?</think>", INARI
     )
+
+
+@pytest.mark.parametrize("thoughts", ["<seed:think>", "<think>"])
+def test_an_example_in_a_thought_of_a_family_that_calls_behind_it(thoughts):
+    example = (
+        "<seed:tool_call>\n<function=get_weather>\n"
+        "<parameter=city>Inari</parameter>\n</function>\n</seed:tool_call>"
+    )
+    closer = thoughts.replace("<", "</")
+    thought = f"{thoughts}\nThe form is {example}. So I write it.\n{closer}"
+    assert_read(f"{thought}{example}", " ".join(thought.split()), INARI)
