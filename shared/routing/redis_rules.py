@@ -34,11 +34,13 @@ local function line(priority)
   return base .. 'line:' .. priority
 end
 
+local of_users = {}  -- what runs of each, as far as it was looked up
+
 local function book(kind, name, change)
   local field = kind .. ':' .. name
-  if call('HINCRBY', base .. 'books', field, change) == 0 then
-    call('HDEL', base .. 'books', field)
-  end
+  local count = call('HINCRBY', base .. 'books', field, change)
+  if count == 0 then call('HDEL', base .. 'books', field) end
+  if kind == 'user' then of_users[base .. name] = count end
 end
 
 local function booked(kind, name)
@@ -111,7 +113,7 @@ local function insert(ticket)
     call('ZADD', tags, ticket.tag, ticket.user)
     call('ZREMRANGEBYSCORE', tags, '-inf', virtual - 1)
   end
-  ticket.member = string.format('%015d', number) .. ' ' .. ticket.id
+  ticket.member = string.format('%015d %s %s', number, ticket.id, ticket.user)
   call('ZADD', line(ticket.priority), ticket.tag, ticket.member)
   call('ZADD', lane(ticket.priority, ticket.lane), ticket.tag, ticket.member)
   call('HSET', base .. 'waiting', ticket.id, encode(ticket))
@@ -139,11 +141,15 @@ end
 
 -- the choice
 
+local function has_enough(user)
+  if spec.per_user <= 0 then return false end
+  local key = base .. user
+  of_users[key] = of_users[key] or booked('user', user)
+  return of_users[key] >= spec.per_user
+end
+
 local function may_run(ticket, upstream)
-  if excluded(ticket, upstream) then return false end
-  if spec.per_user > 0 and booked('user', ticket.user) >= spec.per_user then
-    return false
-  end
+  if excluded(ticket, upstream) or has_enough(ticket.user) then return false end
   if spec.per_model > 0 and booked('model', ticket.model) >= spec.per_model then
     return false
   end
@@ -160,15 +166,18 @@ local function head(priority, name, upstream)
   while true do
     local members = call('ZRANGE', lane(priority, name), start, start + 15)
     for _, member in ipairs(members) do
-      local id = string.sub(member, 17)
-      local text = call('HGET', base .. 'waiting', id)
-      if not text then  -- Redis may have evicted one key and not the other
-        call('ZREM', lane(priority, name), member)
-        call('ZREM', line(priority), member)
-        return head(priority, name, upstream)
+      local id, user = string.match(member, '^%d+ (%S+) ?(.*)$')
+      -- Reading the whole ticket is dear where many of one user wait.
+      if not has_enough(user) then
+        local text = call('HGET', base .. 'waiting', id)
+        if not text then  -- Redis may have evicted one key and not the other
+          call('ZREM', lane(priority, name), member)
+          call('ZREM', line(priority), member)
+          return head(priority, name, upstream)
+        end
+        local ticket = decode(text)
+        if may_run(ticket, upstream) then return ticket end
       end
-      local ticket = decode(text)
-      if may_run(ticket, upstream) then return ticket end
     end
     if #members < 16 then return nil end
     start = start + 16
