@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from shared.backends import letta as letta_backend
+from shared.backends.http import Endpoint, new_http_client
+from shared.backends.letta import LettaBackend
 from tests.e2e.agents.answers import cards, error, eventually, thoughts
 from tests.e2e.agents.scene import TOOL_ID, create_tool
-from tests.e2e.backends.letta_server import LettaServer, letta
+from tests.e2e.backends.letta_server import LettaServer, letta, make_agent
 from tests.e2e.backends.programs import ScriptedUpstream
 from tests.e2e.backends.script import AFTER_THOUGHT, HELLO, THOUGHT, TOOL_ANSWER
 from tests.e2e.backends.seen import seen
@@ -149,3 +152,14 @@ async def test_the_agents_are_listed(
         lambda: "Keeper: Keeper" in listed_models(suite_installed).values(), "the agent"
     )
     seen("letta", PROGRAM, "discovery")
+
+
+async def test_the_list_is_read_page_by_page(
+    server: LettaServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(letta_backend, "ENTRIES_A_PAGE", 2)
+    agents = {server.agent_id, *(make_agent(server.url) for _ in range(4))}
+    async with new_http_client() as client:
+        backend = LettaBackend(client, Endpoint("Keeper", server.url), "")
+        found = [model.id for model in await backend.discover()]
+    assert sorted(found) == sorted(agents)
