@@ -36,7 +36,7 @@ Standing = Callable[[str], dict[str, Any]]
 
 @pytest.fixture
 def standing(suite_installed: WebUI) -> Standing:
-    """`standing(agent)`: how its only server stands, as administrators are told."""
+    """`standing(pool)`: how its only server stands, as administrators are told."""
 
     def ask(name: str) -> dict[str, Any]:
         with suite_installed.client() as admin:
@@ -216,7 +216,11 @@ async def test_after_the_work_of_one_that_failed_a_line_says_so(
 
 @pytest.mark.parametrize("whose", ["agent", "server"])
 async def test_a_wrong_key_shuts_out_those_who_show_it(
-    chats: ChatSocket, start: Start, configure: Configure, whose: str
+    chats: ChatSocket,
+    start: Start,
+    configure: Configure,
+    standing: Standing,
+    whose: str,
 ):
     async def look(exchange: Exchange) -> None:
         if exchange.headers["authorization"] == "Bearer right":
@@ -242,6 +246,8 @@ async def test_a_wrong_key_shuts_out_those_who_show_it(
     if whose == "agent":
         assert answer["content"] == "Welcome."
         assert model.asked == [one, two]
+        assert standing(pool)["breaker"] == "closed"
+        assert standing(pool)["models"] == {f"m ({one})": "status_401"}
     else:
         assert "did not accept its key (401)" in error(answer)
         assert model.asked == [one]
