@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 1f4bf1b8e986db0f
+# Content hash: 454bf9eeadffe84d
 
 import asyncio
 import base64
@@ -14529,31 +14529,35 @@ def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
     return {**part, "text": text} if part.get("type") == "text" else part
 
 
-async def store_files(
-    events: AsyncGenerator[AgentEvent, None],
-    request: Any,
-    user: Mapping[str, Any],
-    sentence: Sentence,
-) -> AsyncGenerator[AgentEvent, None]:
-    """The events, the files among them put into Open WebUI's storage.
+class FileStorage:
+    """Puts the files of a turn's answer into Open WebUI's storage.
 
     Images stay as they are, since Open WebUI stores those itself. A file that it does
     not take, of over 20 MiB, or for which the agent's folder had no room, is left out,
     and a line at the end tells its name.
     """
-    left_out: list[str] = []
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, FileOutput) and must_be_stored(event):
-                if stored := await stored_file(event, request, user):
-                    yield stored
-                elif not event.url.endswith(","):  # nobody misses an empty file
-                    left_out.append(event.name)
-                continue
-            if isinstance(event, Finished) and left_out:
-                names = {"names": shown_names(left_out)}
-                yield Status(sentence("files_left_out", names), done=True)
-            yield event
+
+    def __init__(
+        self, request: Any, user: Mapping[str, Any], sentence: Sentence
+    ) -> None:
+        self._request = request
+        self._user = user
+        self._sentence = sentence
+        self._left_out: list[str] = []
+
+    async def take(self, event: AgentEvent) -> list[AgentEvent]:
+        """What is shown for this event."""
+        if isinstance(event, FileOutput) and must_be_stored(event):
+            if stored := await stored_file(event, self._request, self._user):
+                return [stored]
+            if not event.url.endswith(","):  # nobody misses an empty file
+                self._left_out.append(event.name)
+            return []
+        if isinstance(event, Finished) and self._left_out:
+            names = {"names": shown_names(self._left_out)}
+            told = Status(self._sentence("files_left_out", names), done=True)
+            return [told, event]
+        return [event]
 
 
 def must_be_stored(file: FileOutput) -> bool:
@@ -14708,26 +14712,28 @@ LOGIN_CODES = frozenset({"login_expired", "status_401"})
 WARNED_FOR_SECONDS = 24 * 60 * 60.0
 
 
-async def warn_of_login(
-    events: AsyncGenerator[AgentEvent, None], agent: AgentConfig, sentence: Sentence
-) -> AsyncGenerator[AgentEvent, None]:
-    """The events; that an agent's login or key is no longer accepted reaches admins.
+class LoginWatch:
+    """Tells admins that an agent's login or key is no longer accepted.
 
     Once a day for an agent, and again when it has worked in between.
     """
-    warned: dict[str, float] = shared_resource("login warnings", dict)
-    try:
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Failed) and event.code in LOGIN_CODES:
-                    await warn_once(warned, agent, sentence(event.code, event.fields))
-                elif isinstance(event, Finished):
-                    warned.pop(agent.id, None)
-                yield event
-    except AqueductError as error:
-        if error.code in LOGIN_CODES:
-            await warn_once(warned, agent, sentence(error.code, error.fields))
-        raise
+
+    def __init__(self, agent: AgentConfig, sentence: Sentence) -> None:
+        self._agent = agent
+        self._sentence = sentence
+        self._warned: dict[str, float] = shared_resource("login warnings", dict)
+
+    async def look(self, event: AgentEvent) -> None:
+        """Look at an event of the agent's answer."""
+        if isinstance(event, Failed):
+            await self.failed(event.code, event.fields)
+        elif isinstance(event, Finished):
+            self._warned.pop(self._agent.id, None)
+
+    async def failed(self, code: str, fields: Mapping[str, Any]) -> None:
+        """Look at a failure."""
+        if code in LOGIN_CODES:
+            await warn_once(self._warned, self._agent, self._sentence(code, fields))
 
 
 async def warn_once(warned: dict[str, float], agent: AgentConfig, text: str) -> None:
@@ -15046,6 +15052,7 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("hy_v3", "pairs", ("<tool_calls>",)),
     LeakFamily("nemotron_toolcall", "json", ("<TOOLCALL>",), ("</TOOLCALL>",)),
     LeakFamily("longcat", "json", ("<longcat_tool_call>",), ("</longcat_tool_call>",)),
+    LeakFamily("longcat", "pairs", ("<longcat_tool_call>",)),
     LeakFamily("command_r7b", "json", ("<|START_ACTION|>",), ("<|END_ACTION|>",)),
     LeakFamily("command_r_plus", "json", ("Action:",), place="line"),
     LeakFamily("react", "named", ("Action:",), place="line"),
@@ -15205,6 +15212,8 @@ _TURN_ENDS = (
     "<turn|>",
     "<eos>",
     "<|tool_response>",
+    "<|close|>message<|sep|>",
+    "<|plamo:tag|>",
     *_deepseek("end", "of", "sentence"),
 )
 
@@ -15249,6 +15258,7 @@ THOUGHT_OPENERS = (
     "<|START_THINKING|>",
     "<|inner_prefix|>",
     "<|channel>thought",
+    *_plamo("begin_think"),
 )
 THOUGHT_CLOSERS = (
     "</think>",
@@ -15260,6 +15270,7 @@ THOUGHT_CLOSERS = (
     "<|END_THINKING|>",
     "<|inner_suffix|>",
     "<channel|>",
+    *_plamo("end_think"),
 )
 
 
@@ -15431,7 +15442,7 @@ PAIR_DIALECTS = tuple(
         wraps=_wrap(f"{space}tool_call", f"{space}tool_calls"),
         param_end=f"<{space}arg_value>",
     )
-    for space in ("", "ifm|")
+    for space in ("", "ifm|", "longcat_")
 )
 TAG_HEADS = {head: dialect for dialect in TAG_DIALECTS for head in dialect.heads}
 TAG_HEAD_MARKS = Marks(TAG_HEADS)
@@ -16614,12 +16625,19 @@ def _node_value(node: _TreeNode, schema: object, root: JsonSchema) -> Any:
     if _container_type(schema, root) == "array" or set(names) == {"item"}:
         items = option.get("items", {})
         return [_node_value(child, items, root) for child in node.children]
-    properties = option.get("properties")
-    known = properties if isinstance(properties, Mapping) else {}
-    return {
-        child.name: _node_value(child, known.get(child.name, {}), root)
-        for child in node.children
-    }
+    found: dict[str, list[Any]] = {}
+    for child in node.children:
+        value = _node_value(child, _child_schema(option, child.name), root)
+        found.setdefault(child.name, []).append(value)
+    # A key that stands there again and again is a list.
+    return {name: v if len(v) > 1 else v[0] for name, v in found.items()}
+
+
+def _child_schema(schema: JsonSchema, name: str) -> object:
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) and name in properties:
+        return properties[name]
+    return schema.get("additionalProperties", {})
 
 
 def _container_type(schema: object, root: JsonSchema) -> object:
@@ -17245,6 +17263,8 @@ class Leak:
         self._open = False  # the wrapper or list has not been closed
         self._fenced = False  # nor has the fence
         self._ends = False  # the last call ends its sentence or line
+        self._said: list[FoundCall] = []  # in the wrapper that is open
+        self._echo: list[FoundCall] = []  # in the closed one, to be said once more
 
     def read(self) -> Generator[None, None, None]:
         """Read calls until there is none."""
@@ -17329,7 +17349,8 @@ class Leak:
         if calls:
             self._openers_read += openers
             self._wrapped = self._wrapped or bool(outer)
-            yield from self._take(calls, body)
+            if not self._is_echo(calls, bool(outer)):
+                yield from self._take(calls, body)
             return True
         self._list, self._fenced, self._open = before
         self._no_tool = body.tool is None
@@ -17375,6 +17396,22 @@ class Leak:
             here.add("start")
         return any(row.place in here for row in rows)
 
+    def _is_echo(self, calls: list[FoundCall], wrapped: bool) -> bool:
+        """Swallow calls that repeat, without an opener, those of a closed wrapper.
+
+        LFM2 does so; nobody wants a thing to be done twice for that.
+        """
+        if wrapped or calls != self._echo[: len(calls)]:
+            self._said += calls if wrapped or self._said else []
+            self._echo = []
+            return False
+        del self._echo[: len(calls)]
+        self._keep(Markup(self.window.cut(self._reached, self.window.offset)))
+        self._reached = self.window.offset
+        if self._sure:
+            self._publish()
+        return True
+
     def _take(
         self, calls: list[FoundCall], body: BodyState
     ) -> Generator[None, None, None]:
@@ -17399,6 +17436,8 @@ class Leak:
             if (closer := (yield from window.mark(CLOSE_MARKS))) is not None:
                 self._open = False
                 self._closed.add(closer)
+                if self._said:
+                    self._echo, self._said = self._said, []
             elif window.ended and CLOSE_MARKS.begins(window.text, window.pos):
                 window.pos = len(window.text)
             elif self._fenced and (yield from window.mark(_FENCE_END)) is not None:
@@ -19235,12 +19274,24 @@ async def turn_events(
     if agent.recover_tool_calls:
         run = partial(run_recovering, run, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
-    answered = store_files(answered, call.request, call.user, sentence)
-    answered = warn_of_login(answered, agent, sentence)
+    files = FileStorage(call.request, call.user, sentence)
+    logins = LoginWatch(agent, sentence)
     place = kept_session_place(agent, call)
-    async with aclosing(answered) as events:
-        async for event in events:
-            yield place.sealed(event) if isinstance(event, SessionState) else event
+    try:
+        async with aclosing(answered) as events:
+            async for event in events:
+                # Not a generator each, as every word would have to pass through all.
+                if isinstance(event, DELTAS):
+                    yield event
+                    continue
+                await logins.look(event)
+                if isinstance(event, SessionState):
+                    event = place.sealed(event)
+                for shown in await files.take(event):
+                    yield shown
+    except AqueductError as error:
+        await logins.failed(error.code, error.fields)
+        raise
 
 
 def kept_session_place(agent: AgentConfig, call: PipeRequest) -> SessionPlace:

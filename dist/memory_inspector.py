@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/memory_inspector.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 6db871eed2f9920e
+# Content hash: 3e6542101599ab9c
 
 import asyncio
 import json
@@ -22,6 +22,7 @@ import re
 import sqlite3
 import time
 import unicodedata
+import weakref
 from collections import defaultdict
 from collections.abc import (
     AsyncIterator,
@@ -494,16 +495,59 @@ async def database_session() -> AsyncIterator[Any]:
         yield session
 
 
+# --- shared/host/resources.py ---
+
+STATE_KEY = "aqueduct"
+
+Resource = TypeVar("Resource")
+
+
+def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
+    """The server-wide object of this name, made on first use.
+
+    Call it in the event loop only: there, nothing runs between look-up and store.
+    """
+    from open_webui.main import app
+
+    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
+    if kept is None:
+        kept = {}
+        setattr(app.state, STATE_KEY, kept)
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
 # --- shared/host/embeddings.py ---
 
 
-async def embedding_model_name() -> str:
-    """Engine and name of the model an admin has set, such as "openai/text-3"."""
+async def embedding_model_name() -> str | None:
+    """Engine and name of the model an admin has set, such as "openai/text-3".
+
+    None where this process goes on with another one: all replicas read the name from
+    their database, but only the one that was told of a change loads the new model.
+    """
+    from open_webui.main import app
     from open_webui.models.config import Config
 
     found = await Config.get_many("rag.embedding_engine", "rag.embedding_model")
     engine, model = found.get("rag.embedding_engine"), found.get("rag.embedding_model")
-    return f"{engine or 'local'}/{model or ''}"
+    name = f"{engine or 'local'}/{model or ''}"
+    embed = getattr(app.state, "EMBEDDING_FUNCTION", None)
+    kept: dict[str, Any] = shared_resource("embedding_model", dict)
+    return name if embed is None or is_model_of(embed, name, kept) else None
+
+
+def is_model_of(embed: Any, name: str, kept: dict[str, Any]) -> bool:
+    """Whether this function may be the model of that name; `kept` knows the last one.
+
+    A function that is new while the name is not tells nothing: Open WebUI loads a model
+    first and writes its name down then.
+    """
+    is_known = "loaded" in kept and kept["loaded"]() is embed
+    if not is_known and kept.get("name") != name:
+        kept |= {"loaded": weakref.ref(embed), "name": name}
+    return not is_known or kept["name"] == name
 
 
 async def embed_texts(
@@ -537,29 +581,6 @@ async def embed_texts(
     except (ValueError, HTTPException):
         return None  # no model is loaded, or this is the slim image
     return [list(map(float, vector)) for vector in vectors] if vectors else None
-
-
-# --- shared/host/resources.py ---
-
-STATE_KEY = "aqueduct"
-
-Resource = TypeVar("Resource")
-
-
-def shared_resource(name: str, make: Callable[[], Resource]) -> Resource:
-    """The server-wide object of this name, made on first use.
-
-    Call it in the event loop only: there, nothing runs between look-up and store.
-    """
-    from open_webui.main import app
-
-    kept: dict[str, Any] | None = getattr(app.state, STATE_KEY, None)
-    if kept is None:
-        kept = {}
-        setattr(app.state, STATE_KEY, kept)
-    if name not in kept:
-        kept[name] = make()
-    return kept[name]
 
 
 # --- shared/host/vectors.py ---
@@ -2134,6 +2155,26 @@ async def open_memory() -> MemoryStore:
         return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
 
 
+def warn_once(what: str, text: str, *values: Any) -> None:
+    """Log a warning that would be true many times a minute."""
+    said: set[str] = shared_resource("memory_said_once", set)
+    if what not in said:
+        said.add(what)
+        memory_log.warning(text, *values)
+
+
+async def model_name() -> str | None:
+    """The embedding model's name; None where this process cannot use it."""
+    name = await embedding_model_name()
+    if name is None:
+        warn_once(
+            "stale model",
+            "Another replica has loaded a new embedding model; words alone are "
+            "compared here, and no vectors made, until this one is restarted",
+        )
+    return name
+
+
 async def embed_question(
     question: str, user: Mapping[str, Any] | None, seconds: float
 ) -> tuple[Embedder, Floats] | None:
@@ -2141,12 +2182,12 @@ async def embed_question(
     try:
         async with asyncio.timeout(seconds):
             name, vectors = await asyncio.gather(
-                embedding_model_name(), embed_texts([question], user, is_query=True)
+                model_name(), embed_texts([question], user, is_query=True)
             )
     except Exception as error:  # noqa: BLE001 - any engine an admin may have set
         memory_log.warning("Recall by words alone, no vector: %r", error)
         return None
-    if not vectors:
+    if not vectors or name is None:
         return None
     return Embedder(name, len(vectors[0])), unit_vector(vectors[0])
 

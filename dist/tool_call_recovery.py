@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/tool_call_recovery.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: ee957132941b95c0
+# Content hash: 6ec939f9ce613415
 
 import asyncio
 import html
@@ -348,6 +348,7 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("hy_v3", "pairs", ("<tool_calls>",)),
     LeakFamily("nemotron_toolcall", "json", ("<TOOLCALL>",), ("</TOOLCALL>",)),
     LeakFamily("longcat", "json", ("<longcat_tool_call>",), ("</longcat_tool_call>",)),
+    LeakFamily("longcat", "pairs", ("<longcat_tool_call>",)),
     LeakFamily("command_r7b", "json", ("<|START_ACTION|>",), ("<|END_ACTION|>",)),
     LeakFamily("command_r_plus", "json", ("Action:",), place="line"),
     LeakFamily("react", "named", ("Action:",), place="line"),
@@ -507,6 +508,8 @@ _TURN_ENDS = (
     "<turn|>",
     "<eos>",
     "<|tool_response>",
+    "<|close|>message<|sep|>",
+    "<|plamo:tag|>",
     *_deepseek("end", "of", "sentence"),
 )
 
@@ -551,6 +554,7 @@ THOUGHT_OPENERS = (
     "<|START_THINKING|>",
     "<|inner_prefix|>",
     "<|channel>thought",
+    *_plamo("begin_think"),
 )
 THOUGHT_CLOSERS = (
     "</think>",
@@ -562,6 +566,7 @@ THOUGHT_CLOSERS = (
     "<|END_THINKING|>",
     "<|inner_suffix|>",
     "<channel|>",
+    *_plamo("end_think"),
 )
 
 
@@ -733,7 +738,7 @@ PAIR_DIALECTS = tuple(
         wraps=_wrap(f"{space}tool_call", f"{space}tool_calls"),
         param_end=f"<{space}arg_value>",
     )
-    for space in ("", "ifm|")
+    for space in ("", "ifm|", "longcat_")
 )
 TAG_HEADS = {head: dialect for dialect in TAG_DIALECTS for head in dialect.heads}
 TAG_HEAD_MARKS = Marks(TAG_HEADS)
@@ -1916,12 +1921,19 @@ def _node_value(node: _TreeNode, schema: object, root: JsonSchema) -> Any:
     if _container_type(schema, root) == "array" or set(names) == {"item"}:
         items = option.get("items", {})
         return [_node_value(child, items, root) for child in node.children]
-    properties = option.get("properties")
-    known = properties if isinstance(properties, Mapping) else {}
-    return {
-        child.name: _node_value(child, known.get(child.name, {}), root)
-        for child in node.children
-    }
+    found: dict[str, list[Any]] = {}
+    for child in node.children:
+        value = _node_value(child, _child_schema(option, child.name), root)
+        found.setdefault(child.name, []).append(value)
+    # A key that stands there again and again is a list.
+    return {name: v if len(v) > 1 else v[0] for name, v in found.items()}
+
+
+def _child_schema(schema: JsonSchema, name: str) -> object:
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) and name in properties:
+        return properties[name]
+    return schema.get("additionalProperties", {})
 
 
 def _container_type(schema: object, root: JsonSchema) -> object:
@@ -2547,6 +2559,8 @@ class Leak:
         self._open = False  # the wrapper or list has not been closed
         self._fenced = False  # nor has the fence
         self._ends = False  # the last call ends its sentence or line
+        self._said: list[FoundCall] = []  # in the wrapper that is open
+        self._echo: list[FoundCall] = []  # in the closed one, to be said once more
 
     def read(self) -> Generator[None, None, None]:
         """Read calls until there is none."""
@@ -2631,7 +2645,8 @@ class Leak:
         if calls:
             self._openers_read += openers
             self._wrapped = self._wrapped or bool(outer)
-            yield from self._take(calls, body)
+            if not self._is_echo(calls, bool(outer)):
+                yield from self._take(calls, body)
             return True
         self._list, self._fenced, self._open = before
         self._no_tool = body.tool is None
@@ -2677,6 +2692,22 @@ class Leak:
             here.add("start")
         return any(row.place in here for row in rows)
 
+    def _is_echo(self, calls: list[FoundCall], wrapped: bool) -> bool:
+        """Swallow calls that repeat, without an opener, those of a closed wrapper.
+
+        LFM2 does so; nobody wants a thing to be done twice for that.
+        """
+        if wrapped or calls != self._echo[: len(calls)]:
+            self._said += calls if wrapped or self._said else []
+            self._echo = []
+            return False
+        del self._echo[: len(calls)]
+        self._keep(Markup(self.window.cut(self._reached, self.window.offset)))
+        self._reached = self.window.offset
+        if self._sure:
+            self._publish()
+        return True
+
     def _take(
         self, calls: list[FoundCall], body: BodyState
     ) -> Generator[None, None, None]:
@@ -2701,6 +2732,8 @@ class Leak:
             if (closer := (yield from window.mark(CLOSE_MARKS))) is not None:
                 self._open = False
                 self._closed.add(closer)
+                if self._said:
+                    self._echo, self._said = self._said, []
             elif window.ended and CLOSE_MARKS.begins(window.text, window.pos):
                 window.pos = len(window.text)
             elif self._fenced and (yield from window.mark(_FENCE_END)) is not None:

@@ -136,7 +136,7 @@ PAIR_DIALECTS = tuple(
         wraps=_wrap(f"{space}tool_call", f"{space}tool_calls"),
         param_end=f"<{space}arg_value>",
     )
-    for space in ("", "ifm|")
+    for space in ("", "ifm|", "longcat_")
 )
 TAG_HEADS = {head: dialect for dialect in TAG_DIALECTS for head in dialect.heads}
 TAG_HEAD_MARKS = Marks(TAG_HEADS)

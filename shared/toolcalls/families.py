@@ -95,6 +95,7 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("hy_v3", "pairs", ("<tool_calls>",)),
     LeakFamily("nemotron_toolcall", "json", ("<TOOLCALL>",), ("</TOOLCALL>",)),
     LeakFamily("longcat", "json", ("<longcat_tool_call>",), ("</longcat_tool_call>",)),
+    LeakFamily("longcat", "pairs", ("<longcat_tool_call>",)),
     LeakFamily("command_r7b", "json", ("<|START_ACTION|>",), ("<|END_ACTION|>",)),
     LeakFamily("command_r_plus", "json", ("Action:",), place="line"),
     LeakFamily("react", "named", ("Action:",), place="line"),
@@ -254,6 +255,8 @@ _TURN_ENDS = (
     "<turn|>",
     "<eos>",
     "<|tool_response>",
+    "<|close|>message<|sep|>",
+    "<|plamo:tag|>",
     *_deepseek("end", "of", "sentence"),
 )
 
@@ -298,6 +301,7 @@ THOUGHT_OPENERS = (
     "<|START_THINKING|>",
     "<|inner_prefix|>",
     "<|channel>thought",
+    *_plamo("begin_think"),
 )
 THOUGHT_CLOSERS = (
     "</think>",
@@ -309,6 +313,7 @@ THOUGHT_CLOSERS = (
     "<|END_THINKING|>",
     "<|inner_suffix|>",
     "<channel|>",
+    *_plamo("end_think"),
 )
 
 

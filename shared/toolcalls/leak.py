@@ -89,6 +89,8 @@ class Leak:
         self._open = False  # the wrapper or list has not been closed
         self._fenced = False  # nor has the fence
         self._ends = False  # the last call ends its sentence or line
+        self._said: list[FoundCall] = []  # in the wrapper that is open
+        self._echo: list[FoundCall] = []  # in the closed one, to be said once more
 
     def read(self) -> Generator[None, None, None]:
         """Read calls until there is none."""
@@ -173,7 +175,8 @@ class Leak:
         if calls:
             self._openers_read += openers
             self._wrapped = self._wrapped or bool(outer)
-            yield from self._take(calls, body)
+            if not self._is_echo(calls, bool(outer)):
+                yield from self._take(calls, body)
             return True
         self._list, self._fenced, self._open = before
         self._no_tool = body.tool is None
@@ -219,6 +222,22 @@ class Leak:
             here.add("start")
         return any(row.place in here for row in rows)
 
+    def _is_echo(self, calls: list[FoundCall], wrapped: bool) -> bool:
+        """Swallow calls that repeat, without an opener, those of a closed wrapper.
+
+        LFM2 does so; nobody wants a thing to be done twice for that.
+        """
+        if wrapped or calls != self._echo[: len(calls)]:
+            self._said += calls if wrapped or self._said else []
+            self._echo = []
+            return False
+        del self._echo[: len(calls)]
+        self._keep(Markup(self.window.cut(self._reached, self.window.offset)))
+        self._reached = self.window.offset
+        if self._sure:
+            self._publish()
+        return True
+
     def _take(
         self, calls: list[FoundCall], body: BodyState
     ) -> Generator[None, None, None]:
@@ -243,6 +262,8 @@ class Leak:
             if (closer := (yield from window.mark(CLOSE_MARKS))) is not None:
                 self._open = False
                 self._closed.add(closer)
+                if self._said:
+                    self._echo, self._said = self._said, []
             elif window.ended and CLOSE_MARKS.begins(window.text, window.pos):
                 window.pos = len(window.text)
             elif self._fenced and (yield from window.mark(_FENCE_END)) is not None:

@@ -60,12 +60,19 @@ def _node_value(node: _TreeNode, schema: object, root: JsonSchema) -> Any:
     if _container_type(schema, root) == "array" or set(names) == {"item"}:
         items = option.get("items", {})
         return [_node_value(child, items, root) for child in node.children]
-    properties = option.get("properties")
-    known = properties if isinstance(properties, Mapping) else {}
-    return {
-        child.name: _node_value(child, known.get(child.name, {}), root)
-        for child in node.children
-    }
+    found: dict[str, list[Any]] = {}
+    for child in node.children:
+        value = _node_value(child, _child_schema(option, child.name), root)
+        found.setdefault(child.name, []).append(value)
+    # A key that stands there again and again is a list.
+    return {name: v if len(v) > 1 else v[0] for name, v in found.items()}
+
+
+def _child_schema(schema: JsonSchema, name: str) -> object:
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) and name in properties:
+        return properties[name]
+    return schema.get("additionalProperties", {})
 
 
 def _container_type(schema: object, root: JsonSchema) -> object:

@@ -98,3 +98,8 @@ def test_cut():
     assert_read(
         f"I look.{channel('tools', WEATHER)[:110]}", "I look.", CUT, truncated=True
     )
+
+
+def test_the_end_of_the_message_is_not_shown():
+    text = channel("tools", WEATHER)
+    assert_read(f"{text}<|close|>message<|sep|>", URUMQI)

@@ -95,3 +95,25 @@ def test_nothing_is_evaluated():
 
 def test_cut():
     assert_read(f"I check.{ONE[:45]}", "I check.", CUT, truncated=True)
+
+
+def test_an_echo_of_the_calls_is_not_run_again():
+    body = "[get_weather(city='Oslo'), get_time()]<|tool_call_end|>"
+    calls = [call("get_weather", city="Oslo"), call("get_time")]
+    assert_read(f"<|tool_call_start|>{body}{body}Done.", *calls, "Done.")
+    wrapped = f"<|tool_call_start|>{body}"
+    assert_read(wrapped + wrapped, *calls, *calls)
+
+
+def test_two_equal_calls_in_one_list_are_two():
+    pair = "<|tool_call_start|>[get_time(), get_time()]<|tool_call_end|>"
+    assert_read(pair + pair, *[call("get_time")] * 4)
+
+
+def test_other_calls_behind_the_wrapper_are_no_echo():
+    first = "<|tool_call_start|>[get_weather(city='Oslo')]<|tool_call_end|>"
+    assert_read(
+        f"{first}[get_weather(city='Bergen')]<|tool_call_end|>",
+        call("get_weather", city="Oslo"),
+        call("get_weather", city="Bergen"),
+    )

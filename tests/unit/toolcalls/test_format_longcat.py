@@ -44,3 +44,13 @@ def test_unknown_tool():
 
 def test_cut():
     assert_read(ONE[:70], CUT, truncated=True)
+
+
+def test_keys_and_values_in_tags():
+    pair = "<longcat_arg_key>{}</longcat_arg_key>\n<longcat_arg_value>{}</longcat_arg_value>\n"
+    body = pair.format("city", "Oslo") + pair.format("days", 2)
+    assert_read(
+        f"<longcat_tool_call>get_weather\n{body}</longcat_tool_call>Done.",
+        call("get_weather", city="Oslo", days=2),
+        "Done.",
+    )

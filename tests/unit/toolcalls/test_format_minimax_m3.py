@@ -97,3 +97,16 @@ def test_unknown_tool():
 
 def test_cut():
     assert_read(f"I look.{ONE[:95]}", "I look.", CUT, truncated=True)
+
+
+def test_a_repeated_key_is_a_list_and_free_keys_follow_their_schema():
+    labels = {"type": "object", "additionalProperties": {"type": "string"}}
+    text = tags(
+        '{tool_call}{invoke name="file"}{labels}{year}2024{/year}{/labels}'
+        "{parts}{of}a{/of}{of}b{/of}{/parts}{/invoke}{/tool_call}"
+    )
+    assert_read(
+        text,
+        call("file", labels={"year": "2024"}, parts={"of": ["a", "b"]}),
+        tools=[tool("file", labels=labels, parts="object")],
+    )

@@ -63,3 +63,14 @@ def test_cut():
 def test_cut_in_a_closer():
     text = requests(WEATHER).removesuffix("_requests:plamo|>")
     assert_read(text, SAPPORO, truncated=True)
+
+
+def test_the_end_of_the_turn_is_not_shown():
+    text = requests(request("get_time", "{}", "<|plamo:constrain|>json"))
+    assert_read(f"{text}<|plamo:tag|>", call("get_time"))
+
+
+def test_a_thought_that_talks_of_a_call():
+    thought = f"{begin('think')}\n[get_time()] would do.\n{end('think')}"
+    text = requests(request("get_time", "{}"))
+    assert_read(thought + text, " ".join(thought.split()), call("get_time"))
