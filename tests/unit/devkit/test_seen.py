@@ -40,6 +40,11 @@ def test_what_this_run_could_not_see_stays():
     letta = {("letta", "Letta"): {"text", "forks"}}
     page = with_table(f"{START}\n{END}", {**NOTED, **letta})
     assert with_table(page, NOTED) == page
+    n8n = {("webhook", "n8n"): {"text"}}
+    page = with_table(f"{START}\n{END}", {**NOTED, **letta, **n8n})
+    other = {**NOTED, ("webhook", "a service"): {"text"}}
+    assert with_table(page, other) == with_table(page, {**other, **letta, **n8n})
+    page = with_table(f"{START}\n{END}", {**NOTED, **letta})
     fewer = {("letta", "Letta"): {"text"}}
     assert with_table(page, fewer) == with_table(f"{START}\n{END}", fewer)
 
