@@ -1,8 +1,7 @@
 """Files of the user for an agent, and files that an agent makes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,31 +59,35 @@ def with_text(part: Mapping[str, Any], text: str) -> Mapping[str, Any]:
     return {**part, "text": text} if part.get("type") == "text" else part
 
 
-async def store_files(
-    events: AsyncGenerator[AgentEvent, None],
-    request: Any,
-    user: Mapping[str, Any],
-    sentence: Sentence,
-) -> AsyncGenerator[AgentEvent, None]:
-    """The events, the files among them put into Open WebUI's storage.
+class FileStorage:
+    """Puts the files of a turn's answer into Open WebUI's storage.
 
     Images stay as they are, since Open WebUI stores those itself. A file that it does
     not take, of over 20 MiB, or for which the agent's folder had no room, is left out,
     and a line at the end tells its name.
     """
-    left_out: list[str] = []
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, FileOutput) and must_be_stored(event):
-                if stored := await stored_file(event, request, user):
-                    yield stored
-                elif not event.url.endswith(","):  # nobody misses an empty file
-                    left_out.append(event.name)
-                continue
-            if isinstance(event, Finished) and left_out:
-                names = {"names": shown_names(left_out)}
-                yield Status(sentence("files_left_out", names), done=True)
-            yield event
+
+    def __init__(
+        self, request: Any, user: Mapping[str, Any], sentence: Sentence
+    ) -> None:
+        self._request = request
+        self._user = user
+        self._sentence = sentence
+        self._left_out: list[str] = []
+
+    async def take(self, event: AgentEvent) -> list[AgentEvent]:
+        """What is shown for this event."""
+        if isinstance(event, FileOutput) and must_be_stored(event):
+            if stored := await stored_file(event, self._request, self._user):
+                return [stored]
+            if not event.url.endswith(","):  # nobody misses an empty file
+                self._left_out.append(event.name)
+            return []
+        if isinstance(event, Finished) and self._left_out:
+            names = {"names": shown_names(self._left_out)}
+            told = Status(self._sentence("files_left_out", names), done=True)
+            return [told, event]
+        return [event]
 
 
 def must_be_stored(file: FileOutput) -> bool:

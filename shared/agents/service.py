@@ -14,12 +14,12 @@ from shared.agents.answers import (
     whole_completion,
 )
 from shared.agents.approvals import ChatDialogs, Grants
-from shared.agents.attachments import MAX_FILES_MIB, attach_files, store_files
+from shared.agents.attachments import MAX_FILES_MIB, FileStorage, attach_files
 from shared.agents.catalogue import AgentEntry, answering_chain, find_entry
 from shared.agents.config import AgentConfig
 from shared.agents.dialog_texts import DIALOG_TEXTS
 from shared.agents.listing import EMPTY_MODEL, PROBLEM_MODEL, configuration_help
-from shared.agents.login_warnings import warn_of_login
+from shared.agents.login_warnings import LoginWatch
 from shared.agents.parsing import AgentsConfig
 from shared.agents.plans import PoolPlan
 from shared.agents.recovery import recover_leaked_calls
@@ -41,6 +41,7 @@ from shared.host.resources import shared_resource
 from shared.host.tools import HostToolRunner
 from shared.render.chunks import CompletionRenderer
 from shared.render.items import ChatRenderer
+from shared.render.joining import DELTAS
 from shared.routing.fallback import Candidate, first_answer
 from shared.routing.texts import ROUTING_TEXTS
 from shared.texts import Sentence, translate
@@ -140,12 +141,24 @@ async def turn_events(
     if agent.recover_tool_calls:
         run = partial(run_recovering, run, sentence)
     answered = answer_with_tools(run, turn, tool_policy(agent, turn, call))
-    answered = store_files(answered, call.request, call.user, sentence)
-    answered = warn_of_login(answered, agent, sentence)
+    files = FileStorage(call.request, call.user, sentence)
+    logins = LoginWatch(agent, sentence)
     place = kept_session_place(agent, call)
-    async with aclosing(answered) as events:
-        async for event in events:
-            yield place.sealed(event) if isinstance(event, SessionState) else event
+    try:
+        async with aclosing(answered) as events:
+            async for event in events:
+                # Not a generator each, as every word would have to pass through all.
+                if isinstance(event, DELTAS):
+                    yield event
+                    continue
+                await logins.look(event)
+                if isinstance(event, SessionState):
+                    event = place.sealed(event)
+                for shown in await files.take(event):
+                    yield shown
+    except AqueductError as error:
+        await logins.failed(error.code, error.fields)
+        raise
 
 
 def kept_session_place(agent: AgentConfig, call: PipeRequest) -> SessionPlace:
