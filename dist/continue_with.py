@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from actions/continue_with.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 5a107729044d6625
+# Content hash: 3d24b899a0057835
 
 import asyncio
 import contextlib
@@ -222,6 +222,21 @@ async def restore_columns(
         await Chats.upsert_message_to_chat_by_id_and_message_id(
             chat_id, question_id, {"models": list(models)}
         )
+
+
+async def show_instead(chat_id: str, shown_id: str, message_id: str) -> None:
+    """Let the chat end with another message, if it is shown up to `shown_id` now."""
+    from open_webui.models.chats import Chats
+
+    async with Chats._chat_transaction(chat_id) as (_, chat):
+        stored = dict(chat.chat or {}) if chat else {}
+        history = dict(stored.get("history") or {})
+        if history.get("currentId") != shown_id:
+            return
+        if message_id in history["messages"]:
+            history["currentId"] = message_id
+            chat.chat = {**stored, "history": history}
+            chat.current_message_id = message_id
 
 
 # --- shared/host/usable_models.py ---
@@ -1554,6 +1569,16 @@ def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
     return branch[::-1]
 
 
+def newest_end(messages: Messages, known: Collection[str]) -> str | None:
+    """The newest message that is not known and has nothing below it."""
+    ends = [
+        message_id
+        for message_id, message in messages.items()
+        if message_id not in known and not message.get("childrenIds")
+    ]
+    return max(ends, key=lambda end: messages[end].get("timestamp") or 0, default=None)
+
+
 def stored_text(message: Mapping[str, Any]) -> str:
     """The words of a message: of its output items, or its plain content."""
     texts = [
@@ -2407,14 +2432,14 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, thread))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await end_early(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await end_early(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread, shown, code)
             if interrupted:
                 return
             raise
@@ -2430,13 +2455,24 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
 
 
 async def end_early(
-    desk: Desk, talk: Talk, message_id: str, number: int, code: str
+    desk: Desk, talk: Talk, thread: Thread, number: int, code: str
 ) -> None:
     """Tell why the talk ends here; tabs that follow it then show the chat as it is."""
-    await talk_status(desk, talk, message_id, number, code)
+    await talk_status(desk, talk, thread.tip, number, code)
     if code == "talk_interrupted":
-        event = {"type": "chat:reload"}
-        await unbroken(emit_to_user(desk.person.id, desk.press.chat_id, event))
+        await unbroken(show_what_came(desk, thread))
+
+
+async def show_what_came(desk: Desk, thread: Thread) -> None:
+    """Let all tabs show what somebody wrote into the talk.
+
+    A turn that began at the very moment is shown in its place.
+    """
+    chat_id = desk.press.chat_id
+    messages = (await stored_history(chat_id))["messages"]
+    if came := newest_end(messages, thread.known):
+        await show_instead(chat_id, thread.tip, came)
+    await emit_to_user(desk.person.id, chat_id, {"type": "chat:reload"})
 
 
 async def is_undisturbed(desk: Desk, thread: Thread) -> bool:

@@ -59,6 +59,26 @@ async def open_memory() -> MemoryStore:
         return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
 
 
+def warn_once(what: str, text: str, *values: Any) -> None:
+    """Log a warning that would be true many times a minute."""
+    said: set[str] = shared_resource("memory_said_once", set)
+    if what not in said:
+        said.add(what)
+        memory_log.warning(text, *values)
+
+
+async def model_name() -> str | None:
+    """The embedding model's name; None where this process cannot use it."""
+    name = await embedding_model_name()
+    if name is None:
+        warn_once(
+            "stale model",
+            "Another replica has loaded a new embedding model; words alone are "
+            "compared here, and no vectors made, until this one is restarted",
+        )
+    return name
+
+
 async def embed_question(
     question: str, user: Mapping[str, Any] | None, seconds: float
 ) -> tuple[Embedder, Floats] | None:
@@ -66,12 +86,12 @@ async def embed_question(
     try:
         async with asyncio.timeout(seconds):
             name, vectors = await asyncio.gather(
-                embedding_model_name(), embed_texts([question], user, is_query=True)
+                model_name(), embed_texts([question], user, is_query=True)
             )
     except Exception as error:  # noqa: BLE001 - any engine an admin may have set
         memory_log.warning("Recall by words alone, no vector: %r", error)
         return None
-    if not vectors:
+    if not vectors or name is None:
         return None
     return Embedder(name, len(vectors[0])), unit_vector(vectors[0])
 
@@ -134,7 +154,7 @@ async def index_pending(store: MemoryStore) -> None:
         vectors = await vectors_or_none(
             encode_content, embedding_works, [stored.exchange for _, stored in waiting]
         )
-        if await embedding_model_name() != embedder.name:
+        if await model_name() != embedder.name:
             continue  # changed under way: nobody knows which model made these
         made: list[tuple[str, int, int, Floats]] = []
         for (user_id, stored), vector in zip(waiting, vectors, strict=True):
@@ -155,9 +175,9 @@ async def embedding_works() -> bool:
 
 async def present_embedder() -> Embedder | None:
     """The model an admin has set, with the length of its vectors."""
-    name = await embedding_model_name()
-    probe = await embed_texts(["dimension"])
-    return Embedder(name, len(probe[0])) if probe else None
+    name = await model_name()
+    probe = await embed_texts(["dimension"]) if name else None
+    return Embedder(name, len(probe[0])) if name and probe else None
 
 
 async def encode_content(texts: Any) -> list[list[float]]:

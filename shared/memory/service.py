@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from shared.host.dialogs import Emit
-from shared.host.resources import shared_resource
 from shared.host.saved_chats import (
     chat_owners,
     compaction_is_on,
@@ -34,6 +33,7 @@ from shared.memory.opening import (
     in_background,
     open_memory,
     request_indexing,
+    warn_once,
 )
 from shared.memory.options import MemoryOptions, PersonalMemoryOptions, is_barred
 from shared.memory.recall import Scope, recall
@@ -211,14 +211,12 @@ async def cut_history(
     if len(cut) == len(whole):
         return whole
     if await compaction_is_on():
-        said: dict[str, bool] = shared_resource("memory_said", dict)
-        if not said.get("compaction"):
-            said["compaction"] = True
-            memory_service_log.warning(
-                "keep_exchanges is %d, but Open WebUI's own compaction is on: "
-                "the history is left to that",
-                keep,
-            )
+        warn_once(
+            "compaction",
+            "keep_exchanges is %d, but Open WebUI's own compaction is on: "
+            "the history is left to that",
+            keep,
+        )
         return whole
     store = await open_memory()
     stored = await store.listing(call.user_id, call.chat_id, limit=1)

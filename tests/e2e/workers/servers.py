@@ -23,13 +23,14 @@ ADMIN = ("admin@example.org", "correct horse")
 class Workers:
     """The addresses of two workers of one Open WebUI, and somebody who uses it.
 
-    `database` is the address of the PostgreSQL they share.
+    `database` is the address of the PostgreSQL they share, `other_log` a worker's log.
     """
 
     one: str
     other: str
     user: Account
     database: str
+    other_log: Path
 
 
 @contextmanager
@@ -61,4 +62,5 @@ def two_workers(folder: Path, demo: DemoAgent) -> Iterator[Workers]:
         place.set_agents(agents_yaml(agent_entries(demo.url, slow.url)))
         with place.client() as admin:
             admin.get("/api/models").raise_for_status()
-        yield Workers(one.url, other.url, place.create_user("Owner"), database)
+        owner = place.create_user("Owner")
+        yield Workers(one.url, other.url, owner, database, other.log_path)

@@ -33,18 +33,17 @@ def ada(workers, admin):
 
 @pytest_asyncio.fixture(autouse=True, scope="module", loop_scope="session")
 async def memory(workers, admin, ada):
-    """Switched on at one worker, and set at the other: so both wake up to old chats.
-
-    While the suite was installed the memory was on, and found that there were none.
-    """
-    await eventually(lambda: there(workers))
-    query(workers, "DELETE FROM aqueduct_memory.state RETURNING name")
-    with ada.client(workers.one) as client:
-        for _ in range(OLD_CHATS):
-            client.post("/api/v1/chats/new", json={"chat": old_chat()})
+    """Switched on, and then both workers wake up to find chats from before."""
     path = f"/api/v1/functions/id/{FILTER}/toggle"
     with admin.client(workers.one) as one, admin.client(workers.other) as other:
         one.post(path).raise_for_status()
+        await eventually(lambda: there(workers))
+        with ada.client(workers.one) as client:
+            for _ in range(OLD_CHATS):
+                form = {"chat": old_chat()}
+                client.post("/api/v1/chats/new", json=form).raise_for_status()
+        query(workers, "DELETE FROM aqueduct_memory.state RETURNING name")
+        set_valves(one, FILTER, max_wait_ms=LONG_WAIT_MS)
         set_valves(other, FILTER, max_wait_ms=LONG_WAIT_MS)
         yield
         one.post(path).raise_for_status()
@@ -93,6 +92,31 @@ async def test_old_chats_are_read_once_by_one_worker(workers):
     state = await eventually(finished)
     # Two at it would have counted each chat twice.
     assert OLD_CHATS <= state["done"] <= state["total"]
+
+
+async def test_a_model_that_another_worker_has_loaded_makes_no_vectors_here(
+    workers, admin, ada
+):
+    """Open WebUI tells the other one its name only: its own model is still the old."""
+    sql = "SELECT embedder FROM aqueduct_memory.exchange WHERE chat_id = %s"
+    path = "/api/v1/retrieval/embedding"
+    with admin.client(workers.one) as one:
+        before = one.get(path).raise_for_status().json()["RAG_EMBEDDING_MODEL"]
+        form = {"RAG_EMBEDDING_ENGINE": "", "RAG_EMBEDDING_MODEL": ""}
+        first = await said(workers.other, ada, "I planted a quince tree.")
+        await eventually(lambda: query(workers, f"{sql} AND embedder <> ''", first))
+        one.post(f"{path}/update", json=form).raise_for_status()
+        try:
+            second = await said(workers.other, ada, "It grows behind the shed.")
+            line = "Another replica has loaded a new embedding model"
+            await eventually(lambda: line in workers.other_log.read_text())
+            assert query(workers, sql, second) in ([], [(None,)])
+        finally:
+            form["RAG_EMBEDDING_MODEL"] = before
+            one.post(f"{path}/update", json=form).raise_for_status()
+    # The old name again: what it says is loaded here.
+    await said(workers.other, ada, "It bears fruit.")
+    await eventually(lambda: query(workers, f"{sql} AND embedder <> ''", second))
 
 
 def told(demo):
