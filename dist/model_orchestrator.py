@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/model_orchestrator.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 588b656a42e253b3
+# Content hash: ededf2b8186c8ab4
 
 import asyncio
 import contextlib
@@ -3111,13 +3111,20 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     thread = Thread(desk.press.message_id, set(messages))
     words, was_done, shown = first_words, False, 1
     for number in range(1, talk.turns + 1):
-        if not await unbroken(desk.may_go_on()):
-            await talk_status(desk, talk, thread.tip, shown, "talk_limited")
-            return
         try:
+            if not await unbroken(desk.may_go_on()):
+                await talk_status(desk, talk, thread.tip, shown, "talk_limited")
+                return
             started = await speak(desk, talk, number, thread, words)
             shown = number
             code, words = await listen(desk, talk, number, thread, started, deadline)
+            is_done = talk.says_done(words)
+            if code == "talk_status" and is_done and was_done:
+                code = "talk_agreed"
+            elif code == "talk_status" and number == talk.turns:
+                code = "talk_finished"
+            if code == "talk_status":
+                await talk_status(desk, talk, thread.tip, number, code)
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, thread))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
@@ -3132,13 +3139,8 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
             if interrupted:
                 return
             raise
-        is_done = talk.says_done(words)
-        if code == "talk_status" and is_done and was_done:
-            code = "talk_agreed"
-        elif code == "talk_status" and number == talk.turns:
-            code = "talk_finished"
-        await talk_status(desk, talk, thread.tip, number, code)
         if code != "talk_status":
+            await talk_status(desk, talk, thread.tip, number, code)
             return
         was_done = is_done
 

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/tool_call_recovery.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 6ec939f9ce613415
+# Content hash: 66d38cba65247633
 
 import asyncio
 import html
@@ -400,6 +400,12 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("deepseek_v31", "named", _DS_OPEN),
     LeakFamily("mistral", "named", ("[TOOL_CALLS]",), ("[/TOOL_CALLS]",)),
     LeakFamily("functionary_v32", "named", (">>>",)),
+    LeakFamily(
+        "functionary_v2",
+        "named",
+        ("<|from|>assistant", "<|recipient|>"),
+        ("<|stop|>",),
+    ),
     LeakFamily("calling_tool", "named", ("[Calling tool:",), ("]",)),
     LeakFamily("gpt_oss", "named", _HARMONY, ("<|call|>",)),
     LeakFamily("gpt_oss", "named", _STRIPPED, place="stand"),
@@ -475,6 +481,7 @@ SEPARATORS: dict[str, str | None] = {
     "<tool_sep>": "hunyuan",
     "<|tool_call_argument_begin|>": "kimi_k2",
     "<|constrain|>": "gpt_oss",
+    "<|content|>": "functionary_v2",
     "<|channel|>commentary": "gpt_oss",
     "<|channel|>analysis": "gpt_oss",
     "<|message|>": None,
@@ -2304,13 +2311,16 @@ def _read_behind_name(
 
 
 def read_relaxed_call(state: BodyState) -> Generator[None, None, list[FoundCall]]:
-    """Read Gemma's `NAME{key:value}`, from behind its `call:`."""
+    """Read Gemma's `NAME{key:value}` or `NAME(key=value)`, from behind its `call:`."""
     window = state.window
     state.label("relaxed")
     name = yield from _read_name(state)
     tool = state.tools.find(name) if name else None
     state.tool = tool or state.tool
-    if tool is None or (yield from window.peek()) != "{":
+    bracket = yield from window.peek()
+    if tool is not None and bracket == "(" and not state.strict:
+        return (yield from _read_python_arguments(state, tool))
+    if tool is None or bracket != "{":
         return []
     start = window.offset
     closed = yield from read_bracketed(window, GEMMA_STYLE)

@@ -271,13 +271,16 @@ def _read_behind_name(
 
 
 def read_relaxed_call(state: BodyState) -> Generator[None, None, list[FoundCall]]:
-    """Read Gemma's `NAME{key:value}`, from behind its `call:`."""
+    """Read Gemma's `NAME{key:value}` or `NAME(key=value)`, from behind its `call:`."""
     window = state.window
     state.label("relaxed")
     name = yield from _read_name(state)
     tool = state.tools.find(name) if name else None
     state.tool = tool or state.tool
-    if tool is None or (yield from window.peek()) != "{":
+    bracket = yield from window.peek()
+    if tool is not None and bracket == "(" and not state.strict:
+        return (yield from _read_python_arguments(state, tool))
+    if tool is None or bracket != "{":
         return []
     start = window.offset
     closed = yield from read_bracketed(window, GEMMA_STYLE)

@@ -82,3 +82,13 @@ def test_unknown_tool():
 
 def test_cut():
     assert_read(f"Let me see. {ONE[:50]}", "Let me see.", CUT, truncated=True)
+
+
+def test_arguments_as_in_python():
+    assert_read(
+        '<|tool_call>call:search(query="f(x) + 1", limit=3)<tool_call|>',
+        call("search", query="f(x) + 1", limit=3),
+    )
+    assert_read("<|tool_call>call:get_time()", call("get_time"))
+    assert_untouched('Then call:search(query="x") is what it writes.')
+    assert_untouched('call:search(query="x")')
