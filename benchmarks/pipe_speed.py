@@ -1,7 +1,7 @@
 """The agents pipe beside Open WebUI's own OpenAI connection.
 
 `python -m benchmarks.pipe_speed` starts an Open WebUI with both, and an upstream that
-costs next to nothing, and takes turns between them. README.md says how to read it.
+costs next to nothing, and takes turns between them. docs/development.md says how to read it.
 """
 
 from __future__ import annotations

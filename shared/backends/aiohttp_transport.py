@@ -1,7 +1,7 @@
 """httpx on aiohttp's connections: httpx's interface and errors, a faster way below.
 
 httpx reads a chunked body through h11 and anyio, in Python and one chunk at a time;
-aiohttp parses in C and gives all that has arrived. benchmarks/README.md has figures.
+aiohttp parses in C and gives all that has arrived.
 """
 
 import socket
