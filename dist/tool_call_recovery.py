@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/tool_call_recovery.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 66d38cba65247633
+# Content hash: dd78c0318a30a0d9
 
 import asyncio
 import html
@@ -346,6 +346,17 @@ FAMILIES: tuple[LeakFamily, ...] = (
     LeakFamily("jamba", "json", ("<tool_calls>",)),
     LeakFamily("hunyuan", "json", ("<tool_calls>",)),
     LeakFamily("hy_v3", "pairs", ("<tool_calls>",)),
+    LeakFamily(
+        "hy_v3",
+        "pairs",
+        ("<tool_calls:opensource>", "<tool_call:opensource>"),
+        (
+            "</tool_call:opensource>",
+            "</tool_calls:opensource>",
+            "<end_of_tool_call:opensource>",
+            "<end_of_tool_call>",
+        ),
+    ),
     LeakFamily("nemotron_toolcall", "json", ("<TOOLCALL>",), ("</TOOLCALL>",)),
     LeakFamily("longcat", "json", ("<longcat_tool_call>",), ("</longcat_tool_call>",)),
     LeakFamily("longcat", "pairs", ("<longcat_tool_call>",)),
@@ -479,6 +490,7 @@ SEPARATORS: dict[str, str | None] = {
     "[ARGS]": "mistral",
     "[CALL_ID]": "mistral",
     "<tool_sep>": "hunyuan",
+    "<tool_sep:opensource>": "hy_v3",
     "<|tool_call_argument_begin|>": "kimi_k2",
     "<|constrain|>": "gpt_oss",
     "<|content|>": "functionary_v2",
@@ -739,13 +751,16 @@ PAIR_DIALECTS = tuple(
     TagDialect(
         "glm4",
         heads=(),
-        params=(f"<{space}arg_key>",),
-        value_ends=(f"</{space}arg_value>",),
+        params=(f"<{space}arg_key{mark}>",),
+        value_ends=(f"</{space}arg_value{mark}>",),
         ends=(),
-        wraps=_wrap(f"{space}tool_call", f"{space}tool_calls"),
-        param_end=f"<{space}arg_value>",
+        wraps=(
+            *_wrap(f"{space}tool_call{mark}", f"{space}tool_calls{mark}"),
+            (f"<tool_call{mark}>", f"<end_of_tool_call{mark}>"),
+        ),
+        param_end=f"<{space}arg_value{mark}>",
     )
-    for space in ("", "ifm|", "longcat_")
+    for space, mark in (("", ""), ("ifm|", ""), ("longcat_", ""), ("", ":opensource"))
 )
 TAG_HEADS = {head: dialect for dialect in TAG_DIALECTS for head in dialect.heads}
 TAG_HEAD_MARKS = Marks(TAG_HEADS)
@@ -759,7 +774,7 @@ def tag_attributes(literal: str, header: str) -> dict[str, str]:
     `literal` is the marker that opened the tag and `header` what follows up to its
     end. In `<function=NAME>` the name is all of the header, quotes and blanks included.
     """
-    if literal.endswith(("function=", "parameter=", "arg_key>")):
+    if literal in PAIR_HEADS or literal.endswith(("function=", "parameter=")):
         return {"name": header}
     prefix = "name=" if literal.endswith("name=") else ""
     found = {
@@ -1826,8 +1841,8 @@ def _own_header(dialect: TagDialect, header: str) -> str:
     """
     if dialect.heads:
         return header
-    key = header.rpartition("arg_key>")[0].rpartition("</")[0]
-    return key.rpartition("arg_key>")[2]
+    tag = dialect.params[0].removeprefix("<")
+    return header.rpartition(f"</{tag}")[0].rpartition(tag)[2]
 
 
 def _read_value(

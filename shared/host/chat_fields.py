@@ -45,3 +45,18 @@ async def restore_columns(
         await Chats.upsert_message_to_chat_by_id_and_message_id(
             chat_id, question_id, {"models": list(models)}
         )
+
+
+async def show_instead(chat_id: str, shown_id: str, message_id: str) -> None:
+    """Let the chat end with another message, if it is shown up to `shown_id` now."""
+    from open_webui.models.chats import Chats
+
+    async with Chats._chat_transaction(chat_id) as (_, chat):
+        stored = dict(chat.chat or {}) if chat else {}
+        history = dict(stored.get("history") or {})
+        if history.get("currentId") != shown_id:
+            return
+        if message_id in history["messages"]:
+            history["currentId"] = message_id
+            chat.chat = {**stored, "history": history}
+            chat.current_message_id = message_id

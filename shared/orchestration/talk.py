@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AqueductError
+from shared.host.chat_fields import show_instead
 from shared.host.saved_chats import stored_history
 from shared.host.series import is_global_filter, run_series
 from shared.host.turns import (
@@ -36,7 +37,7 @@ from shared.orchestration.forms import (
     text_field,
 )
 from shared.orchestration.talk_view import TALK_KEY, TALK_KIND
-from shared.orchestration.tree import answer_at, stored_text
+from shared.orchestration.tree import answer_at, newest_end, stored_text
 
 LEAST_TURNS = 2
 # Why a turn cannot start when somebody was a moment faster.
@@ -167,46 +168,59 @@ async def hold_talk(desk: Desk, talk: Talk, first_words: str) -> None:
     thread = Thread(desk.press.message_id, set(messages))
     words, was_done, shown = first_words, False, 1
     for number in range(1, talk.turns + 1):
-        if not await unbroken(desk.may_go_on()):
-            await talk_status(desk, talk, thread.tip, shown, "talk_limited")
-            return
         try:
+            if not await unbroken(desk.may_go_on()):
+                await talk_status(desk, talk, thread.tip, shown, "talk_limited")
+                return
             started = await speak(desk, talk, number, thread, words)
             shown = number
             code, words = await listen(desk, talk, number, thread, started, deadline)
+            is_done = talk.says_done(words)
+            if code == "talk_status" and is_done and was_done:
+                code = "talk_agreed"
+            elif code == "talk_status" and number == talk.turns:
+                code = "talk_finished"
+            if code == "talk_status":
+                await talk_status(desk, talk, thread.tip, number, code)
         except asyncio.CancelledError:
             was_stopped = await unbroken(is_undisturbed(desk, thread))
             code = "talk_stopped" if was_stopped else "talk_interrupted"
-            await end_early(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread, shown, code)
             raise
         except AqueductError as error:
             if number == 1:
                 raise
             interrupted = error.code in INTERRUPTED_CODES
             code = "talk_interrupted" if interrupted else "talk_failed"
-            await end_early(desk, talk, thread.tip, shown, code)
+            await end_early(desk, talk, thread, shown, code)
             if interrupted:
                 return
             raise
-        is_done = talk.says_done(words)
-        if code == "talk_status" and is_done and was_done:
-            code = "talk_agreed"
-        elif code == "talk_status" and number == talk.turns:
-            code = "talk_finished"
-        await talk_status(desk, talk, thread.tip, number, code)
         if code != "talk_status":
+            await talk_status(desk, talk, thread.tip, number, code)
             return
         was_done = is_done
 
 
 async def end_early(
-    desk: Desk, talk: Talk, message_id: str, number: int, code: str
+    desk: Desk, talk: Talk, thread: Thread, number: int, code: str
 ) -> None:
     """Tell why the talk ends here; tabs that follow it then show the chat as it is."""
-    await talk_status(desk, talk, message_id, number, code)
+    await talk_status(desk, talk, thread.tip, number, code)
     if code == "talk_interrupted":
-        event = {"type": "chat:reload"}
-        await unbroken(emit_to_user(desk.person.id, desk.press.chat_id, event))
+        await unbroken(show_what_came(desk, thread))
+
+
+async def show_what_came(desk: Desk, thread: Thread) -> None:
+    """Let all tabs show what somebody wrote into the talk.
+
+    A turn that began at the very moment is shown in its place.
+    """
+    chat_id = desk.press.chat_id
+    messages = (await stored_history(chat_id))["messages"]
+    if came := newest_end(messages, thread.known):
+        await show_instead(chat_id, thread.tip, came)
+    await emit_to_user(desk.person.id, chat_id, {"type": "chat:reload"})
 
 
 async def is_undisturbed(desk: Desk, thread: Thread) -> bool:

@@ -1,6 +1,6 @@
 """Places in a chat's tree of messages: {id: message}, linked by `parentId`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from shared.errors import AqueductError
@@ -54,6 +54,16 @@ def branch_to(messages: Messages, message_id: str) -> list[Mapping[str, Any]]:
         branch.append(messages[next_id])
         next_id = str(messages[next_id].get("parentId") or "")
     return branch[::-1]
+
+
+def newest_end(messages: Messages, known: Collection[str]) -> str | None:
+    """The newest message that is not known and has nothing below it."""
+    ends = [
+        message_id
+        for message_id, message in messages.items()
+        if message_id not in known and not message.get("childrenIds")
+    ]
+    return max(ends, key=lambda end: messages[end].get("timestamp") or 0, default=None)
 
 
 def stored_text(message: Mapping[str, Any]) -> str:

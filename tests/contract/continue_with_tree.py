@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from shared.errors import AqueductError
+from shared.host.chat_fields import show_instead
 from shared.host.errands import Errand, asked_for
 from shared.orchestration.desk import ButtonSettings, Desk, Press
 from shared.orchestration.service import BUTTONS
+from shared.orchestration.talk import Thread, show_what_came
 
 MODELS = ("one", "two", "three")
 # "refused": a model goes away; "stopped": somebody stops it while it starts.
@@ -299,6 +301,33 @@ async def makes_no_chat_from_one_that_is_gone(person: Any) -> None:
     assert after == before - {scene.chat_id}
 
 
+async def shows_what_was_typed_into_a_talk(person: Any) -> None:
+    """A turn that began right after somebody's message does not hide it."""
+    from open_webui.models.chats import Chats
+
+    scene = await new_scene(person)
+    talking = Thread("a", {"q", "a"})
+    await scene.insert({"id": "typed", "parentId": "a", "content": "33?"})
+    [typed] = [
+        each
+        for each in (await stored_chat(scene.chat_id))["history"]["messages"].values()
+        if each["parentId"] == "typed"
+    ]
+    await scene.insert({"id": "turn", "parentId": "a", "content": "(two)"})
+    chat = await Chats.get_chat_by_id(scene.chat_id)
+    assert chat
+    answer_id = chat.chat["history"]["currentId"]
+    talking.add("turn", answer_id)
+    desk = SimpleNamespace(press=SimpleNamespace(chat_id=scene.chat_id), person=person)
+    await show_what_came(desk, talking)
+    chat = await Chats.get_chat_by_id(scene.chat_id)
+    assert chat
+    assert chat.chat["history"]["currentId"] == chat.current_message_id == typed["id"]
+    # Who has chosen to look at another branch stays there.
+    await show_instead(scene.chat_id, answer_id, "a")
+    assert (await stored_chat(scene.chat_id))["history"]["currentId"] == typed["id"]
+
+
 async def writes_only_where_it_still_may(owner: Any, guest: Any) -> None:
     """A guest's right to write goes while the model of the new chat is set to work."""
     from open_webui.models.access_grants import AccessGrants
@@ -431,6 +460,7 @@ def main() -> None:
         runner.run(keeps_what_others_change(person))
         runner.run(makes_no_chat_from_one_that_is_gone(person))
         runner.run(leaves_errands_behind(person))
+        runner.run(shows_what_was_typed_into_a_talk(person))
         adding = Users.insert_new_user("g", "G", "g@example.org", role="admin")
         guest = runner.run(adding)
         runner.run(writes_only_where_it_still_may(person, guest))

@@ -9,6 +9,7 @@ from shared.orchestration.tree import (
     answer_at,
     branch_to,
     column_models,
+    newest_end,
     question_of,
     stored_text,
 )
@@ -71,3 +72,16 @@ def test_a_seed_keeps_only_the_model_whose_answer_is_on_the_branch():
 def test_a_title_cannot_break_out_of_its_link():
     link = chat_link("a](http://evil) <b> `c`", "id")
     assert link == r"[a\](http://evil) \<b\> \`c\`](/c/id)"
+
+
+def test_the_newest_end_is_of_what_is_not_known():
+    messages = {
+        "q": {"childrenIds": ["a"], "timestamp": 1},
+        "a": {"childrenIds": ["typed", "turn"], "timestamp": 1},
+        "typed": {"childrenIds": ["answer"], "timestamp": 2},
+        "answer": {"childrenIds": [], "timestamp": 2},
+        "turn": {"childrenIds": [], "timestamp": 3},
+    }
+    assert newest_end(messages, {"q", "a", "turn"}) == "answer"
+    assert newest_end(messages, {"q", "a"}) == "turn"
+    assert newest_end(messages, set(messages)) is None
