@@ -130,13 +130,16 @@ PAIR_DIALECTS = tuple(
     TagDialect(
         "glm4",
         heads=(),
-        params=(f"<{space}arg_key>",),
-        value_ends=(f"</{space}arg_value>",),
+        params=(f"<{space}arg_key{mark}>",),
+        value_ends=(f"</{space}arg_value{mark}>",),
         ends=(),
-        wraps=_wrap(f"{space}tool_call", f"{space}tool_calls"),
-        param_end=f"<{space}arg_value>",
+        wraps=(
+            *_wrap(f"{space}tool_call{mark}", f"{space}tool_calls{mark}"),
+            (f"<tool_call{mark}>", f"<end_of_tool_call{mark}>"),
+        ),
+        param_end=f"<{space}arg_value{mark}>",
     )
-    for space in ("", "ifm|", "longcat_")
+    for space, mark in (("", ""), ("ifm|", ""), ("longcat_", ""), ("", ":opensource"))
 )
 TAG_HEADS = {head: dialect for dialect in TAG_DIALECTS for head in dialect.heads}
 TAG_HEAD_MARKS = Marks(TAG_HEADS)
@@ -150,7 +153,7 @@ def tag_attributes(literal: str, header: str) -> dict[str, str]:
     `literal` is the marker that opened the tag and `header` what follows up to its
     end. In `<function=NAME>` the name is all of the header, quotes and blanks included.
     """
-    if literal.endswith(("function=", "parameter=", "arg_key>")):
+    if literal in PAIR_HEADS or literal.endswith(("function=", "parameter=")):
         return {"name": header}
     prefix = "name=" if literal.endswith("name=") else ""
     found = {

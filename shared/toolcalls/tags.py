@@ -98,8 +98,8 @@ def _own_header(dialect: TagDialect, header: str) -> str:
     """
     if dialect.heads:
         return header
-    key = header.rpartition("arg_key>")[0].rpartition("</")[0]
-    return key.rpartition("arg_key>")[2]
+    tag = dialect.params[0].removeprefix("<")
+    return header.rpartition(f"</{tag}")[0].rpartition(tag)[2]
 
 
 def _read_value(

@@ -51,3 +51,20 @@ def test_unknown_tool():
 
 def test_cut():
     assert_read(ONE[:85], CUT, truncated=True)
+
+
+def test_tags_that_end_in_a_mark():
+    mark = ":opensource"
+    body = (
+        f"<tool_call{mark}>get_weather<tool_sep{mark}>"
+        f"<arg_key{mark}>city</arg_key{mark}><arg_value{mark}>Oulu</arg_value{mark}>"
+    )
+    oulu = call("get_weather", city="Oulu")
+    for closer in (f"</tool_call{mark}>", f"<end_of_tool_call{mark}>"):
+        assert_read(f"{body}{closer}{body}{closer}", oulu, oulu)
+        wrapped = f"<tool_calls{mark}>{body}{closer}</tool_calls{mark}>"
+        assert_read(f"I look. {wrapped}", "I look.", oulu)
+    text = f'<tool_call{mark}>search<tool_sep{mark}>{{"query": "</arg_value{mark}>"}}'
+    assert_read(
+        f"{text}<end_of_tool_call{mark}>", call("search", query=f"</arg_value{mark}>")
+    )
