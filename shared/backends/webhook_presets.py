@@ -2,8 +2,8 @@
 
 - n8n 2.40, tried: "Chat Trigger", "Webhook"; a stream is one JSON object a line.
 - Dify: API reference, "Send Chat Message"; `event` is a field of every event. Not tried.
-- Flowise: API reference, "Prediction"; with `streaming` an event is {event, data}. Not
-  tried.
+- Flowise: API reference, "Prediction"; with `streaming` an event is {event, data}. Of
+  3.1, tokens and errors were tried.
 """
 
 from collections.abc import Mapping
