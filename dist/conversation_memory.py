@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from filters/conversation_memory.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 357196653fe3fe48
+# Content hash: a0cf1054d4f1f202
 
 import asyncio
 import json
@@ -2469,7 +2469,7 @@ async def open_memory() -> MemoryStore:
         return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
 
 
-def warn_once(what: str, text: str, *values: Any) -> None:
+def log_once(what: str, text: str, *values: Any) -> None:
     """Log a warning that would be true many times a minute."""
     said: set[str] = shared_resource("memory_said_once", set)
     if what not in said:
@@ -2481,7 +2481,7 @@ async def model_name() -> str | None:
     """The embedding model's name; None where this process cannot use it."""
     name = await embedding_model_name()
     if name is None:
-        warn_once(
+        log_once(
             "stale model",
             "Another replica has loaded a new embedding model; words alone are "
             "compared here, and no vectors made, until this one is restarted",
@@ -3272,7 +3272,7 @@ async def cut_history(
     if len(cut) == len(whole):
         return whole
     if await compaction_is_on():
-        warn_once(
+        log_once(
             "compaction",
             "keep_exchanges is %d, but Open WebUI's own compaction is on: "
             "the history is left to that",

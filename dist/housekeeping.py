@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from events/housekeeping.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 33425ab51889cb72
+# Content hash: ca2d1d7f0ea242a6
 
 import asyncio
 import hashlib
@@ -2417,7 +2417,7 @@ async def open_memory() -> MemoryStore:
         return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
 
 
-def warn_once(what: str, text: str, *values: Any) -> None:
+def log_once(what: str, text: str, *values: Any) -> None:
     """Log a warning that would be true many times a minute."""
     said: set[str] = shared_resource("memory_said_once", set)
     if what not in said:
@@ -2429,7 +2429,7 @@ async def model_name() -> str | None:
     """The embedding model's name; None where this process cannot use it."""
     name = await embedding_model_name()
     if name is None:
-        warn_once(
+        log_once(
             "stale model",
             "Another replica has loaded a new embedding model; words alone are "
             "compared here, and no vectors made, until this one is restarted",

@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from tools/recall.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 3ba7923e65e0ee2b
+# Content hash: ce736831c37728cf
 
 import asyncio
 import json
@@ -2155,7 +2155,7 @@ async def open_memory() -> MemoryStore:
         return SqliteStore(await asyncio.to_thread(SqliteFile, path, kept))
 
 
-def warn_once(what: str, text: str, *values: Any) -> None:
+def log_once(what: str, text: str, *values: Any) -> None:
     """Log a warning that would be true many times a minute."""
     said: set[str] = shared_resource("memory_said_once", set)
     if what not in said:
@@ -2167,7 +2167,7 @@ async def model_name() -> str | None:
     """The embedding model's name; None where this process cannot use it."""
     name = await embedding_model_name()
     if name is None:
-        warn_once(
+        log_once(
             "stale model",
             "Another replica has loaded a new embedding model; words alone are "
             "compared here, and no vectors made, until this one is restarted",

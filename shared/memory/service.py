@@ -31,9 +31,9 @@ from shared.memory.notes import (
 from shared.memory.opening import (
     embed_question,
     in_background,
+    log_once,
     open_memory,
     request_indexing,
-    warn_once,
 )
 from shared.memory.options import MemoryOptions, PersonalMemoryOptions, is_barred
 from shared.memory.recall import Scope, recall
@@ -211,7 +211,7 @@ async def cut_history(
     if len(cut) == len(whole):
         return whole
     if await compaction_is_on():
-        warn_once(
+        log_once(
             "compaction",
             "keep_exchanges is %d, but Open WebUI's own compaction is on: "
             "the history is left to that",
