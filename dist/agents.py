@@ -12,7 +12,7 @@ required_open_webui_version: 0.12.0
 #
 # Built from functions/agents.py and what it uses from shared/.
 # Make changes there: the next update replaces this file.
-# Content hash: 1254565436fb3e2e
+# Content hash: f97def6b6f0a9f58
 
 import asyncio
 import base64
@@ -12572,18 +12572,18 @@ def page_routes(page: AdminPage) -> list[Route]:
     async def html(request: Request) -> Response:
         # Who is no administrator gets the page as well, which then says so: it holds
         # no figures, and a browser would show a bare line of JSON otherwise.
-        status = await admission(request, page.function_id)
+        status = await page_status(request, page.function_id)
         return HTMLResponse(page.html, status, NOT_STORED | {CSP: page.policy})
 
     async def report(request: Request) -> Response:
-        status = await admission(request, page.function_id)
+        status = await page_status(request, page.function_id)
         text = await page.report() if status == 200 else b"{}"
         return Response(text, status, NOT_STORED, "application/json")
 
     return [Route(page.path, html), Route(f"{page.path}.json", report)]
 
 
-async def admission(request: Request, function_id: str) -> int:
+async def page_status(request: Request, function_id: str) -> int:
     """The HTTP status for who asks: 200 for administrators while the function is on.
 
     Open WebUI itself tells who it is, by the login that a browser sends as a cookie, by

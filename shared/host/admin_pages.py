@@ -63,18 +63,18 @@ def page_routes(page: AdminPage) -> list[Route]:
     async def html(request: Request) -> Response:
         # Who is no administrator gets the page as well, which then says so: it holds
         # no figures, and a browser would show a bare line of JSON otherwise.
-        status = await admission(request, page.function_id)
+        status = await page_status(request, page.function_id)
         return HTMLResponse(page.html, status, NOT_STORED | {CSP: page.policy})
 
     async def report(request: Request) -> Response:
-        status = await admission(request, page.function_id)
+        status = await page_status(request, page.function_id)
         text = await page.report() if status == 200 else b"{}"
         return Response(text, status, NOT_STORED, "application/json")
 
     return [Route(page.path, html), Route(f"{page.path}.json", report)]
 
 
-async def admission(request: Request, function_id: str) -> int:
+async def page_status(request: Request, function_id: str) -> int:
     """The HTTP status for who asks: 200 for administrators while the function is on.
 
     Open WebUI itself tells who it is, by the login that a browser sends as a cookie, by
